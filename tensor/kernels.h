@@ -1,0 +1,109 @@
+#pragma once
+// The one seam between the library and its backends: kernel::f(...) picks cpu::f or cuda::f from the
+// device of its tensors, which must all agree. The list is kernels.def; the definitions are in
+// tensor/cpu/<topic>.cpp and tensor/cuda/<topic>.cu. This is also the only place for what every kernel
+// needs once: call counters and the optional finite check.
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor/scalar_ops.h"
+#include "tensor/tensor.h"
+
+namespace burrow {
+
+// Which rows belong to which sequence, for queries and keys apart (a KV cache has more keys).
+struct AttentionRanges {
+  Tensor q_offsets, k_offsets;      // i32 [B+1]
+  Tensor q_positions, k_positions;  // i32 [Nq], [Nk]
+};
+struct AttentionShape {
+  int64_t heads = 1, kv_heads = 1, head_size = 1;
+  bool causal = true;
+  double scale = 1;  // of the logits, usually 1/sqrt(D)
+};
+struct AdamW {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+};
+
+namespace detail {
+
+inline void note_device(const char* name, const Tensor& t, const Tensor*& first) {
+  if (!t.defined()) return;  // an output nobody wants
+  if (!first) first = &t;
+  BURROW_CHECK(t.device() == first->device(), "[{}] tensors on {} and on {}", name, first->device(), t.device());
+}
+template <class A> void note_device(const char*, const A&, const Tensor*&) {}
+inline void note_device(const char* name, const AttentionRanges& r, const Tensor*& first) {
+  note_device(name, r.q_offsets, first);
+  note_device(name, r.k_offsets, first);
+}
+
+template <class... A>
+Device common_device(const char* name, const A&... args) {
+  const Tensor* first = nullptr;
+  (note_device(name, args, first), ...);
+  BURROW_CHECK(first, "[{}] no defined tensor among the arguments", name);
+  return first->device();
+}
+
+// The optional finite check (set_finite_check or BURROW_CHECK_FINITE=1): names the kernel whose
+// float output first holds NaN or infinity.
+void check_finite(const char* name, const Tensor& output);
+extern bool finite_check;
+template <class First, class... Rest>
+void check_first_output(const char* name, const First& first, const Rest&...) {
+  if constexpr (std::is_same_v<First, Tensor>) check_finite(name, first);
+}
+
+}  // namespace detail
+
+void set_finite_check(bool on);
+
+enum class KernelId : int {
+#define KERNEL(backends, name, params, args) name,
+#include "tensor/kernels.def"
+#undef KERNEL
+  count_
+};
+// How often each kernel ran since the last reset, by name. Tests prove with it what was not computed.
+int64_t kernel_calls(KernelId id);
+std::vector<std::pair<std::string, int64_t>> kernel_calls();
+void reset_kernel_calls();
+void count_kernel_call(KernelId id);
+
+#define BURROW_UNWRAP(...) __VA_ARGS__
+
+namespace cpu {
+#define KERNEL(backends, name, params, args) void name params;
+#include "tensor/kernels.def"
+#undef KERNEL
+}  // namespace cpu
+
+namespace cuda {
+#define KERNEL(backends, name, params, args) void name params;
+#include "tensor/kernels.def"
+#undef KERNEL
+}  // namespace cuda
+
+#define BURROW_RUN_CPU(name, args) fail("[{}] has no CUDA kernel yet", #name)
+#ifdef BURROW_CUDA
+#define BURROW_RUN_CPU_CUDA(name, args) cuda::name args
+#else
+#define BURROW_RUN_CPU_CUDA(name, args) fail("[{}] a tensor is on cuda, and this build has no CUDA", #name)
+#endif
+
+namespace kernel {
+#define KERNEL(backends, name, params, args)                                              \
+  inline void name params {                                                               \
+    count_kernel_call(KernelId::name);                                                    \
+    if (detail::common_device(#name, BURROW_UNWRAP args) == Device::cpu) cpu::name args;  \
+    else BURROW_RUN_##backends(name, args);                                               \
+    if (detail::finite_check) detail::check_first_output(#name, BURROW_UNWRAP args);      \
+  }
+#include "tensor/kernels.def"
+#undef KERNEL
+}  // namespace kernel
+
+}  // namespace burrow
