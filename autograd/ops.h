@@ -10,6 +10,9 @@ namespace burrow {
 
 // ops_linear.cpp
 Var linear(const Var& x, const Var& w, const Var& bias = {});  // x [N,C], w [O,C], bias [O] -> [N,O]
+// A Linear and a second one of low rank onto the same output: x wᵀ + bias + h bᵀ, with h [N,R] and b [O,R]
+// the expanding side of LoRA (Hu et al. 2021, arXiv 2106.09685, section 4.1). -> [N,O]
+Var linear_with_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b);
 // Sum over rows of -log softmax(x wᵀ)[target]: the logits live one chunk of rows at a time, and the
 // gradient is computed in the forward at unit scale. x [S,C], w [V,C], target i32 [S] -> [1]
 Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64_t chunk_rows = 1024);
@@ -38,6 +41,7 @@ Var attention(const Var& q, const Var& k, const Var& v, const AttentionRanges& r
 // ops_rows.cpp
 // y[n] = table[id[n]], or visual[-1 - id[n]] where id is negative. table [V,C], visual [M,C] -> [N,C]
 Var embedding(const Var& table, const Var& visual, const Tensor& id);
+Var reshape(const Var& x, Shape shape);                               // the same elements in row-major order
 Var gather_rows(const Var& x, const Tensor& index);                   // x [M,C], index i32 [N] -> [N,C]
 Var group_mean(const Var& x, const Tensor& group, int64_t groups);    // x [N,C], group i32 [N] -> [groups,C]
 

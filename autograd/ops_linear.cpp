@@ -13,13 +13,28 @@ Var linear(const Var& x, const Var& w, const Var& bias) {
   if (bias.defined()) kernel::add_bias(y, y, bias.value());
   const Tensor kept_x = w.needs_grad() ? X : Tensor{}, kept_w = x.needs_grad() ? W : Tensor{};
   return record("linear", y, {x, w, bias}, [kept_x, kept_w](const Tensor& dy, Grads& g) {
-    if (g.wants(0)) {
-      Tensor dx = g.like(0);
-      kernel::matmul_nn(dx, dy, kept_w, false);
-      g.add(0, dx);
-    }
-    if (Tensor dw = g.accumulator(1); dw.defined()) kernel::matmul_tn(dw, dy, kept_x, true);
-    if (Tensor db = g.accumulator(2); db.defined()) kernel::sum_rows(db, dy, true);
+    if (auto [dx, adds] = g.target(0); dx.defined()) kernel::matmul_nn(dx, dy, kept_w, adds);
+    if (auto [dw, adds] = g.target(1); dw.defined()) kernel::matmul_tn(dw, dy, kept_x, adds);
+    if (auto [db, adds] = g.target(2); db.defined()) kernel::sum_rows(db, dy, adds);
+  });
+}
+
+Var linear_with_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b) {
+  const Tensor &X = x.value(), &W = w.value(), &H = h.value(), &B = b.value();
+  BURROW_CHECK(X.dim(1) == W.dim(1) && H.dim(1) == B.dim(1) && X.dim(0) == H.dim(0) && W.dim(0) == B.dim(0),
+               "[linear_with_lora] x {}, w {}, h {}, b {}", X.shape(), W.shape(), H.shape(), B.shape());
+  Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, X.dtype(), X.device(), "linear");
+  kernel::matmul_nt(y, X, W, false);
+  kernel::matmul_nt(y, H, B, true);
+  if (bias.defined()) kernel::add_bias(y, y, bias.value());
+  const Tensor kept_x = w.needs_grad() ? X : Tensor{}, kept_w = x.needs_grad() ? W : Tensor{};
+  const Tensor kept_h = b.needs_grad() ? H : Tensor{}, kept_b = h.needs_grad() ? B : Tensor{};
+  return record("linear_with_lora", y, {x, w, bias, h, b}, [kept_x, kept_w, kept_h, kept_b](const Tensor& dy, Grads& g) {
+    if (auto [dx, adds] = g.target(0); dx.defined()) kernel::matmul_nn(dx, dy, kept_w, adds);
+    if (auto [dw, adds] = g.target(1); dw.defined()) kernel::matmul_tn(dw, dy, kept_x, adds);
+    if (auto [dbias, adds] = g.target(2); dbias.defined()) kernel::sum_rows(dbias, dy, adds);
+    if (auto [dh, adds] = g.target(3); dh.defined()) kernel::matmul_nn(dh, dy, kept_b, adds);
+    if (auto [db, adds] = g.target(4); db.defined()) kernel::matmul_tn(db, dy, kept_h, adds);
   });
 }
 
@@ -48,13 +63,12 @@ Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64
   Tensor sum = Tensor::empty({1}, X.dtype(), X.device(), "loss");
   kernel::dot(sum, losses, Tensor::full({S}, 1, X.dtype(), X.device()), 1);
   return record("linear_cross_entropy", sum, {x, w}, [dx, dw](const Tensor& dy, Grads& g) {
-    const double upstream = dy.item();
     if (g.wants(0)) {
       Tensor out = g.like(0);
-      kernel::scale(out, dx, upstream);
+      kernel::scale_by(out, dx, dy, 1, false);
       g.add(0, out);
     }
-    if (Tensor out = g.accumulator(1); out.defined()) kernel::accumulate(out, dw, upstream);
+    if (Tensor out = g.accumulator(1); out.defined()) kernel::scale_by(out, dw, dy, 1, true);
   });
 }
 

@@ -88,11 +88,10 @@ Var dot(const Var& a, const Var& b, double alpha) {
   Tensor y = Tensor::empty({1}, A.dtype(), A.device(), "dot");
   kernel::dot(y, A, B, alpha);
   return record("dot", y, {a, b}, [A, B, alpha](const Tensor& dy, Grads& g) {
-    const double upstream = alpha * dy.item();
     for (const int i : {0, 1}) {
       if (!g.wants(i)) continue;
       Tensor d = g.like(i);
-      kernel::scale(d, i == 0 ? B : A, upstream);
+      kernel::scale_by(d, i == 0 ? B : A, dy, alpha, false);
       g.add(i, d);
     }
   });

@@ -15,6 +15,11 @@ Var embedding(const Var& table, const Var& visual, const Tensor& id) {
   });
 }
 
+Var reshape(const Var& x, Shape shape) {
+  return record("reshape", x.value().reshape(std::move(shape)), {x},
+                [from = x.shape()](const Tensor& dy, Grads& g) { g.add(0, dy.reshape(from)); });
+}
+
 Var gather_rows(const Var& x, const Tensor& index) {
   const Tensor& X = x.value();
   BURROW_CHECK(X.rank() == 2 && index.rank() == 1, "[gather_rows] x {}, index {}", X.shape(), index.shape());

@@ -109,17 +109,22 @@ void Grads::add(int i, const Tensor& gradient) {
   if (gradient.defined() && wants(i)) add_gradient(node_.inputs[static_cast<size_t>(i)], gradient, node_.op, i);
 }
 
-Tensor Grads::accumulator(int i) {
+Grads::Target Grads::target(int i) {
   if (!wants(i)) return {};
   const Edge& edge = node_.inputs[static_cast<size_t>(i)];
   OutputGrad& slot = edge.node->grads[static_cast<size_t>(edge.output)];
-  if (!slot.own) {
-    Tensor sum = empty_like(edge.node->outputs[static_cast<size_t>(edge.output)]);
-    if (slot.tensor.defined()) sum.copy_from(slot.tensor);
-    else sum.zero();
-    slot = {sum, true};
-  }
-  return slot.tensor;
+  if (slot.own) return {slot.tensor, true};
+  Tensor mine = empty_like(edge.node->outputs[static_cast<size_t>(edge.output)]);
+  const bool adds = slot.tensor.defined();
+  if (adds) mine.copy_from(slot.tensor);  // another edge may read the tensor in the slot
+  slot = {mine, true};
+  return {mine, adds};
+}
+
+Tensor Grads::accumulator(int i) {
+  auto [tensor, adds] = target(i);
+  if (tensor.defined() && !adds) tensor.zero();
+  return tensor;
 }
 
 void backward(const Var& root, const Tensor& cotangent) {

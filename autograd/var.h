@@ -54,8 +54,14 @@ class Grads {
   // Hands over a gradient of input i (ignored when undefined or unwanted). The tensor may be shared with
   // other edges: it is never written to.
   void add(int i, const Tensor& gradient);
-  // A tensor to ADD the gradient of input i to: a leaf's own gradient, or zeros at first. Spares the pass
-  // that add() would take. Undefined when i wants no gradient.
+  // A tensor that a kernel writes the gradient of input i to, or adds it to where `adds` says so: spares the
+  // pass that add() would take. Undefined when i wants no gradient. To be filled before the next call.
+  struct Target {
+    Tensor tensor;
+    bool adds = false;
+  };
+  Target target(int i);
+  // For kernels that only add: the same, with zeros at first.
   Tensor accumulator(int i);
 
  private:
