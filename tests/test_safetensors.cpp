@@ -295,3 +295,18 @@ TEST_CASE("what the writer refuses") {
   CHECK_THROWS_WITH(read_safetensors(folder), Contains("not a regular file"));
   std::filesystem::remove_all(folder);
 }
+
+TEST_CASE("the fuzzer's corpus: each file is read or refused with an Error") {
+  size_t read = 0, refused = 0;
+  for (const auto& file : std::filesystem::directory_iterator(BURROW_TEST_FILES "/corpus/safetensors")) {
+    INFO(file.path().string());
+    try {
+      read_safetensors(file.path().string());
+      ++read;
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  CHECK(read >= 8);
+  CHECK(refused >= 6);
+}
