@@ -155,7 +155,7 @@ Question describe(Random& random, const BiomedicineSlide& slide) {
     std::string found = "empty";
     for (const Cell& p : slide.cells)
       if (p.row == row && p.column == column) found = cell(p.type);
-    return {"biomedicine.describe_at", "describe at " + place(row, column), found};
+    return {"biomedicine.describe_at", fmt::format("describe at {}", place(row, column)), found};
   }
   if (kind < 65) {  // the first in reading order stands for all
     const auto first =

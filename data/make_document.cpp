@@ -71,7 +71,7 @@ Question describe(Random& random, const DocumentPage& page) {
   const auto line = [](const Field& f) { return fmt::format("{} {}", key(f), two_digits(f.value)); };
   if (kind < 15) {
     std::string all = "text";
-    for (const Field& f : page.fields) all += " " + line(f);
+    for (const Field& f : page.fields) all += fmt::format(" {}", line(f));
     return {"document.caption", "describe", all};
   }
   const int at = draw_below(random, page.fields.size());
@@ -80,7 +80,7 @@ Question describe(Random& random, const DocumentPage& page) {
   if (kind < 25) return {"document.describe_at", fmt::format("describe at {}", row), line(f)};
   if (kind < 38) return {"document.locate", fmt::format("locate {}", key(f)), row};
   if (kind < 62) return {"document.describe_key", fmt::format("describe {}", key(f)), line(f)};
-  if (kind < 84) return {"document.describe_value", "describe " + two_digits(f.value), line(f)};
+  if (kind < 84) return {"document.describe_value", fmt::format("describe {}", two_digits(f.value)), line(f)};
   if (kind < 88) return {"document.count", "count field", std::to_string(page.fields.size())};
   const int asked = chance(random, 30) ? f.key : draw_below(random, key_words.size());
   return {"document.present", fmt::format("present {}", key_words[static_cast<size_t>(asked)]),

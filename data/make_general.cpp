@@ -119,7 +119,7 @@ Question describe(Random& random, const GeneralScene& scene) {
   const auto name = [](const Object& o) { return fmt::format("{} {}", color(o.color), shape(o.shape)); };
   if (kind < 15) {
     std::string all = "scene";
-    for (const Object& o : scene.objects) all += " " + name(o);
+    for (const Object& o : scene.objects) all += fmt::format(" {}", name(o));
     return {"general.caption", "describe", all};
   }
   const Object& o = scene.objects[static_cast<size_t>(draw_below(random, scene.objects.size()))];
@@ -138,7 +138,7 @@ Question describe(Random& random, const GeneralScene& scene) {
             found};
   }
   if (kind < 50)
-    return {"general.locate", "locate " + name(o),
+    return {"general.locate", fmt::format("locate {}", name(o)),
             fmt::format("{} {}", row_words[static_cast<size_t>(o.row)],
                         column_words[static_cast<size_t>(o.column)])};
   const bool by_color = chance(random, 50);
