@@ -2,13 +2,18 @@
 // A method is a value: which router, which experts, which auxiliary loss, placed where. The named rows are
 // in methods.cpp; every field can be overridden from TOML or the command line, so that any cell of any
 // ablation is a config, not code.
-#include <array>
 #include <cstdint>
 #include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "autograd/ops.h"
+
+namespace burrow {
+inline std::vector<std::pair<const char*, GateMode>> enum_names(GateMode) {
+  return {{"none", GateMode::none}, {"straight_through", GateMode::straight_through}, {"scaled", GateMode::scaled}};
+}
+}  // namespace burrow
 
 namespace burrow::moe {
 
@@ -24,12 +29,21 @@ enum class RouterPlacement { ffn, linear };
 enum class BalanceScope { sample, batch };
 enum class BalancePool { all_layers, layer, router };
 
-constexpr auto enum_names(GateMode) { return std::array<std::string_view, 3>{"none", "straight_through", "scaled"}; }
-constexpr auto enum_names(Granularity) { return std::array<std::string_view, 2>{"token", "sample"}; }
-constexpr auto enum_names(Selection) { return std::array<std::string_view, 2>{"soft", "top_k"}; }
-constexpr auto enum_names(RouterPlacement) { return std::array<std::string_view, 2>{"ffn", "linear"}; }
-constexpr auto enum_names(BalanceScope) { return std::array<std::string_view, 2>{"sample", "batch"}; }
-constexpr auto enum_names(BalancePool) { return std::array<std::string_view, 3>{"all_layers", "layer", "router"}; }
+inline std::vector<std::pair<const char*, Granularity>> enum_names(Granularity) {
+  return {{"token", Granularity::token}, {"sample", Granularity::sample}};
+}
+inline std::vector<std::pair<const char*, Selection>> enum_names(Selection) {
+  return {{"soft", Selection::soft}, {"top_k", Selection::top_k}};
+}
+inline std::vector<std::pair<const char*, RouterPlacement>> enum_names(RouterPlacement) {
+  return {{"ffn", RouterPlacement::ffn}, {"linear", RouterPlacement::linear}};
+}
+inline std::vector<std::pair<const char*, BalanceScope>> enum_names(BalanceScope) {
+  return {{"sample", BalanceScope::sample}, {"batch", BalanceScope::batch}};
+}
+inline std::vector<std::pair<const char*, BalancePool>> enum_names(BalancePool) {
+  return {{"all_layers", BalancePool::all_layers}, {"layer", BalancePool::layer}, {"router", BalancePool::router}};
+}
 
 struct RouterConfig {
   Granularity granularity = Granularity::token;
@@ -86,8 +100,8 @@ void visit_fields(V& v, MethodConfig& c) {
   v.field("lora_targets", c.lora_targets, "", "last part of the names of the Linears that get one plain LoRA");
   v.field("experts_by_layer", c.experts_by_layer, "experts", "experts of equal blocks of layers (MoLA's 2-4-6-8); empty: `experts` everywhere");
   v.field("train_projector", c.train_projector, "", "train the projector as well");
-  v.section("router", c.router);
-  v.section("balance", c.balance);
+  v.section("router", [&] { visit_fields(v, c.router); });
+  v.section("balance", [&] { visit_fields(v, c.balance); });
 }
 
 struct Method {

@@ -56,8 +56,8 @@ void visit_fields(V& v, DecoderConfig& c) {
 }
 template <class V>
 void visit_fields(V& v, ModelConfig& c) {
-  v.section("vision", c.vision);
-  v.section("decoder", c.decoder);
+  v.section("vision", [&] { visit_fields(v, c.vision); });
+  v.section("decoder", [&] { visit_fields(v, c.decoder); });
 }
 
 void check(const ModelConfig& c);  // throws an Error that names the key

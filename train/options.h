@@ -97,11 +97,11 @@ void visit_fields(V& v, EvalConfig& c) {
 }
 template <class V>
 void visit_fields(V& v, RunConfig& c) {
-  v.section("model", c.model);
-  v.section("method", c.method);
-  v.section("data", c.data);
-  v.section("train", c.train);
-  v.section("eval", c.eval);
+  v.section("model", [&] { visit_fields(v, c.model); });
+  v.section("method", [&] { visit_fields(v, c.method); });
+  v.section("data", [&] { visit_fields(v, c.data); });
+  v.section("train", [&] { visit_fields(v, c.train); });
+  v.section("eval", [&] { visit_fields(v, c.eval); });
 }
 
 // Reads a TOML file with `--set` overrides. The method's row gives the defaults of [method].
