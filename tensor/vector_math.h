@@ -59,7 +59,6 @@ BURROW_HD inline T vector_exp(T x) {
   const Int exponent = std::bit_cast<Int>(shifted) - std::bit_cast<Int>(Table::to_integer);
   const T r = (x - n * Table::ln2_high) - n * Table::ln2_low;
   T p = Table::series[0];
-#pragma GCC unroll 16
   for (unsigned i = 1; i < sizeof(Table::series) / sizeof(T); ++i) p = p * r + Table::series[i];
   const Int half = exponent >> 1;
   const T a = std::bit_cast<T>((half + Table::bias) << Table::mantissa);
