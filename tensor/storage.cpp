@@ -85,7 +85,10 @@ std::shared_ptr<Storage> Storage::external(std::byte* bytes, size_t size, std::f
 }
 
 Storage::~Storage() {
-  if (release_) return release_();
+  if (release_) {
+    release_();
+    return;
+  }
   if (!bytes_) return;
   ledger(device_).remove(what_, size_);
   if (device_ == Device::cpu) {

@@ -1,0 +1,59 @@
+#pragma once
+// Differentiable operations. Each is one function in autograd/ops_<topic>.cpp with four parts in order:
+// shape checks, output, kernel call, record(name, output, {inputs}, gradient). A gradient that nobody
+// wants is not computed: with a frozen base that is the whole memory story.
+// N rows (tokens), C channels, O output channels, H heads, D head size, V vocabulary, E experts, R rank.
+#include "autograd/var.h"
+#include "tensor/kernels.h"
+
+namespace burrow {
+
+// ops_linear.cpp
+Var linear(const Var& x, const Var& w, const Var& bias = {});  // x [N,C], w [O,C], bias [O] -> [N,O]
+// A Linear and a second one of low rank onto the same output: x wᵀ + bias + h bᵀ, with h [N,R] and b [O,R]
+// the expanding side of LoRA (Hu et al. 2021, arXiv 2106.09685, section 4.1). -> [N,O]
+Var linear_with_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b);
+// Sum over rows of -log softmax(x wᵀ)[target]: the logits live one chunk of rows at a time, and the
+// gradient is computed in the forward at unit scale. x [S,C], w [V,C], target i32 [S] -> [1]
+Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64_t chunk_rows = 1024);
+// The log-probability of each target, for scoring: no gradient. -> [S]
+Tensor linear_log_prob(const Tensor& x, const Tensor& w, const Tensor& target, int64_t chunk_rows = 1024);
+
+// ops_pointwise.cpp: any shape
+Var unary(const Var& x, Unary op);
+Var add(const Var& a, const Var& b);
+Var mul(const Var& a, const Var& b);
+Var scale(const Var& x, double alpha);
+Var swiglu(const Var& gate, const Var& up);  // silu(gate) * up
+// Inverted dropout drawn at (ordinal, position, channel): x [N,C], ordinal position i32 [N] -> [N,C]
+Var dropout(const Var& x, const Tensor& ordinal, const Tensor& position, uint64_t key, double p);
+Var dot(const Var& a, const Var& b, double alpha = 1);  // alpha sum(a b) -> [1]
+
+// ops_norm.cpp
+Var rms_norm(const Var& x, const Var& w, double eps);                     // x [N,C], w [C] -> [N,C]
+Var layer_norm(const Var& x, const Var& w, const Var& b, double eps);    // x [N,C], w b [C] -> [N,C]
+
+// ops_attention.cpp
+Var rope(const Var& x, const Tensor& position, int64_t heads, double theta);  // x [N,H*D], position i32 [N] -> [N,H*D]
+// q [Nq,H*D], k v [Nk,Hkv*D] -> [Nq,H*D]; which key a query sees: kernels.def
+Var attention(const Var& q, const Var& k, const Var& v, const AttentionRanges& ranges, const AttentionShape& shape);
+
+// ops_rows.cpp
+// y[n] = table[id[n]], or visual[-1 - id[n]] where id is negative. table [V,C], visual [M,C] -> [N,C]
+Var embedding(const Var& table, const Var& visual, const Tensor& id);
+Var reshape(const Var& x, Shape shape);                               // the same elements in row-major order
+Var gather_rows(const Var& x, const Tensor& index);                   // x [M,C], index i32 [N] -> [N,C]
+Var group_mean(const Var& x, const Tensor& group, int64_t groups);    // x [N,C], group i32 [N] -> [groups,C]
+
+// ops_routing.cpp: probs weights [N,E]
+Var softmax(const Var& x);  // rows of [N,C] -> [N,C]
+// How the chosen experts enter the output, and what the router learns from the task:
+//   none              weight 1, no gradient: only an auxiliary loss trains the router (LLaVA-MoLE's released code)
+//   straight_through  weight 1, gradient as if it were p
+//   scaled            weight p (Switch Transformer)
+enum class GateMode { none, straight_through, scaled };
+Var gate(const Var& probs, const Tensor& mask, GateMode mode);        // mask [N,E] of 0 and 1 -> [N,E]
+// y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]: h [N,E*R], weights [N,E] -> [N,E*R]
+Var scale_experts(const Var& h, const Var& weights, double alpha);
+
+}  // namespace burrow

@@ -1,0 +1,33 @@
+#include "autograd/ops.h"
+
+namespace burrow {
+
+Var rms_norm(const Var& x, const Var& w, double eps) {
+  const Tensor &X = x.value(), &W = w.value();
+  BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}), "[rms_norm] x {} and w {}", X.shape(), W.shape());
+  Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "rms_norm");
+  Tensor rstd = Tensor::empty({X.dim(0)}, X.dtype(), X.device(), "rms_norm");
+  kernel::rms_norm(y, rstd, X, W, eps);
+  return record("rms_norm", y, {x, w}, [X, W, rstd](const Tensor& dy, Grads& g) {
+    Tensor dx = g.like(0), dw = g.accumulator(1);
+    kernel::rms_norm_backward(dx, dw, dy, X, W, rstd);
+    g.add(0, dx);
+  });
+}
+
+Var layer_norm(const Var& x, const Var& w, const Var& b, double eps) {
+  const Tensor &X = x.value(), &W = w.value();
+  BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}) && b.shape() == W.shape(),
+               "[layer_norm] x {}, w {}, b {}", X.shape(), W.shape(), b.shape());
+  Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "layer_norm");
+  Tensor mean = Tensor::empty({X.dim(0)}, X.dtype(), X.device(), "layer_norm");
+  Tensor rstd = Tensor::empty({X.dim(0)}, X.dtype(), X.device(), "layer_norm");
+  kernel::layer_norm(y, mean, rstd, X, W, b.value(), eps);
+  return record("layer_norm", y, {x, w, b}, [X, W, mean, rstd](const Tensor& dy, Grads& g) {
+    Tensor dx = g.like(0), dw = g.accumulator(1), db = g.accumulator(2);
+    kernel::layer_norm_backward(dx, dw, db, dy, X, W, mean, rstd);
+    g.add(0, dx);
+  });
+}
+
+}  // namespace burrow

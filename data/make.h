@@ -1,0 +1,47 @@
+#pragma once
+// Writes the generated datasets as users' own data look: a tokenizer.json, LLaVA conversation lists, PNG
+// files.
+//
+//   DIR/tokenizer.json
+//   DIR/{general,document,biomedicine}/{train,validation,test}.json    image paths are relative to
+//   DIR/{general,document,biomedicine}/images/<split>/NNNNNN.png       .../images
+//   DIR/pretrain/{train,validation}.json, DIR/pretrain/images/<split>/NNNNNN.png
+//   DIR/manifest.json, and one in each of the four folders
+//
+// Sample i of a split is a function of (seed, domain, split, i) alone: more samples of one seed are a
+// superset. A folder is written beside its place and renamed into it, with its manifest, when it is whole; a
+// run that was killed leaves nothing that passes as complete, and the next run starts that folder again.
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+namespace burrow::data {
+
+// Called now and then with the records' file in the making, and its images done and to do.
+using Progress = std::function<void(const std::string& what, int64_t done, int64_t total)>;
+
+struct MakeOptions {
+  uint64_t seed = 1;
+  int64_t train = 16000, validation = 1500, test = 1500;  // samples of each domain; one image each
+  int knowledge_percent = 40;                             // of the questions tried that ask for a code
+  int threads = 2;                                        // changes no byte
+};
+
+struct PretrainOptions {
+  uint64_t seed = 1;
+  int64_t images = 50000;     // train images, over the three domains in turn
+  int records_per_image = 8;  // different questions as far as the scene has them
+  int64_t validation = 1500;  // records, each with an image of its own or text alone
+  int records_per_copy = 12;  // image records for each text-only one
+  int threads = 2;            // changes no byte
+};
+
+// Both return false when DIR already holds exactly this, true after writing it. They throw when DIR holds
+// data of other options (nothing of it is touched) and when a file cannot be written.
+bool make_domains(const std::filesystem::path& dir, const MakeOptions& options,
+                  const Progress& progress = {});
+bool make_pretrain(const std::filesystem::path& dir, const PretrainOptions& options,
+                   const Progress& progress = {});
+
+}  // namespace burrow::data

@@ -1,0 +1,32 @@
+#pragma once
+// Reading the records of a conversation list one by one, so that a large file never stands parsed in memory.
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "data/chat.h"
+
+namespace burrow::data {
+
+struct Record {
+  std::string image, type;  // empty when absent
+  std::vector<Turn> turns;  // without <image>, trimmed
+};
+
+// Thrown by read_record: what is wrong, without the place, which the caller knows.
+struct RecordError {
+  std::string field, reason;
+};
+
+// One element of the list. Throws a RecordError.
+Record read_record(const nlohmann::json& element);
+
+// Calls `use(index, element)` for each element of the list in `path`. Throws an Error that names the file,
+// and for malformed JSON the line and column, when it is not a readable JSON list; `use` may throw too.
+void for_each_record(const std::filesystem::path& path,
+                     const std::function<void(int64_t index, const nlohmann::json& element)>& use);
+
+}  // namespace burrow::data

@@ -1,0 +1,197 @@
+#include "moe/attach.h"
+
+#include <algorithm>
+#include <map>
+
+namespace burrow::moe {
+namespace {
+
+using Gathered = std::shared_ptr<std::vector<Routing>>;
+
+// An FFN whose three Linears obey one router: the decision is made once, from the FFN's input.
+class RoutedFeedForward : public nn::FeedForward {
+ public:
+  RoutedFeedForward(nn::FeedForward base, Router router, std::shared_ptr<RoutingSlot> slot, Gathered gathered)
+      : nn::FeedForward(std::move(base)), router_(std::move(router)), slot_(std::move(slot)), gathered_(std::move(gathered)) {}
+
+  Var operator()(const Var& x, const nn::Pass& pass) const override {
+    slot_->routing = router_.route(x, pass);
+    gathered_->push_back(slot_->routing);
+    Var y = nn::FeedForward::operator()(x, pass);
+    slot_->routing = {};
+    return y;
+  }
+  void parameters(const nn::ParameterVisit& visit) override {
+    nn::FeedForward::parameters(visit);
+    router_.parameters(visit);
+  }
+
+ private:
+  Router router_;
+  std::shared_ptr<RoutingSlot> slot_;
+  Gathered gathered_;
+};
+
+// A Linear with a router of its own.
+class RoutedLinear : public AdaptedLinear {
+ public:
+  RoutedLinear(nn::Linear base, LoraExperts experts, Router router, std::shared_ptr<RoutingSlot> slot, Gathered gathered)
+      : AdaptedLinear(std::move(base), std::move(experts), slot), router_(std::move(router)), slot_(std::move(slot)), gathered_(std::move(gathered)) {}
+
+  Var operator()(const Var& x, const nn::Pass& pass) const override {
+    slot_->routing = router_.route(x, pass);
+    gathered_->push_back(slot_->routing);
+    Var y = AdaptedLinear::operator()(x, pass);
+    slot_->routing = {};
+    return y;
+  }
+  void parameters(const nn::ParameterVisit& visit) override {
+    AdaptedLinear::parameters(visit);
+    router_.parameters(visit);
+  }
+
+ private:
+  Router router_;
+  std::shared_ptr<RoutingSlot> slot_;
+  Gathered gathered_;
+};
+
+// Replaces Linears of one model, keeping count of which pattern matched what.
+class Adapter {
+ public:
+  Adapter(const MethodConfig& config, uint64_t seed, Gathered gathered, std::vector<std::string>& lines)
+      : config_(config), seed_(seed), gathered_(std::move(gathered)), lines_(lines) {}
+
+  void adapt(nn::DecoderBlock& block, int64_t layer, int64_t layers) {
+    const int64_t experts = experts_of(layer, layers);
+    for (auto* linear : {&block.q, &block.k, &block.v, &block.o}) adapt_linear(*linear, layer, experts, nullptr);
+    nn::FeedForward& ffn = *block.ffn;
+    const bool shares = config_.router.placement == RouterPlacement::ffn && experts > 1;
+    const auto slot = shares ? std::make_shared<RoutingSlot>() : nullptr;
+    bool routed = false;
+    for (auto* linear : {&ffn.gate, &ffn.up, &ffn.down}) routed = adapt_linear(*linear, layer, experts, slot) || routed;
+    if (!shares || !routed) return;
+    Router router = make_router(ffn.name, layer, ffn.gate->in(), experts, ffn.gate->weight.value().dtype());
+    block.ffn = std::make_unique<RoutedFeedForward>(std::move(ffn), std::move(router), slot, gathered_);
+  }
+
+  void check_all_matched() const {
+    for (const auto* patterns : {&config_.expert_targets, &config_.lora_targets}) {
+      for (const std::string& p : *patterns) {
+        BURROW_CHECK(matches_.contains(p), "[attach] target '{}' matches no Linear of the decoder (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj)", p);
+      }
+    }
+  }
+  void report() {
+    for (const auto& [pattern, m] : matches_) {
+      lines_.push_back(fmt::format("{:<10} {} Linears, {} expert{} of rank {}, {} parameters, {} active", pattern, m.linears,
+                                   m.experts, m.experts == "1" ? "" : "s", config_.rank, m.parameters, m.active));
+    }
+    if (routers_) lines_.push_back(fmt::format("{:<10} {} routers, {} parameters", "router", routers_, router_parameters_));
+  }
+  int64_t inactive() const { return inactive_; }
+
+ private:
+  struct Match {
+    int64_t linears = 0, parameters = 0, active = 0;
+    std::string experts;
+  };
+
+  int64_t experts_of(int64_t layer, int64_t layers) const {
+    const auto blocks = static_cast<int64_t>(config_.experts_by_layer.size());
+    return blocks == 0 ? config_.experts : config_.experts_by_layer[static_cast<size_t>(layer * blocks / layers)];
+  }
+
+  static bool names(const std::vector<std::string>& patterns, const std::string& last) {
+    return std::find(patterns.begin(), patterns.end(), last) != patterns.end();
+  }
+
+  Router make_router(const std::string& site, int64_t layer, int64_t width, int64_t experts, DType dtype) {
+    RouterConfig router = config_.router;
+    router.top_k = std::min(router.top_k, experts);
+    ++routers_;
+    router_parameters_ += experts * width + (router.bias ? experts : 0);
+    return {site + ".router", layer, width, experts, router, dtype == DType::f64 ? DType::f64 : DType::f32, seed_};
+  }
+
+  // Returns whether the Linear now obeys the FFN's slot.
+  bool adapt_linear(std::unique_ptr<nn::Linear>& linear, int64_t layer, int64_t experts, const std::shared_ptr<RoutingSlot>& slot) {
+    const std::string last = linear->name.substr(linear->name.rfind('.') + 1);
+    const bool expert = names(config_.expert_targets, last), plain = names(config_.lora_targets, last);
+    BURROW_CHECK(!(expert && plain), "[attach] '{}' is both in method.expert_targets and in method.lora_targets", last);
+    if (!expert && !plain) return false;
+    const int64_t E = plain ? 1 : experts;
+    LoraExperts bank(linear->name, *linear, E, config_, seed_);
+    count(last, bank);
+    if (E > 1 && !slot) {
+      auto own = std::make_shared<RoutingSlot>();
+      Router router = make_router(linear->name, layer, linear->in(), E, linear->weight.value().dtype());
+      linear = std::make_unique<RoutedLinear>(std::move(*linear), std::move(bank), std::move(router), own, gathered_);
+      return false;
+    }
+    const bool shares = E > 1;
+    linear = std::make_unique<AdaptedLinear>(std::move(*linear), std::move(bank), shares ? slot : nullptr);
+    return shares;
+  }
+
+  void count(const std::string& last, const LoraExperts& bank) {
+    const int64_t parameters = bank.a.value().numel() + bank.b.value().numel(), E = bank.experts();
+    const int64_t used = config_.router.selection == Selection::soft ? E : std::min(E, config_.router.top_k);
+    Match& m = matches_[last];
+    m.linears += 1;
+    m.parameters += parameters;
+    m.active += parameters / E * used;
+    inactive_ += parameters / E * (E - used);
+    const std::string mine = std::to_string(E);
+    if (m.experts.empty()) m.experts = mine;
+    else if (m.experts.substr(m.experts.rfind('-') + 1) != mine) m.experts += "-" + mine;
+  }
+
+  const MethodConfig& config_;
+  uint64_t seed_;
+  Gathered gathered_;
+  std::vector<std::string>& lines_;
+  std::map<std::string, Match> matches_;
+  int64_t routers_ = 0, router_parameters_ = 0, inactive_ = 0;
+};
+
+bool ends_with(const std::string& s, std::string_view end) { return s.size() >= end.size() && s.ends_with(end); }
+
+bool is_adapter(const std::string& name) {
+  return ends_with(name, ".lora_A.weight") || ends_with(name, ".lora_B.weight") || ends_with(name, ".router.weight") ||
+         ends_with(name, ".router.bias");
+}
+
+}  // namespace
+
+Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
+  check(config);
+  model.freeze();
+  Attachment result;
+  result.config_ = config;
+  Adapter adapter(result.config_, seed, result.gathered_, result.lines_);
+  const auto layers = static_cast<int64_t>(model.decoder.blocks.size());
+  for (int64_t i = 0; i < layers; ++i) adapter.adapt(model.decoder.blocks[static_cast<size_t>(i)], i, layers);
+  adapter.check_all_matched();
+  adapter.report();
+  const bool all = config.name == "full";
+  model.parameters([&](const std::string& name, Var& p) {
+    result.counts_.total += p.value().numel();
+    const bool projector = config.train_projector && name.starts_with("multi_modal_projector.");
+    if (all || projector || is_adapter(name)) {
+      result.trainable_.emplace_back(name, &p);
+      result.counts_.trainable += p.value().numel();
+    }
+  });
+  result.counts_.active = result.counts_.trainable - adapter.inactive();
+  return result;
+}
+
+std::string Attachment::report() const {
+  std::string text;
+  for (const std::string& line : lines_) text += "  " + line + "\n";
+  text += fmt::format("  parameters: {} in all, {} trainable, {} of these active per token\n", counts_.total, counts_.trainable, counts_.active);
+  return text;
+}
+
+}  // namespace burrow::moe

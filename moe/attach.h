@@ -1,0 +1,48 @@
+#pragma once
+// Attaching a method to a model: the named Linears are replaced by adapted ones, FFNs that share a router
+// by routed ones, and everything else is frozen.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "moe/auxiliary.h"
+#include "moe/experts.h"
+#include "nn/llava.h"
+
+namespace burrow::moe {
+
+struct ParameterCounts {
+  int64_t total = 0;      // of the model with its adapters
+  int64_t trainable = 0;
+  int64_t active = 0;     // trainable parameters that one token uses
+};
+
+// What attach did to a model, and what its routers decided in the current pass. It must outlive the model's
+// use.
+class Attachment {
+ public:
+  // The Routings of the passes since the last clear(), in the order of the layers.
+  std::span<const Routing> routings() const { return *gathered_; }
+  void clear() { gathered_->clear(); }
+
+  // Trainable parameters by name, in the order of the model.
+  const std::vector<std::pair<std::string, Var*>>& trainable() const { return trainable_; }
+  const ParameterCounts& counts() const { return counts_; }
+  std::string report() const;  // what matched, with parameter counts: one line each
+  const MethodConfig& config() const { return config_; }
+
+ private:
+  friend Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed);
+  MethodConfig config_;
+  std::shared_ptr<std::vector<Routing>> gathered_ = std::make_shared<std::vector<Routing>>();
+  std::vector<std::pair<std::string, Var*>> trainable_;
+  std::vector<std::string> lines_;
+  ParameterCounts counts_;
+};
+
+// Freezes the model, replaces what the config's patterns name, and draws the adapters' initial values from
+// (seed, name). A pattern that matches nothing is an error. The `full` row adapts nothing and leaves every
+// weight trainable.
+Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed);
+
+}  // namespace burrow::moe

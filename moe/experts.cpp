@@ -1,0 +1,55 @@
+#include "moe/experts.h"
+
+#include <cmath>
+
+#include "tensor/rng.h"
+
+namespace burrow::moe {
+namespace {
+
+// Linears that read the same input draw the same dropout: gate and up of an FFN; q, k and v.
+std::string input_site(const std::string& name) {
+  const size_t dot = name.rfind('.');
+  const std::string parent = name.substr(0, dot), last = name.substr(dot + 1);
+  const bool own_input = last == "down_proj" || last == "o_proj";
+  return parent + (own_input ? "." + last : "") + ".input";
+}
+
+}  // namespace
+
+LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts, const MethodConfig& c,
+                         uint64_t seed)
+    : name_(name),
+      input_site_(input_site(name)),
+      experts_(experts),
+      scale_(c.alpha / static_cast<double>(c.rank)),
+      dropout_(c.dropout) {
+  BURROW_CHECK(c.rank <= std::min(base.in(), base.out()), "method.rank = {}: larger than '{}' of shape {}", c.rank, name,
+               base.weight.shape());
+  const DType dtype = base.weight.value().dtype() == DType::f64 ? DType::f64 : DType::f32;
+  const double bound = 1 / std::sqrt(static_cast<double>(base.in()));
+  a = Var(uniform_tensor(name + ".lora_A.weight", {experts * c.rank, base.in()}, bound, seed, dtype));
+  b = Var(Tensor::zeros({base.out(), experts * c.rank}, dtype));
+}
+
+Var LoraExperts::apply(const nn::Linear& base, const Var& x, const Var& weights, const nn::Pass& pass) const {
+  Var in = x;
+  if (pass.training && dropout_ > 0) {
+    in = dropout(x, pass.ordinal, pass.position, random_key(pass.seed, pass.step, input_site_), dropout_);
+  }
+  const Var h = linear(in, a);  // [N, E*R]
+  const Var masked = weights.defined() ? scale_experts(h, weights, scale_) : scale(h, scale_);
+  return linear_with_lora(x, base.weight, base.bias, masked, b);
+}
+
+void LoraExperts::parameters(const nn::ParameterVisit& visit) {
+  visit(name_ + ".lora_A.weight", a);
+  visit(name_ + ".lora_B.weight", b);
+}
+
+void AdaptedLinear::parameters(const nn::ParameterVisit& visit) {
+  nn::Linear::parameters(visit);
+  experts.parameters(visit);
+}
+
+}  // namespace burrow::moe

@@ -1,0 +1,49 @@
+#pragma once
+// LoRA experts on a frozen Linear: y = W x + (alpha/R) sum_e w_e B_e A_e x, with E = 1 and no router for
+// plain LoRA. The experts' sides lie next to each other, so that E experts are one GEMM per side with the
+// routing as a mask in between: no sorting, no count read back, the same result as a loop over experts.
+#include <memory>
+
+#include "moe/router.h"
+
+namespace burrow::moe {
+
+// Where the Linears that share a decision find it during a pass.
+struct RoutingSlot {
+  Routing routing;
+};
+
+class LoraExperts {
+ public:
+  // A is uniform within 1/sqrt(in) (Kaiming with a = sqrt 5), B zero; each expert drawn by itself.
+  LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts, const MethodConfig& config, uint64_t seed);
+  // Adds the experts' deltas to the frozen Linear's output. weights [N,E], or undefined for plain LoRA.
+  Var apply(const nn::Linear& base, const Var& x, const Var& weights, const nn::Pass& pass) const;
+  void parameters(const nn::ParameterVisit& visit);
+  int64_t experts() const { return experts_; }
+  int64_t rank() const { return a.dim(0) / experts_; }
+
+  Var a, b;  // [E*R, in]: expert e owns rows e*R to e*R+R; [out, E*R]: its columns
+
+ private:
+  std::string name_, input_site_;
+  int64_t experts_;
+  double scale_, dropout_;
+};
+
+// A Linear with LoRA experts. Which router it obeys is what its slot says: the slot's owner decides.
+class AdaptedLinear : public nn::Linear {
+ public:
+  AdaptedLinear(nn::Linear base, LoraExperts experts, std::shared_ptr<RoutingSlot> slot)
+      : nn::Linear(std::move(base)), experts(std::move(experts)), slot_(std::move(slot)) {}
+  Var operator()(const Var& x, const nn::Pass& pass) const override {
+    return experts.apply(*this, x, slot_ ? slot_->routing.weights : Var{}, pass);
+  }
+  void parameters(const nn::ParameterVisit& visit) override;
+  LoraExperts experts;
+
+ private:
+  std::shared_ptr<RoutingSlot> slot_;
+};
+
+}  // namespace burrow::moe

@@ -1,0 +1,89 @@
+#pragma once
+// The parts that models are made of. A module is its parameters and a call; `parameters` visits them by
+// name. Linear and FeedForward are virtual because moe/ replaces them by adapted ones.
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "autograd/ops.h"
+#include "nn/weights.h"
+#include "tensor/segments.h"
+
+namespace burrow::nn {
+
+using ParameterVisit = std::function<void(const std::string& name, Var& parameter)>;
+
+// Keys and values of the tokens seen so far, for decoding. Sequence b owns slots [b*capacity,
+// (b+1)*capacity) of every layer; a slot not yet filled has a position beyond any query, so causal
+// attention does not see it.
+struct KvCache {
+  KvCache(int64_t sequences, int64_t capacity);
+  int64_t sequences, capacity;
+  std::vector<int32_t> length;    // [B] tokens held
+  Tensor positions;               // i32 [B*capacity]
+  Tensor offsets;                 // i32 [B+1]
+  std::map<std::string, Tensor> tensors;  // by layer: keys and values [B*capacity, C], and what a router must remember
+};
+
+// What one forward pass knows about its rows: where sequences begin, what each token is, and whether
+// dropout is drawn. Made once a batch and handed down.
+struct Pass {
+  explicit Pass(const Segments& segments);
+
+  const Segments* segments;
+  Tensor position, ordinal, sequence;  // i32 [N]
+  AttentionRanges ranges;
+  bool training = false;
+  uint64_t seed = 0, step = 0;
+  KvCache* cache = nullptr;
+  Tensor cache_slots;  // i32 [N] where the rows of this pass go in the cache
+};
+
+class Linear {
+ public:
+  Linear(std::string name, int64_t in, int64_t out, bool bias, WeightSource& source, Init init = Init::linear,
+         int64_t layers = 1);
+  virtual ~Linear() = default;
+  virtual Var operator()(const Var& x, const Pass&) const { return linear(x, weight, bias); }  // [N,in] -> [N,out]
+  virtual void parameters(const ParameterVisit& visit);
+
+  int64_t in() const { return weight.dim(1); }
+  int64_t out() const { return weight.dim(0); }
+
+  std::string name;
+  Var weight, bias;  // [out, in], [out] or undefined
+};
+
+struct RmsNorm {
+  RmsNorm(std::string name, int64_t width, double eps, WeightSource& source);
+  Var operator()(const Var& x) const { return rms_norm(x, weight, eps); }
+  void parameters(const ParameterVisit& visit) { visit(name + ".weight", weight); }
+  std::string name;
+  double eps;
+  Var weight;
+};
+
+struct LayerNorm {
+  LayerNorm(std::string name, int64_t width, double eps, WeightSource& source);
+  Var operator()(const Var& x) const { return layer_norm(x, weight, bias, eps); }
+  void parameters(const ParameterVisit& visit);
+  std::string name;
+  double eps;
+  Var weight, bias;
+};
+
+// LLaMA's FFN: down(silu(gate x) * up x).
+class FeedForward {
+ public:
+  FeedForward(std::string name, int64_t width, int64_t inner, int64_t layers, WeightSource& source);
+  FeedForward(FeedForward&&) = default;
+  virtual ~FeedForward() = default;
+  virtual Var operator()(const Var& x, const Pass& pass) const;  // [N,C] -> [N,C]
+  virtual void parameters(const ParameterVisit& visit);
+
+  std::string name;
+  std::unique_ptr<Linear> gate, up, down;
+};
+
+}  // namespace burrow::nn

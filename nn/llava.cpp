@@ -1,0 +1,133 @@
+#include "nn/llava.h"
+
+#include <algorithm>
+
+namespace burrow::nn {
+
+void check(const ModelConfig& c) {
+  const auto positive = [](const char* key, int64_t value) { BURROW_CHECK(value > 0, "{} = {}: must be positive", key, value); };
+  positive("vision.image_size", c.vision.image_size);
+  positive("vision.patch_size", c.vision.patch_size);
+  positive("vision.width", c.vision.width);
+  positive("vision.layers", c.vision.layers);
+  positive("vision.heads", c.vision.heads);
+  positive("decoder.vocabulary", c.decoder.vocabulary);
+  positive("decoder.width", c.decoder.width);
+  positive("decoder.layers", c.decoder.layers);
+  positive("decoder.heads", c.decoder.heads);
+  positive("decoder.kv_heads", c.decoder.kv_heads);
+  positive("decoder.mlp_width", c.decoder.mlp_width);
+  const auto divides = [](const char* what, int64_t small, int64_t large) {
+    BURROW_CHECK(large % small == 0, "{}: {} does not divide {}", what, small, large);
+  };
+  divides("vision.patch_size in vision.image_size", c.vision.patch_size, c.vision.image_size);
+  divides("vision.heads in vision.width", c.vision.heads, c.vision.width);
+  divides("twice decoder.heads in decoder.width (rotary pairs)", 2 * c.decoder.heads, c.decoder.width);
+  divides("decoder.kv_heads in decoder.heads", c.decoder.kv_heads, c.decoder.heads);
+  BURROW_CHECK(c.vision.feature_layer < 0 && c.vision.feature_layer >= -c.vision.layers - 1,
+               "vision.feature_layer = {}: must count from the end, -1 to {}", c.vision.feature_layer,
+               -c.vision.layers - 1);
+  BURROW_CHECK(c.vision.pixel_mean.size() == 3 && c.vision.pixel_std.size() == 3,
+               "vision.pixel_mean and vision.pixel_std need three values each");
+}
+
+Llava::Llava(const ModelConfig& c, WeightSource& source)
+    : config((check(c), c)),
+      tower(c.vision, source),
+      projector(c.vision.width, c.decoder.width, source),
+      decoder(c.decoder, source) {}
+
+Var Llava::hidden(const Tensor& ids, const Var& features, const Pass& pass) const {
+  const Var visual = features.defined() ? projector(features, pass) : Var{};
+  return decoder(embedding(decoder.embedding, visual, ids), pass);
+}
+
+void Llava::parameters(const ParameterVisit& visit) {
+  tower.parameters(visit);
+  projector.parameters(visit);
+  decoder.parameters(visit);
+}
+
+void Llava::freeze() {
+  parameters([](const std::string&, Var& p) { p = Var(p.value()); });
+}
+
+namespace {
+
+// Points a pass at the cache: its rows go to the next free slots of their sequences.
+void enter_cache(Pass& pass, KvCache& cache) {
+  const Segments& s = *pass.segments;
+  std::vector<int32_t> slots;
+  for (int64_t n = 0; n < s.rows(); ++n) {
+    const auto b = static_cast<size_t>(s.sequence[static_cast<size_t>(n)]);
+    BURROW_CHECK(cache.length[b] < cache.capacity, "[decode] sequence {} outgrew its cache of {} tokens", b, cache.capacity);
+    const auto slot = static_cast<int64_t>(b) * cache.capacity + cache.length[b]++;
+    slots.push_back(static_cast<int32_t>(slot));
+    cache.positions.data<int32_t>()[slot] = s.position[static_cast<size_t>(n)];
+  }
+  pass.cache = &cache;
+  pass.cache_slots = Tensor::of({s.rows()}, slots);
+  pass.ranges.k_offsets = cache.offsets;
+  pass.ranges.k_positions = cache.positions;
+}
+
+std::vector<int32_t> best_tokens(const Llava& model, const Tensor& hidden) {
+  Tensor logits = Tensor::empty({hidden.dim(0), model.config.decoder.vocabulary}, hidden.dtype(), hidden.device(), "logits");
+  kernel::matmul_nt(logits, hidden, model.decoder.head.weight.value(), false);
+  Tensor index = Tensor::empty({hidden.dim(0)}, DType::i32, hidden.device());
+  kernel::argmax(index, logits);
+  const Tensor host = index.to(Device::cpu);
+  return {host.data<int32_t>(), host.data<int32_t>() + host.numel()};
+}
+
+// One new token for each sequence, at the position after its last.
+Segments next_tokens(const Segments& prompts, int64_t done) {
+  Segments s;
+  for (int64_t b = 0; b < prompts.count(); ++b) {
+    const auto i = static_cast<size_t>(b);
+    s.position.push_back(static_cast<int32_t>(prompts.offsets[i + 1] - prompts.offsets[i] + done));
+    s.sequence.push_back(static_cast<int32_t>(b));
+    s.kind.push_back(TokenKind::answer);
+    s.ordinal.push_back(prompts.ordinal[i]);
+    s.dataset.push_back(prompts.dataset[i]);
+    s.offsets.push_back(static_cast<int32_t>(b + 1));
+  }
+  return s;
+}
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts, const Tensor& ids,
+                                                const Var& features, int32_t stop, int64_t max_new) {
+  NoGrad no_grad;
+  const int64_t B = prompts.count();
+  int64_t longest = 0;
+  std::vector<int32_t> last_row;
+  for (size_t b = 0; b < static_cast<size_t>(B); ++b) {
+    longest = std::max<int64_t>(longest, prompts.offsets[b + 1] - prompts.offsets[b]);
+    last_row.push_back(prompts.offsets[b + 1] - 1);
+  }
+  KvCache cache(B, longest + max_new);
+  Pass prefill(prompts);
+  enter_cache(prefill, cache);
+  const Var hidden = model.hidden(ids, features, prefill);
+  std::vector<int32_t> token = best_tokens(model, gather_rows(hidden, Tensor::of({B}, last_row)).value());
+
+  std::vector<std::vector<int32_t>> answers(static_cast<size_t>(B));
+  std::vector<bool> stopped(static_cast<size_t>(B), false);
+  for (int64_t done = 0;; ++done) {
+    bool all = true;
+    for (size_t b = 0; b < answers.size(); ++b) {
+      stopped[b] = stopped[b] || token[b] == stop;
+      if (!stopped[b]) answers[b].push_back(token[b]);
+      all = all && stopped[b];
+    }
+    if (all || done + 1 == max_new) return answers;
+    const Segments step = next_tokens(prompts, done);
+    Pass pass(step);
+    enter_cache(pass, cache);
+    token = best_tokens(model, model.hidden(Tensor::of({B}, token), {}, pass).value());
+  }
+}
+
+}  // namespace burrow::nn

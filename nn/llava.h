@@ -1,0 +1,29 @@
+#pragma once
+// LLaVA-1.5 (Liu et al. 2023, arXiv 2310.03744): a vision tower, a projector, and a decoder whose packed
+// stream holds the projected patches in place of the <image> token.
+#include "nn/decoder.h"
+#include "nn/vision.h"
+
+namespace burrow::nn {
+
+struct Llava {
+  Llava(const ModelConfig& config, WeightSource& source);
+
+  // ids i32 [N]: a token, or -1 - row of `features` [M, Cv] (before the projector; undefined without images).
+  // The decoder's last hidden states, normed: [N,C]
+  Var hidden(const Tensor& ids, const Var& features, const Pass& pass) const;
+  void parameters(const ParameterVisit& visit);
+  void freeze();  // every parameter becomes a constant
+
+  ModelConfig config;
+  VisionTower tower;
+  Projector projector;
+  Decoder decoder;
+};
+
+// Decodes greedily: the prompts' packed tokens in, each sequence's new tokens out, `stop` excluded; at most
+// `max_new` each. A sequence that has stopped leaves the batch's computation with the longest one.
+std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts, const Tensor& ids,
+                                                const Var& features, int32_t stop, int64_t max_new);
+
+}  // namespace burrow::nn

@@ -1,0 +1,41 @@
+#pragma once
+// A CLIP vision tower (Radford et al. 2021) and LLaVA-1.5's projector. The features of an image are one
+// hidden state of the tower without its class token.
+#include <memory>
+#include <vector>
+
+#include "nn/config.h"
+#include "nn/layers.h"
+
+namespace burrow::nn {
+
+struct VisionBlock {
+  VisionBlock(const std::string& name, const VisionConfig& config, WeightSource& source);
+  Var operator()(const Var& x, const Pass& pass) const;  // [N,C] -> [N,C], attention within an image, not causal
+  void parameters(const ParameterVisit& visit);
+
+  VisionConfig config;
+  LayerNorm norm1, norm2;
+  Linear q, k, v, out, fc1, fc2;
+};
+
+struct VisionTower {
+  VisionTower(const VisionConfig& config, WeightSource& source);
+  // pixels f32 [images, 3, S, S], normalised -> features [images*P, C], P patches of an image in row order
+  Var operator()(const Tensor& pixels) const;
+  void parameters(const ParameterVisit& visit);
+
+  VisionConfig config;
+  Var class_embedding, patch_embedding, position_embedding;  // [C], [C,3,p,p], [P+1,C]
+  LayerNorm pre_norm, post_norm;
+  std::vector<VisionBlock> blocks;
+};
+
+struct Projector {  // linear, GELU, linear: visual features to the decoder's width
+  Projector(int64_t in, int64_t out, WeightSource& source);
+  Var operator()(const Var& x, const Pass& pass) const { return second(unary(first(x, pass), Unary::gelu), pass); }
+  void parameters(const ParameterVisit& visit);
+  Linear first, second;
+};
+
+}  // namespace burrow::nn

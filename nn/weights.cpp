@@ -1,0 +1,68 @@
+#include "nn/weights.h"
+
+#include <cmath>
+
+#include "tensor/rng.h"
+
+namespace burrow::nn {
+namespace {
+
+class RandomWeights : public WeightSource {
+ public:
+  RandomWeights(uint64_t seed, DType dtype) : seed_(seed), dtype_(dtype) {}
+  Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers) override {
+    if (init == Init::one || init == Init::zero) return Tensor::full(shape, init == Init::one ? 1 : 0, dtype_);
+    double deviation = init == Init::position ? 0.4 : 0.1;
+    if (init == Init::linear || init == Init::residual) {
+      deviation = 1 / std::sqrt(static_cast<double>(shape.numel() / shape[0]));
+      if (init == Init::residual) deviation /= std::sqrt(2.0 * static_cast<double>(layers));
+    }
+    Tensor t = Tensor::empty(shape, DType::f64, Device::cpu, "weights");
+    Random random(random_key(seed_, 0, name));
+    for (double& value : std::span(t.data<double>(), static_cast<size_t>(t.numel()))) value = deviation * random.normal();
+    return t.to(dtype_);
+  }
+
+ private:
+  uint64_t seed_;
+  DType dtype_;
+};
+
+class ShapesOnly : public WeightSource {
+ public:
+  explicit ShapesOnly(DType dtype) : dtype_(dtype) {}
+  Tensor take(const std::string&, const Shape& shape, Init, int64_t) override {
+    const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype_);
+    return Tensor::view(Storage::external(nullptr, bytes, [] {}), 0, shape, dtype_);
+  }
+
+ private:
+  DType dtype_;
+};
+
+}  // namespace
+
+std::unique_ptr<WeightSource> random_weights(uint64_t seed, DType dtype) {
+  return std::make_unique<RandomWeights>(seed, dtype);
+}
+std::unique_ptr<WeightSource> shapes_only(DType dtype) { return std::make_unique<ShapesOnly>(dtype); }
+
+FileWeights::FileWeights(const std::string& path, DType dtype)
+    : path_(path), dtype_(dtype), file_(read_safetensors(path)) {
+  for (const auto& [name, tensor] : file_.tensors) taken_[name] = false;
+}
+
+Tensor FileWeights::take(const std::string& name, const Shape& shape, Init, int64_t) {
+  const auto found = file_.tensors.find(name);
+  BURROW_CHECK(found != file_.tensors.end(), "{}: no tensor '{}' of shape {}", path_, name, shape);
+  BURROW_CHECK(found->second.shape() == shape, "{}: tensor '{}' has shape {}, the model needs {}", path_, name,
+               found->second.shape(), shape);
+  taken_[name] = true;
+  return found->second.to(dtype_);
+}
+
+void FileWeights::finish() const {
+  for (const auto& [name, taken] : taken_) BURROW_CHECK(taken, "{}: tensor '{}' has no place in this model", path_, name);
+}
+
+}  // namespace burrow::nn

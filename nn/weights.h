@@ -1,0 +1,46 @@
+#pragma once
+// Where a module's initial values come from. A module asks for each of its tensors by its full name
+// (Hugging Face's names, so that real checkpoints load unchanged), shape and kind.
+#include <memory>
+#include <string>
+
+#include "tensor/safetensors.h"
+
+namespace burrow::nn {
+
+enum class Init {
+  linear,     // N(0, 1/in), a Linear's weight [out, in]
+  residual,   // as linear, divided by the square root of twice the layers: it feeds the residual stream
+  embedding,  // N(0, 0.1²)
+  position,   // N(0, 0.4²): strong enough that a small tower learns places at once
+  one,
+  zero,
+};
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // `layers` is only read for Init::residual.
+  virtual Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers = 1) = 0;
+};
+
+// Seeded random values: each tensor is a function of (seed, name) alone.
+std::unique_ptr<WeightSource> random_weights(uint64_t seed, DType dtype);
+// Shapes without memory, for counting (--dry-run): no kernel may run on them.
+std::unique_ptr<WeightSource> shapes_only(DType dtype);
+// A file's tensors, converted to `dtype` where theirs differs; an absent name or another shape is an error
+// that names file and tensor. finish() (call it once the model is built) refuses names that nobody took.
+class FileWeights : public WeightSource {
+ public:
+  FileWeights(const std::string& path, DType dtype);
+  Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers) override;
+  void finish() const;
+
+ private:
+  std::string path_;
+  DType dtype_;
+  SafetensorsFile file_;
+  std::map<std::string, bool> taken_;
+};
+
+}  // namespace burrow::nn

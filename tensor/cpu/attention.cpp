@@ -1,0 +1,300 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "tensor/cpu/checks.h"
+#include "tensor/cpu/tile.h"
+#include "tensor/kernels.h"
+
+namespace burrow::cpu {
+namespace {
+
+constexpr int64_t kBlock = 48;  // queries whose scores are held at once; a multiple of the tile's 6 rows
+
+// What forward and backward share: the arguments as pointers, and what a (sequence, key head) needs.
+template <class T>
+struct Problem {
+  const T *q, *k, *v;
+  const int32_t *q_offsets, *k_offsets, *q_positions, *k_positions;
+  int64_t H, Hkv, D;
+  bool causal;
+  T scale;
+
+  int64_t q_stride() const { return H * D; }
+  int64_t k_stride() const { return Hkv * D; }
+};
+
+// One sequence seen by one head of keys.
+template <class T>
+struct Part {
+  int64_t q0, k0, Tq, Tk, padded;  // padded: Tk up to whole vectors
+  const T *k, *v;                  // the first key's row of this head; rows are k_stride apart
+
+  Part(const Problem<T>& p, int64_t b, int64_t kv_head)
+      : q0(p.q_offsets[b]),
+        k0(p.k_offsets[b]),
+        Tq(p.q_offsets[b + 1] - q0),
+        Tk(p.k_offsets[b + 1] - k0),
+        padded((Tk + kLanes<T> - 1) / kLanes<T> * kLanes<T>),
+        k(p.k + k0 * p.k_stride() + kv_head * p.D),
+        v(p.v + k0 * p.k_stride() + kv_head * p.D) {}
+
+  // How many keys query i of the sequence sees: positions ascend, so they are the first ones.
+  int64_t visible(const Problem<T>& p, int64_t i) const {
+    if (!p.causal) return Tk;
+    const int32_t* keys = p.k_positions + k0;
+    return std::upper_bound(keys, keys + Tk, p.q_positions[q0 + i]) - keys;
+  }
+};
+
+// to[D][padded] = from[Tk][stride]^T, zeros beyond Tk.
+template <class T>
+void transpose_head(T* to, const T* from, int64_t stride, int64_t D, const Part<T>& part) {
+  for (int64_t d = 0; d < D; ++d) std::fill(to + d * part.padded + part.Tk, to + (d + 1) * part.padded, T(0));
+  for (int64_t j = 0; j < part.Tk; ++j) {
+    for (int64_t d = 0; d < D; ++d) to[d * part.padded + j] = from[j * stride + d];
+  }
+}
+
+// Rows of queries that go through small_matmul together. Six at a time skip most of the invisible keys of a
+// short sequence; with many keys, more rows share each panel of keys in the cache.
+inline int64_t rows_at_once(int64_t Tk) { return Tk <= 128 ? 6 : kBlock; }
+
+template <class T>
+void check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
+                     const AttentionRanges& r, const AttentionShape& s) {
+  const int64_t Nq = leading(q), Nk = leading(k);
+  BURROW_CHECK(s.heads > 0 && s.kv_heads > 0 && s.head_size > 0 && s.heads % s.kv_heads == 0,
+               "[{}] {} heads of size {} over {} heads of keys", op, s.heads, s.head_size, s.kv_heads);
+  check_matrix(op, "q", q, DTypeOf<T>::value, Nq, s.heads * s.head_size);
+  check_matrix(op, "k", k, DTypeOf<T>::value, Nk, s.kv_heads * s.head_size);
+  check_matrix(op, "v", v, DTypeOf<T>::value, Nk, s.kv_heads * s.head_size);
+  check_vector(op, "q_offsets", r.q_offsets, DType::i32, std::max<int64_t>(r.k_offsets.numel(), 1));
+  check_vector(op, "q_positions", r.q_positions, DType::i32, Nq);
+  check_vector(op, "k_positions", r.k_positions, DType::i32, Nk);
+  const auto cuts = [op](const char* name, const Tensor& offsets, int64_t n) {
+    const int32_t* o = offsets.data<int32_t>();
+    const int64_t B = offsets.numel() - 1;
+    BURROW_CHECK(o[0] == 0 && o[B] == n, "[{}] {} run from {} to {}, expected 0 to {}", op, name, o[0], o[B],
+                 n);
+    for (int64_t b = 0; b < B; ++b) {
+      BURROW_CHECK(o[b] <= o[b + 1], "[{}] {} fall from {} to {} at sequence {}", op, name, o[b], o[b + 1],
+                   b);
+    }
+  };
+  cuts("q_offsets", r.q_offsets, Nq);
+  cuts("k_offsets", r.k_offsets, Nk);
+}
+
+template <class T>
+Problem<T> problem_of(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRanges& r,
+                      const AttentionShape& s) {
+  return {q.data<T>(),
+          k.data<T>(),
+          v.data<T>(),
+          r.q_offsets.data<int32_t>(),
+          r.k_offsets.data<int32_t>(),
+          r.q_positions.data<int32_t>(),
+          r.k_positions.data<int32_t>(),
+          s.heads,
+          s.kv_heads,
+          s.head_size,
+          s.causal,
+          static_cast<T>(s.scale)};
+}
+
+// Scores to probabilities, in place, over the `seen` first keys; zeros up to `width`. Returns lse.
+template <class T>
+T softmax_row(T* s, int64_t seen, int64_t width, T scale) {
+  std::fill(s + seen, s + width, T(0));
+  if (seen == 0) return -std::numeric_limits<T>::infinity();
+  for (int64_t j = 0; j < seen; ++j) s[j] *= scale;
+  const T most = max_run(s, seen);
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < seen; ++j) {
+    s[j] = vector_exp(s[j] - most);
+    sum += s[j];
+  }
+  const T inverse = T(1) / sum;
+  for (int64_t j = 0; j < seen; ++j) s[j] *= inverse;
+  return most + std::log(sum);
+}
+
+// The heads of queries that share one head of keys, in one sequence.
+template <class T>
+void attend(const Problem<T>& p, int64_t b, int64_t kv_head, T* y, T* lse) {
+  struct Buffer;
+  const Part<T> part(p, b, kv_head);
+  const int64_t D = p.D, P = part.padded, group = p.H / p.Hkv, step = rows_at_once(part.Tk);
+  if (part.Tq == 0) return;
+  T* keys = scratch<T, Buffer>(D * P + kBlock * P);
+  T* s = keys + D * P;
+  transpose_head(keys, part.k, p.k_stride(), D, part);
+  for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+    for (int64_t i = 0; i < part.Tq; i += step) {
+      const int64_t rows = std::min(step, part.Tq - i), at = (part.q0 + i) * p.q_stride() + h * D;
+      const int64_t width = part.visible(p, i + rows - 1);
+      const int64_t whole = std::min(P, (width + kLanes<T> - 1) / kLanes<T> * kLanes<T>);
+      small_matmul<T>(rows, whole, D, {p.q + at, p.q_stride(), 1}, keys, P, s, P, false);
+      for (int64_t r = 0; r < rows; ++r) {
+        lse[(part.q0 + i + r) * p.H + h] = softmax_row(s + r * P, part.visible(p, i + r), width, p.scale);
+      }
+      small_matmul<T>(rows, D, width, {s, P, 1}, part.v, p.k_stride(), y + at, p.q_stride(), false);
+    }
+  }
+}
+
+}  // namespace
+
+// y = softmax(scale q k^T) v over the keys that a query sees;  lse[n,h] = log sum_j e^(scale q.k_j)
+// in: q [Nq,H*D], k v [Nk,Hkv*D], ranges, shape   out: y [Nq,H*D], lse [Nq,H], written; a query that sees no
+// key gives y = 0 and lse = -infinity
+// A thread owns (sequence, head of keys) pairs; 48 rows of scores are held at once; sums in the dtype.
+// Positions must ascend within a sequence. Source of lse for the backward: Dao et al., FlashAttention, 2022.
+void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+               const AttentionRanges& ranges, const AttentionShape& shape) {
+  visit_float("attention", q.dtype(), [&]<class T>(T) {
+    check_attention<T>("attention", q, k, v, ranges, shape);
+    check_same("attention", "y", y, "q", q);
+    check_matrix("attention", "lse", lse, q.dtype(), leading(q), shape.heads);
+    const Problem<T> p = problem_of<T>(q, k, v, ranges, shape);
+    T *out = y.data<T>(), *out_lse = lse.data<T>();
+    const int64_t B = ranges.q_offsets.numel() - 1;
+    int64_t work = 0;
+    for (int64_t b = 0; b < B; ++b) {
+      work +=
+          int64_t{p.q_offsets[b + 1] - p.q_offsets[b]} * (p.k_offsets[b + 1] - p.k_offsets[b]) * p.H * p.D;
+    }
+    parallel_rows(B * p.Hkv, work, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) attend(p, i / p.Hkv, i % p.Hkv, out, out_lse);
+    });
+  });
+}
+
+namespace {
+
+template <class T>
+struct Gradients {
+  T *dq, *dk, *dv;  // each or null
+  const T *dy, *y, *lse;
+};
+
+// Scratch of one (sequence, key head): keys and values transposed, then 48 rows of probabilities and of
+// score gradients.
+template <class T>
+struct BackwardScratch {
+  T *keys, *values, *probs, *dscores;
+};
+
+// Probabilities and score gradients of `rows` queries from i on, into rows r0.. of the scratch; and their dq.
+template <class T>
+void score_gradients(const Problem<T>& p, const Gradients<T>& g, const Part<T>& part,
+                     const BackwardScratch<T>& s, int64_t h, int64_t i, int64_t r0, int64_t rows) {
+  const int64_t D = p.D, P = part.padded, at = (part.q0 + i) * p.q_stride() + h * D;
+  const int64_t width = part.visible(p, i + rows - 1);
+  const int64_t whole = std::min(P, (width + kLanes<T> - 1) / kLanes<T> * kLanes<T>);
+  T *probs = s.probs + r0 * P, *ds = s.dscores + r0 * P;
+  const bool scores_too = g.dq || g.dk;
+  small_matmul<T>(rows, whole, D, {p.q + at, p.q_stride(), 1}, s.keys, P, probs, P, false);
+  if (scores_too) small_matmul<T>(rows, whole, D, {g.dy + at, p.q_stride(), 1}, s.values, P, ds, P, false);
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t seen = part.visible(p, i + r), n = part.q0 + i + r;
+    T *prow = probs + r * P, *drow = ds + r * P;
+    const T lse = g.lse[n * p.H + h];
+#pragma omp simd
+    for (int64_t j = 0; j < seen; ++j) prow[j] = vector_exp(prow[j] * p.scale - lse);
+    std::fill(prow + seen, prow + part.Tk, T(0));
+    if (!scores_too) continue;
+    const T delta = dot_run(g.dy + n * p.q_stride() + h * D, g.y + n * p.q_stride() + h * D, D);
+#pragma omp simd
+    for (int64_t j = 0; j < seen; ++j) drow[j] = prow[j] * (drow[j] - delta) * p.scale;
+    std::fill(drow + seen, drow + part.Tk, T(0));
+  }
+  if (g.dq) small_matmul<T>(rows, D, width, {ds, P, 1}, part.k, p.k_stride(), g.dq + at, p.q_stride(), false);
+}
+
+// dk and dv of one head of keys from the block of queries [i, i + rows), whose scores are in the scratch.
+template <class T>
+void key_gradients(const Problem<T>& p, const Gradients<T>& g, const Part<T>& part,
+                   const BackwardScratch<T>& s, int64_t h, int64_t kv_head, int64_t i, int64_t rows) {
+  const int64_t D = p.D, P = part.padded, width = part.visible(p, i + rows - 1), step = rows_at_once(part.Tk);
+  int64_t first = 0;  // the first query of the block that sees a key of the tile
+  for (int64_t j = 0; j < width; j += step) {
+    while (part.visible(p, i + first) <= j) ++first;
+    const int64_t keys = std::min(step, width - j), at = (part.q0 + i + first) * p.q_stride() + h * D;
+    const int64_t to = (part.k0 + j) * p.k_stride() + kv_head * D, from = first * P + j;
+    if (g.dk) {
+      small_matmul<T>(keys, D, rows - first, {s.dscores + from, 1, P}, p.q + at, p.q_stride(), g.dk + to,
+                      p.k_stride(), true);
+    }
+    if (g.dv) {
+      small_matmul<T>(keys, D, rows - first, {s.probs + from, 1, P}, g.dy + at, p.q_stride(), g.dv + to,
+                      p.k_stride(), true);
+    }
+  }
+}
+
+template <class T>
+void attend_backward(const Problem<T>& p, const Gradients<T>& g, int64_t b, int64_t kv_head) {
+  struct Buffer;
+  const Part<T> part(p, b, kv_head);
+  const int64_t D = p.D, P = part.padded, group = p.H / p.Hkv, step = rows_at_once(part.Tk);
+  for (int64_t j = 0; j < part.Tk; ++j) {
+    const int64_t at = (part.k0 + j) * p.k_stride() + kv_head * D;
+    if (g.dk) std::fill_n(g.dk + at, D, T(0));
+    if (g.dv) std::fill_n(g.dv + at, D, T(0));
+  }
+  T* buffer = scratch<T, Buffer>(2 * (D + kBlock) * P);
+  const BackwardScratch<T> s{buffer, buffer + D * P, buffer + 2 * D * P, buffer + (2 * D + kBlock) * P};
+  transpose_head(s.keys, part.k, p.k_stride(), D, part);
+  if (g.dq || g.dk) transpose_head(s.values, part.v, p.k_stride(), D, part);
+  for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+    for (int64_t i = 0; i < part.Tq; i += kBlock) {
+      const int64_t rows = std::min(kBlock, part.Tq - i);
+      for (int64_t r = 0; r < rows; r += step)
+        score_gradients(p, g, part, s, h, i + r, r, std::min(step, rows - r));
+      if (g.dk || g.dv) key_gradients(p, g, part, s, h, kv_head, i, rows);
+    }
+  }
+}
+
+}  // namespace
+
+// With p = e^(scale q.k - lse) and delta[n,h] = dy.y:  dv_j = sum_n p dy_n,  ds = p (dy.v_j - delta) scale,
+// dq_n = sum_j ds k_j,  dk_j = sum_n ds q_n
+// in: dy y q [Nq,H*D], lse [Nq,H], k v [Nk,Hkv*D]   out: dq [Nq,H*D], dk dv [Nk,Hkv*D], written; each or
+// undefined A thread owns (sequence, head of keys) pairs, so that grouped queries add to dk and dv in order;
+// sums in the dtype. Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, const Tensor& y,
+                        const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const AttentionRanges& ranges, const AttentionShape& shape) {
+  const char* op = "attention_backward";
+  visit_float(op, q.dtype(), [&]<class T>(T) {
+    check_attention<T>(op, q, k, v, ranges, shape);
+    check_same(op, "dy", dy, "q", q);
+    check_same(op, "y", y, "q", q);
+    check_matrix(op, "lse", lse, q.dtype(), leading(q), shape.heads);
+    if (dq.defined()) check_same(op, "dq", dq, "q", q);
+    if (dk.defined()) check_same(op, "dk", dk, "k", k);
+    if (dv.defined()) check_same(op, "dv", dv, "v", v);
+    const Problem<T> p = problem_of<T>(q, k, v, ranges, shape);
+    const Gradients<T> g{dq.defined() ? dq.data<T>() : nullptr,
+                         dk.defined() ? dk.data<T>() : nullptr,
+                         dv.defined() ? dv.data<T>() : nullptr,
+                         dy.data<T>(),
+                         y.data<T>(),
+                         lse.data<T>()};
+    const int64_t B = ranges.q_offsets.numel() - 1;
+    int64_t work = 0;
+    for (int64_t b = 0; b < B; ++b) {
+      work +=
+          int64_t{p.q_offsets[b + 1] - p.q_offsets[b]} * (p.k_offsets[b + 1] - p.k_offsets[b]) * p.H * p.D;
+    }
+    parallel_rows(B * p.Hkv, work, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) attend_backward(p, g, i / p.Hkv, i % p.Hkv);
+    });
+  });
+}
+
+}  // namespace burrow::cpu

@@ -1,0 +1,45 @@
+#pragma once
+// The checks that every CPU kernel makes of its arguments. `op` is the kernel, the other names are those
+// of its parameters.
+#include "tensor/tensor.h"
+
+namespace burrow::cpu {
+
+// A tensor of rank above 2 is a matrix to row-wise kernels: C is the last size, N the product of the others.
+inline int64_t channels(const Tensor& t) { return t.rank() == 0 ? 1 : t.shape().back(); }
+inline int64_t leading(const Tensor& t) {
+  int64_t n = 1;
+  for (int i = 0; i + 1 < t.rank(); ++i) n *= t.shape()[static_cast<size_t>(i)];
+  return n;
+}
+
+inline void check_same(const char* op, const char* a_name, const Tensor& a, const char* b_name,
+                       const Tensor& b) {
+  BURROW_CHECK(a.shape() == b.shape() && a.dtype() == b.dtype(), "[{}] {} {} {} and {} {} {} differ", op,
+               a_name, a.dtype(), a.shape(), b_name, b.dtype(), b.shape());
+}
+
+// n elements in any shape.
+inline void check_vector(const char* op, const char* name, const Tensor& t, DType dtype, int64_t n) {
+  BURROW_CHECK(t.numel() == n && t.dtype() == dtype, "[{}] {} is {} {}, expected {} ({})", op, name,
+               t.dtype(), t.shape(), dtype, n);
+}
+
+inline void check_matrix(const char* op, const char* name, const Tensor& t, DType dtype, int64_t n,
+                         int64_t c) {
+  BURROW_CHECK(leading(t) == n && channels(t) == c && t.dtype() == dtype,
+               "[{}] {} is {} {}, expected {} ({}, {})", op, name, t.dtype(), t.shape(), dtype, n, c);
+}
+
+// Every element of `index` in [low, high).
+inline void check_range(const char* op, const char* name, const Tensor& index, int64_t low, int64_t high) {
+  const int32_t* i = index.data<int32_t>();
+  bool good = true;  // without a branch, so that the usual case is vector code
+  for (int64_t n = 0; n < index.numel(); ++n) good &= (i[n] >= low) & (i[n] < high);
+  for (int64_t n = 0; !good && n < index.numel(); ++n) {
+    BURROW_CHECK(i[n] >= low && i[n] < high, "[{}] {}[{}] is {}, expected {} <= {} < {}", op, name, n, i[n],
+                 low, name, high);
+  }
+}
+
+}  // namespace burrow::cpu

@@ -1,0 +1,39 @@
+#pragma once
+// Work shared among OpenMP threads, and memory that a thread keeps between calls.
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace burrow::cpu {
+
+// Waking the team costs some ten microseconds: below this many elementary operations one thread is faster.
+constexpr int64_t kParallelWork = 200'000;
+
+// Calls f(begin, end) on ranges that tile [0, n), one per thread, or f(0, n) when `work`, the number of
+// elementary operations of the whole, does not pay for a team. f must not throw.
+template <class F>
+void parallel_rows(int64_t n, int64_t work, F&& f) {
+  const int64_t threads = std::min<int64_t>(n, omp_get_max_threads());
+  if (work < kParallelWork || threads < 2 || omp_in_parallel()) {
+    if (n > 0) f(int64_t{0}, n);
+    return;
+  }
+#pragma omp parallel num_threads(static_cast <int>(threads))
+  {
+    const int64_t count = omp_get_num_threads(), t = omp_get_thread_num();
+    f(n * t / count, n * (t + 1) / count);
+  }
+}
+
+// At least n elements, uninitialised, kept by this thread for its next call with the same T and Tag; a
+// function that calls another one needs a Tag of its own.
+template <class T, class Tag>
+T* scratch(int64_t n) {
+  thread_local std::vector<T> buffer;
+  if (static_cast<int64_t>(buffer.size()) < n) buffer.resize(static_cast<size_t>(n));
+  return buffer.data();
+}
+
+}  // namespace burrow::cpu

@@ -1,0 +1,114 @@
+#include <cmath>
+
+#include "tensor/cpu/checks.h"
+#include "tensor/cpu/parallel.h"
+#include "tensor/kernels.h"
+
+namespace burrow::cpu {
+
+// mask[n,e] = 1 where probs[n,e] is among the k largest of its row (the first of equals), else 0
+// in: probs [N,E], 1 <= k <= E   out: mask [N,E], written
+// A thread owns rows; k passes over a row, since E is small.
+void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
+  const int64_t E = channels(probs), N = leading(probs);
+  check_same("top_k_mask", "mask", mask, "probs", probs);
+  BURROW_CHECK(k >= 1 && k <= E, "[top_k_mask] k is {}, expected 1 <= k <= {} for probs {}", k, E,
+               probs.shape());
+  visit_float("top_k_mask", probs.dtype(), [&]<class T>(T) {
+    const T* p = probs.data<T>();
+    T* out = mask.data<T>();
+    parallel_rows(N, N * E * k, [=](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        const T* row = p + n * E;
+        T* chosen = out + n * E;
+        std::fill_n(chosen, E, T(0));
+        for (int64_t round = 0; round < k; ++round) {
+          int64_t best = -1;
+          for (int64_t e = 0; e < E; ++e) {
+            if (chosen[e] == T(0) && (best < 0 || row[e] > row[best])) best = e;
+          }
+          chosen[best] = T(1);
+        }
+      }
+    });
+  });
+}
+
+// y[n] = -sum_e p ln p, in nats, with 0 ln 0 = 0
+// in: probs [N,E]   out: y [N], written
+// A thread owns rows; sums in the dtype.
+void entropy(Tensor& y, const Tensor& probs) {
+  const int64_t E = channels(probs), N = leading(probs);
+  check_vector("entropy", "y", y, probs.dtype(), N);
+  visit_float("entropy", probs.dtype(), [&]<class T>(T) {
+    const T* p = probs.data<T>();
+    T* out = y.data<T>();
+    parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        T sum = 0;
+        for (int64_t e = 0; e < E; ++e) {
+          if (p[n * E + e] != T(0)) sum -= p[n * E + e] * std::log(p[n * E + e]);
+        }
+        out[n] = sum;
+      }
+    });
+  });
+}
+
+namespace {
+
+// R of h [N, E*R] beside weights [N,E].
+int64_t rank_of(const char* op, const Tensor& h, const Tensor& weights) {
+  const int64_t E = channels(weights);
+  check_matrix(op, "weights", weights, h.dtype(), leading(h), E);
+  BURROW_CHECK(E > 0 && channels(h) % E == 0,
+               "[{}] h {} has no whole number of channels for each of {} experts", op, h.shape(), E);
+  return channels(h) / E;
+}
+
+}  // namespace
+
+// y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]
+// in: h [N,E*R], weights [N,E]   out: y [N,E*R], written; y may be h
+// A thread owns rows.
+void scale_experts(Tensor& y, const Tensor& h, const Tensor& weights, double alpha) {
+  const int64_t R = rank_of("scale_experts", h, weights), N = leading(h), E = channels(weights);
+  check_same("scale_experts", "y", y, "h", h);
+  visit_float("scale_experts", h.dtype(), [&]<class T>(T) {
+    const T *in = h.data<T>(), *w = weights.data<T>();
+    T* out = y.data<T>();
+    parallel_rows(N * E, N * E * R, [=, a = static_cast<T>(alpha)](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const T factor = a * w[i];
+        for (int64_t r = 0; r < R; ++r) out[i * R + r] = factor * in[i * R + r];
+      }
+    });
+  });
+}
+
+// dh[n, e*R + r] = alpha weights[n,e] dy[n, e*R + r];  dweights[n,e] = alpha sum_r dy[n, e*R + r] h[n, e*R +
+// r] in: dy h [N,E*R], weights [N,E]   out: dh [N,E*R], dweights [N,E], written; each or undefined; dh may be
+// dy A thread owns rows; sums in the dtype.
+void scale_experts_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, const Tensor& h,
+                            const Tensor& weights, double alpha) {
+  const char* op = "scale_experts_backward";
+  const int64_t R = rank_of(op, h, weights), N = leading(h), E = channels(weights);
+  check_same(op, "dy", dy, "h", h);
+  if (dh.defined()) check_same(op, "dh", dh, "h", h);
+  if (dweights.defined()) check_same(op, "dweights", dweights, "weights", weights);
+  visit_float(op, h.dtype(), [&]<class T>(T) {
+    const T *g = dy.data<T>(), *in = h.data<T>(), *w = weights.data<T>();
+    T* out = dh.defined() ? dh.data<T>() : nullptr;
+    T* out_w = dweights.defined() ? dweights.data<T>() : nullptr;
+    parallel_rows(N * E, 2 * N * E * R, [=, a = static_cast<T>(alpha)](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        T sum = 0;
+        for (int64_t r = 0; out_w && r < R; ++r) sum += g[i * R + r] * in[i * R + r];
+        if (out_w) out_w[i] = a * sum;
+        for (int64_t r = 0; out && r < R; ++r) out[i * R + r] = a * w[i] * g[i * R + r];
+      }
+    });
+  });
+}
+
+}  // namespace burrow::cpu

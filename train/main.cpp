@@ -1,0 +1,124 @@
+// burrow: trains, evaluates and compares mixtures of LoRA experts. See docs/tour.md for a walk through one
+// batch, from here to a kernel and back.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+
+#include "train/commands.h"
+#include "train/table.h"
+
+using namespace burrow::train;
+
+namespace {
+
+void add_train(CLI::App& app, TrainCommand& c, int& code) {
+  CLI::App* train = app.add_subcommand("train", "Train one run, then evaluate it. A run is a directory (--out); it can be "
+                                                "killed at any time and continued with --resume, to the same bytes.");
+  train->add_option("config", c.config, "TOML file; `burrow config` lists the keys")->required();
+  train->add_option("--set", c.overrides, "key=value, over the file (repeatable), e.g. --set train.lr=5e-3");
+  train->add_option("--out", c.out, "run directory (default: runs/<name of the config>)");
+  train->add_flag("--resume", c.resume, "continue the run in the directory, or start it");
+  train->add_flag("--dry-run", c.dry_run, "print the resolved config and the parameter counts, and stop");
+  train->callback([&] { code = run_train(c); });
+}
+
+struct EvalArguments {
+  std::string run, split, image, question;
+  int64_t limit = 0;
+};
+void add_eval(CLI::App& app, EvalArguments& a, int& code) {
+  CLI::App* eval = app.add_subcommand("eval", "Exact match of a finished run, by data set and type of question");
+  eval->add_option("run", a.run, "run directory")->required();
+  eval->add_option("--split", a.split, "test or validation (default: the config's)");
+  eval->add_option("--limit", a.limit, "samples of each set (default: all)");
+  eval->callback([&] { code = run_eval(a.run, a.split, a.limit); });
+  CLI::App* ask = app.add_subcommand("ask", "One question about one image, answered greedily");
+  ask->add_option("run", a.run, "run directory")->required();
+  ask->add_option("question", a.question, "the question")->required();
+  ask->add_option("--image", a.image, "PNG file (default: no image)");
+  ask->callback([&] { code = run_ask(a.run, a.image, a.question); });
+}
+
+struct DataArguments {
+  DataMakeCommand make;
+  std::string path, images, tokenizer, chat = "plain";
+  int64_t sample = 0;
+};
+void add_data(CLI::App& app, DataArguments& a, int& code) {
+  CLI::App* data = app.add_subcommand("data", "Make, check and show data sets in LLaVA's conversation format")->require_subcommand(1);
+  CLI::App* make = data->add_subcommand("make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
+  make->add_option("folder", a.make.folder, "where to")->required();
+  make->add_option("--seed", a.make.seed, "of everything drawn");
+  make->add_option("--train", a.make.train, "training records of each domain");
+  make->add_option("--validation", a.make.validation, "validation records of each domain");
+  make->add_option("--test", a.make.test, "test records of each domain");
+  make->add_flag("--pretrain", a.make.pretrain, "the stage-1 set instead: captions, grounding, counting, copying");
+  make->add_option("--images", a.make.images, "images of the stage-1 set");
+  make->add_option("--records-per-image", a.make.records_per_image, "records that share an image of the stage-1 set");
+  make->callback([&] { code = run_data_make(a.make); });
+  const auto reads = [&a](CLI::App* c) {
+    c->add_option("path", a.path, "conversation JSON")->required();
+    c->add_option("--images", a.images, "image folder (default: the JSON's folder)");
+    c->add_option("--tokenizer", a.tokenizer, "tokenizer.json (default: found beside the JSON or above it)");
+    c->add_option("--chat", a.chat, "chat template: plain or vicuna_v1");
+  };
+  CLI::App* check = data->add_subcommand("check", "Read every record and image; print each fault with file, index and reason");
+  reads(check);
+  check->callback([&] { code = run_data_check(a.path, a.images, a.tokenizer, a.chat); });
+  CLI::App* show = data->add_subcommand("show", "Print one sample's token stream, supervised tokens marked");
+  reads(show);
+  show->add_option("--sample", a.sample, "index of the sample")->required();
+  show->callback([&] { code = run_data_show(a.path, a.images, a.tokenizer, a.chat, a.sample); });
+}
+
+void add_features(CLI::App& app, TrainCommand& c, int& code) {
+  CLI::App* features = app.add_subcommand("features", "Compute the cached visual features of every set of a config");
+  features->add_option("config", c.config, "TOML file")->required();
+  features->add_option("--set", c.overrides, "key=value, over the file (repeatable)");
+  features->callback([&] { code = run_features(c.config, c.overrides); });
+}
+
+void add_table(CLI::App& app, TableCommand& c, int& code) {
+  CLI::App* table = app.add_subcommand("table", "Train the cells of a table that are not finished yet, and print it");
+  table->add_option("config", c.config, "TOML file of the table")->required();
+  table->add_option("--out", c.out, "folder of the cells and the table (default: runs/<name of the config>)");
+  table->add_option("--jobs", c.jobs, "cells at once, the threads shared between them (default: the faster on this machine)");
+  table->add_option("--set", c.overrides, "key=value over every cell's config (repeatable)");
+  table->add_option("--seeds", c.seeds, "only the first so many seeds");
+  table->add_flag("--list", c.list, "print the cells and whether they are finished, and stop");
+  table->add_flag("--report", c.report_only, "print the table from the finished cells, train nothing");
+  table->callback([&] { code = run_table(c); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("burrow: mixtures of LoRA experts on multimodal transformers");
+  app.require_subcommand(1);
+  app.set_help_all_flag("--help-all", "Help of every subcommand");
+  int code = 0;
+  bool markdown = false;
+  TrainCommand train, features;
+  EvalArguments eval;
+  DataArguments data;
+  TableCommand table;
+  add_train(app, train, code);
+  add_eval(app, eval, code);
+  add_data(app, data, code);
+  add_features(app, features, code);
+  add_table(app, table, code);
+  app.add_subcommand("methods", "List the table of methods")->callback([&] { code = run_methods(); });
+  CLI::App* reference = app.add_subcommand("config", "List every key of a run's config");
+  reference->add_flag("--markdown", markdown, "as Markdown tables");
+  reference->callback([&] { code = run_config_reference(markdown); });
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e);
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "burrow: {}\n", e.what());
+    return 1;
+  }
+  return code;
+}

@@ -1,0 +1,61 @@
+#include "train/setup.h"
+
+#include <algorithm>
+
+#include "tensor/files.h"
+
+namespace burrow::train {
+
+Setup make_setup(const RunConfig& config, bool shapes_only) {
+  Setup s{config, data::Tokenizer::load(config.data.tokenizer), nullptr, {}, 0};
+  BURROW_CHECK(s.tokenizer.size() <= config.model.sizes.decoder.vocabulary,
+               "{}: {} tokens, but model.decoder.vocabulary is {}", config.data.tokenizer, s.tokenizer.size(),
+               config.model.sizes.decoder.vocabulary);
+  const DType dtype = config.model.dtype == "f64" ? DType::f64 : DType::f32;
+  const auto seed = static_cast<uint64_t>(config.train.seed);
+  if (shapes_only) {
+    s.model = std::make_unique<nn::Llava>(config.model.sizes, *nn::shapes_only(dtype));
+  } else if (config.model.weights.empty()) {
+    s.model = std::make_unique<nn::Llava>(config.model.sizes, *nn::random_weights(seed, dtype));
+  } else {
+    nn::FileWeights weights(config.model.weights, dtype);
+    s.model = std::make_unique<nn::Llava>(config.model.sizes, weights);
+    weights.finish();
+    s.weights_hash = hash_bytes(MappedFile::open(config.model.weights)->bytes());
+  }
+  s.attachment = moe::attach(*s.model, config.method, seed);
+  return s;
+}
+
+Split split_named(const std::string& name) {
+  if (name == "train") return Split::train;
+  if (name == "validation") return Split::validation;
+  if (name == "test") return Split::test;
+  fail("no split '{}': train, validation or test", name);
+}
+
+std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std::vector<std::string>& names) {
+  std::vector<data::Dataset> sets;
+  const RunConfig& c = setup.config;
+  for (const std::string& name : names) {
+    BURROW_CHECK(std::any_of(c.data.sets.begin(), c.data.sets.end(), [&](const DataSet& d) { return d.name == name; }),
+                 "data.use: no set named '{}' among data.sets", name);
+  }
+  for (const DataSet& d : c.data.sets) {
+    if (!names.empty() && std::find(names.begin(), names.end(), d.name) == names.end()) continue;
+    const std::string& file = split == Split::train ? d.train : split == Split::validation ? d.validation : d.test;
+    if (file.empty()) continue;
+    data::DatasetSettings settings;
+    settings.name = d.name;
+    settings.file = file;
+    settings.images = d.images;
+    settings.chat = c.data.chat;
+    settings.visual_tokens = c.model.sizes.vision.patches();
+    settings.max_tokens = c.model.sizes.decoder.max_tokens;
+    sets.push_back(data::Dataset::load(settings, setup.tokenizer));
+  }
+  BURROW_CHECK(!sets.empty(), "data.sets: none has the split that is asked for");
+  return sets;
+}
+
+}  // namespace burrow::train

@@ -1,0 +1,28 @@
+#pragma once
+// What training, evaluation and `ask` have in common: the tokenizer, the model with its adapters, and the
+// data sets of a split.
+#include <memory>
+
+#include "data/dataset.h"
+#include "moe/attach.h"
+#include "train/options.h"
+
+namespace burrow::train {
+
+struct Setup {
+  RunConfig config;
+  data::Tokenizer tokenizer;
+  std::unique_ptr<nn::Llava> model;
+  moe::Attachment attachment;
+  uint64_t weights_hash = 0;  // of the base's file; 0 for random weights
+};
+
+// `shapes_only` builds the model without memory, for --dry-run.
+Setup make_setup(const RunConfig& config, bool shapes_only = false);
+
+enum class Split { train, validation, test };
+Split split_named(const std::string& name);
+// The sets that have this split, with `names` (empty: all of them) in the order of the config.
+std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std::vector<std::string>& names);
+
+}  // namespace burrow::train

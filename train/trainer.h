@@ -1,0 +1,45 @@
+#pragma once
+// The training loop: plan -> batch -> forward -> loss -> backward -> step.
+#include "train/checkpoint.h"
+#include "train/evaluate.h"
+
+namespace burrow::train {
+
+struct TrainResult {
+  int64_t steps = 0;
+  double seconds = 0;            // in the steps of this process
+  int64_t tokens = 0;            // trained on in this process, visual ones counted
+  size_t peak_memory = 0;        // bytes in tensors
+};
+
+class Trainer {
+ public:
+  // `say` receives lines for the user.
+  Trainer(Setup& setup, RunDirectory& run, std::function<void(const std::string&)> say);
+  // Trains from the newest checkpoint (or from the start) to the end, and saves what was trained.
+  TrainResult train();
+
+ private:
+  struct StepSums {  // of the step's micro-batches
+    double loss = 0, balance = 0;
+    std::vector<moe::RouterStatistics> routing;
+  };
+  void step(int64_t i, const data::StepPlan& plan);
+  StepSums forward_backward(int64_t i, const data::StepPlan& plan, bool with_routing);
+  Var features_of(const data::Batch& batch) const;
+  void log(int64_t i, const data::StepPlan& plan, const StepSums& sums, double norm, double factor);
+  [[noreturn]] void report_divergence(int64_t i, const data::StepPlan& plan, const StepSums& sums);
+
+  Setup& setup_;
+  RunDirectory& run_;
+  std::function<void(const std::string&)> say_;
+  std::vector<data::Dataset> sets_;
+  std::unique_ptr<data::Plan> plan_;
+  std::unique_ptr<FeatureCache> features_;  // none when the tower trains
+  nn::ParameterArena arena_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<LineLog> metrics_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace burrow::train
