@@ -27,6 +27,12 @@ LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_
   BURROW_CHECK(c.rank <= std::min(base.in(), base.out()), "method.rank = {}: larger than '{}' of shape {}", c.rank, name,
                base.weight.shape());
   const DType dtype = base.weight.value().dtype() == DType::f64 ? DType::f64 : DType::f32;
+  if (!base.weight.value().bytes()) {  // a model of shapes alone is counted, and so are its experts
+    const auto shapes = nn::shapes_only(dtype);
+    a = Var(shapes->take(name + ".lora_A.weight", {experts * c.rank, base.in()}, nn::Init::linear));
+    b = Var(shapes->take(name + ".lora_B.weight", {base.out(), experts * c.rank}, nn::Init::zero));
+    return;
+  }
   const double bound = 1 / std::sqrt(static_cast<double>(base.in()));
   a = Var(uniform_tensor(name + ".lora_A.weight", {experts * c.rank, base.in()}, bound, seed, dtype));
   b = Var(Tensor::zeros({base.out(), experts * c.rank}, dtype));

@@ -1,0 +1,392 @@
+// The table of differentiable ops, one row each.
+#include "tests/numbers.h"
+#include "tests/op_harness.h"
+
+namespace burrow::testing {
+namespace {
+
+using X = const std::vector<Var>&;
+using I = const std::vector<Tensor>&;
+
+constexpr const char* kSums = "sums of up to some hundred terms, each rounded by 6e-8";
+constexpr const char* kExact = "one rounding to f32 a value";
+
+OpFunction unary_function(Unary op) {
+  return [op](X x, I) { return unary(x[0], op); };
+}
+
+// Which keys a query sees follows from the offsets alone: keys are numbered from 0 in each sequence, and the
+// last query stands at the last key.
+AttentionRanges ranges_of(const Tensor& q_offsets, const Tensor& k_offsets) {
+  const Tensor q = q_offsets.to(Device::cpu), k = k_offsets.to(Device::cpu);
+  std::vector<int32_t> q_position, k_position;
+  for (int64_t b = 0; b + 1 < q.numel(); ++b) {
+    const int32_t *qo = q.data<int32_t>() + b, *ko = k.data<int32_t>() + b;
+    const int32_t queries = qo[1] - qo[0], keys = ko[1] - ko[0];
+    for (int32_t i = 0; i < queries; ++i) q_position.push_back(keys - queries + i);
+    for (int32_t i = 0; i < keys; ++i) k_position.push_back(i);
+  }
+  const Device device = q_offsets.device();
+  return {q_offsets, k_offsets, index_of(q_position).to(device), index_of(k_position).to(device)};
+}
+
+OpFunction attention_function(int64_t heads, int64_t kv_heads, int64_t size, bool causal) {
+  const AttentionShape shape{heads, kv_heads, size, causal, 1 / std::sqrt(static_cast<double>(size))};
+  return [shape](X x, I i) { return attention(x[0], x[1], x[2], ranges_of(i[0], i[1]), shape); };
+}
+
+// Sequences of these many queries and keys, for an attention_function of the same heads.
+OpSize attention_size(const std::string& label, int64_t heads, int64_t kv_heads, int64_t size,
+                      const std::vector<int32_t>& queries, const std::vector<int32_t>& keys) {
+  const Tensor q = offsets_of(queries), k = offsets_of(keys);
+  const int64_t Nq = q.data<int32_t>()[q.numel() - 1], Nk = k.data<int32_t>()[k.numel() - 1];
+  return {label, {{Nq, heads * size}, {Nk, kv_heads * size}, {Nk, kv_heads * size}}, {q, k}};
+}
+
+std::vector<OpSize> same_shapes(size_t inputs) {
+  std::vector<OpSize> sizes;
+  for (const auto& [label, shape] : {std::pair{"aligned", Shape{8, 32}},
+                                     {"odd", {7, 33}},
+                                     {"of rank 3", {2, 3, 5}},
+                                     {"one", {1}},
+                                     {"empty", {0, 4}}}) {
+    sizes.push_back({label, std::vector<Shape>(inputs, shape), {}});
+  }
+  return sizes;
+}
+
+Tensor every_third_mask(const Shape& shape, DType dtype) {
+  Tensor mask = Tensor::zeros(shape, DType::f64);
+  for (int64_t i = 0; i < mask.numel(); i += 3) mask.data<double>()[i] = 1;
+  return mask.to(dtype);
+}
+OpFunction gate_function(GateMode mode) {
+  return [mode](X x, I) {
+    const Tensor& p = x[0].value();
+    return gate(x[0], every_third_mask(p.shape(), p.dtype()).to(p.device()), mode);
+  };
+}
+
+Var lora_experts(X x, I) {  // x a b weights
+  return linear(scale_experts(linear(x[0], x[1]), x[3], 3.0 / 2), x[2]);
+}
+
+// -log softmax(logits)[target] for each row, as an op of its own: linear_cross_entropy's inner kernel.
+Var row_cross_entropy(X x, I i) {
+  const Tensor& logits = x[0].value();
+  Tensor loss = Tensor::empty({logits.dim(0)}, logits.dtype(), logits.device());
+  Tensor d = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+  kernel::cross_entropy(loss, d, logits, i[0]);
+  return record("row_cross_entropy", loss, {x[0]}, [d](const Tensor& dy, Grads& g) {
+    Tensor dx = g.like(0);  // each row times its element of dy: scale_experts with E = 1
+    kernel::scale_experts(dx, d, dy.reshape({dy.dim(0), 1}), 1);
+    g.add(0, dx);
+  });
+}
+
+// ---- the table
+
+std::vector<OpCase> linear_cases() {
+  const auto f = [](X x, I) { return linear(x[0], x[1], x.size() > 2 ? x[2] : Var{}); };
+  const auto ce = [](X x, I i) { return linear_cross_entropy(x[0], x[1], i[0], 4); };
+  return {
+      {.name = "linear without bias",
+       .inputs = {"x", "w"},
+       .function = f,
+       .sizes = {{"aligned", {{16, 32}, {64, 32}}, {}},
+                 {"odd", {{33, 65}, {47, 65}}, {}},
+                 {"one", {{1, 1}, {1, 1}}, {}},
+                 {"no rows", {{0, 8}, {4, 8}}, {}},
+                 {"several threads", {{120, 96}, {80, 96}}, {}}},
+       .golden = "matmul",
+       .why = kSums,
+       .own_kernels = true},
+      {.name = "linear",
+       .inputs = {"x", "w", "b"},
+       .function = f,
+       .sizes = {{"aligned", {{16, 32}, {64, 32}, {64}}, {}},
+                 {"odd", {{31, 17}, {9, 17}, {9}}, {}},
+                 {"one", {{1, 1}, {1, 1}, {1}}, {}},
+                 {"no rows", {{0, 8}, {4, 8}, {4}}, {}}},
+       .golden = "linear",
+       .why = kSums,
+       .own_kernels = true},
+      {.name = "linear_with_lora",
+       .inputs = {"x", "w", "bias", "h", "b"},
+       .function = [](X x, I) { return linear_with_lora(x[0], x[1], x[2], x[3], x[4]); },
+       .sizes = {{"aligned", {{16, 32}, {64, 32}, {64}, {16, 8}, {64, 8}}, {}},
+                 {"odd", {{7, 9}, {11, 9}, {11}, {7, 3}, {11, 3}}, {}},
+                 {"no rows", {{0, 4}, {5, 4}, {5}, {0, 2}, {5, 2}}, {}}},
+       .why = kSums,
+       .own_kernels = true},
+      {.name = "linear_cross_entropy",
+       .inputs = {"x", "w"},
+       .function = ce,
+       .sizes = {{"one chunk", {{4, 16}, {32, 16}}, {index_of({0, 31, 5, 5})}},
+                 {"a last chunk of one row", {{9, 7}, {13, 7}}, {random_index(9, 0, 13)}},
+                 {"no rows", {{0, 3}, {5, 3}}, {index_of({})}}},
+       .golden = "linear_cross_entropy",
+       .golden_index = {"target"},
+       .why = kSums,
+       .own_kernels = true},
+      {.name = "row_cross_entropy",
+       .inputs = {"logits"},
+       .function = row_cross_entropy,
+       .sizes = {{"odd", {{6, 37}}, {random_index(6, 0, 37)}}, {"one class", {{2, 1}}, {index_of({0, 0})}}},
+       .golden = "cross_entropy",
+       .golden_index = {"target"}},
+  };
+}
+
+std::vector<OpCase> pointwise_cases() {
+  constexpr const char* kFunctions = "exp and erf are polynomials, good to some roundings";
+  return {
+      {.name = "silu",
+       .inputs = {"x"},
+       .function = unary_function(Unary::silu),
+       .sizes = same_shapes(1),
+       .golden = "silu",
+       .why = kFunctions},
+      {.name = "gelu",
+       .inputs = {"x"},
+       .function = unary_function(Unary::gelu),
+       .sizes = same_shapes(1),
+       .golden = "gelu",
+       .why = kFunctions},
+      {.name = "quick_gelu",
+       .inputs = {"x"},
+       .function = unary_function(Unary::quick_gelu),
+       .sizes = same_shapes(1),
+       .golden = "quick_gelu",
+       .why = kFunctions},
+      {.name = "swiglu",
+       .inputs = {"gate", "up"},
+       .function = [](X x, I) { return swiglu(x[0], x[1]); },
+       .sizes = same_shapes(2),
+       .golden = "swiglu",
+       .why = kFunctions},
+      {.name = "add",
+       .inputs = {"a", "b"},
+       .function = [](X x, I) { return add(x[0], x[1]); },
+       .sizes = same_shapes(2),
+       .golden = "add",
+       .f32 = 1e-7,
+       .why = kExact},
+      {.name = "mul",
+       .inputs = {"a", "b"},
+       .function = [](X x, I) { return mul(x[0], x[1]); },
+       .sizes = same_shapes(2),
+       .golden = "mul",
+       .f32 = 1e-7,
+       .why = kExact,
+       .own_kernels = true},
+      {.name = "scale",
+       .inputs = {"x"},
+       .function = [](X x, I) { return scale(x[0], -1.7); },
+       .sizes = same_shapes(1),
+       .f32 = 2e-7,
+       .why = kExact},
+      {.name = "reshape",
+       .inputs = {"x"},
+       .function =
+           [](X x, I) {
+             return reshape(x[0], {x[0].value().numel(), 1});
+           },
+       .sizes = same_shapes(1),
+       .f32 = 1e-300,
+       .why = "nothing is computed"},
+      {.name = "dot",
+       .inputs = {"a", "b"},
+       .function = [](X x, I) { return dot(x[0], x[1], 0.3); },
+       .sizes = same_shapes(2),
+       .f32 = 2e-7,
+       .why = "summed in f64",
+       .own_kernels = true},
+      {.name = "dropout",
+       .inputs = {"x"},
+       .function = [](X x, I i) { return dropout(x[0], i[0], i[1], 77, 0.3); },
+       .sizes = {{"aligned", {{4, 32}}, {index_of({1, 1, 2, 2}), index_of({0, 1, 0, 1})}},
+                 {"odd", {{3, 7}}, {index_of({9, 9, 9}), index_of({0, 5, 6})}},
+                 {"no rows", {{0, 4}}, {index_of({}), index_of({})}}},
+       .f32 = 2e-7,
+       .why = kExact},
+  };
+}
+
+std::vector<OpCase> norm_cases() {
+  const auto sizes = [](size_t vectors) {
+    std::vector<OpSize> all;
+    for (const auto& [label, N, C] :
+         {std::tuple{"aligned", 4, 64}, {"odd", 5, 37}, {"one", 1, 1}, {"no rows", 0, 8}}) {
+      OpSize size{label, {{N, C}}, {}};
+      size.shapes.resize(1 + vectors, {C});
+      all.push_back(size);
+    }
+    return all;
+  };
+  return {
+      {.name = "rms_norm",
+       .inputs = {"x", "w"},
+       .function = [](X x, I) { return rms_norm(x[0], x[1], 1e-5); },
+       .sizes = sizes(1),
+       .golden = "rms_norm",
+       .why = kSums},
+      {.name = "layer_norm",
+       .inputs = {"x", "w", "b"},
+       .function = [](X x, I) { return layer_norm(x[0], x[1], x[2], 1e-5); },
+       .sizes = sizes(2),
+       .golden = "layer_norm",
+       .why = kSums},
+  };
+}
+
+std::vector<OpCase> attention_cases() {
+  const auto rope_of = [](int64_t heads) {
+    return [heads](X x, I i) { return rope(x[0], i[0], heads, 10000); };
+  };
+  const std::vector<std::string> qkv{"q", "k", "v"}, offsets{"query_offsets", "key_offsets"};
+  return {
+      {.name = "rope",
+       .inputs = {"x"},
+       .function = rope_of(3),
+       .sizes = {{"aligned", {{3, 96}}, {index_of({0, 7, 300})}},
+                 {"one pair", {{2, 6}}, {index_of({5, 0})}},
+                 {"no rows", {{0, 6}}, {index_of({})}}},
+       .golden = "rope",
+       .golden_index = {"position"},
+       .f32 = 4e-5,
+       .why = "the angle is position times frequency, and 300 radians are rounded by 2e-5"},
+      {.name = "attention, causal",
+       .inputs = qkv,
+       .function = attention_function(3, 3, 5, true),
+       .sizes = {attention_size("a sequence of one", 3, 3, 5, {1, 3}, {1, 3}),
+                 attention_size("an empty sequence", 3, 3, 5, {2, 0, 3}, {2, 0, 3})},
+       .golden = "attention_causal",
+       .golden_index = offsets,
+       .f32 = 2e-6,
+       .why = kSums},
+      {.name = "attention, aligned",
+       .inputs = qkv,
+       .function = attention_function(2, 2, 32, true),
+       .sizes = {attention_size("two sequences", 2, 2, 32, {33, 17}, {33, 17}),
+                 attention_size("longer than a block", 2, 2, 32, {150}, {150})},
+       .f32 = 2e-6,
+       .why = kSums},
+      {.name = "attention, bidirectional",
+       .inputs = qkv,
+       .function = attention_function(3, 3, 5, false),
+       .sizes = {attention_size("three sequences", 3, 3, 5, {1, 4, 2}, {1, 4, 2})},
+       .golden = "attention_bidirectional",
+       .golden_index = offsets,
+       .f32 = 2e-6,
+       .why = kSums},
+      {.name = "attention, grouped",
+       .inputs = qkv,
+       .function = attention_function(4, 2, 5, true),
+       .sizes = {attention_size("two sequences", 4, 2, 5, {6, 3}, {6, 3})},
+       .golden = "attention_grouped",
+       .golden_index = offsets,
+       .f32 = 2e-6,
+       .why = kSums},
+      {.name = "attention, cached",
+       .inputs = qkv,
+       .function = attention_function(4, 2, 5, true),
+       .sizes = {attention_size("one query each", 4, 2, 5, {1, 1}, {5, 2})},
+       .golden = "attention_cached",
+       .golden_index = offsets,
+       .f32 = 2e-6,
+       .why = kSums},
+  };
+}
+
+std::vector<OpCase> rows_cases() {
+  const Tensor mixed = index_of({3, -1, -1, 0, 3, -2}), text = index_of({2, 2, 0}), none = index_of({});
+  return {
+      {.name = "embedding",
+       .inputs = {"table", "visual"},
+       .function = [](X x, I i) { return embedding(x[0], x[1], i[0]); },
+       .sizes = {{"aligned", {{5, 32}, {2, 32}}, {mixed}},
+                 {"odd", {{5, 7}, {3, 7}}, {mixed}},
+                 {"no rows", {{5, 4}, {2, 4}}, {none}}},
+       .golden = "embedding",
+       .golden_index = {"id"},
+       .why = kExact},
+      {.name = "embedding of text",
+       .inputs = {"table"},
+       .function = [](X x, I i) { return embedding(x[0], {}, i[0]); },
+       .sizes = {{"odd", {{4, 5}}, {text}}},
+       .why = kExact},
+      {.name = "gather_rows",
+       .inputs = {"x"},
+       .function = [](X x, I i) { return gather_rows(x[0], i[0]); },
+       .sizes = {{"aligned", {{3, 32}}, {text}}, {"odd", {{4, 7}}, {text}}, {"no rows", {{3, 4}}, {none}}},
+       .why = kExact},
+      {.name = "group_mean",
+       .inputs = {"x"},
+       .function = [](X x, I i) { return group_mean(x[0], i[0], 4); },
+       .sizes = {{"aligned", {{6, 32}}, {index_of({0, 1, 1, -1, 3, 0})}}, {"no rows", {{0, 3}}, {none}}},
+       .golden = "group_mean",
+       .golden_index = {"group"},
+       .why = kExact},
+  };
+}
+
+std::vector<OpCase> routing_cases() {
+  const std::vector<OpSize> probs{{"aligned", {{8, 4}}, {}},
+                                  {"odd", {{7, 3}}, {}},
+                                  {"one expert", {{3, 1}}, {}},
+                                  {"no rows", {{0, 3}}, {}}};
+  return {
+      {.name = "softmax",
+       .inputs = {"x"},
+       .function = [](X x, I) { return softmax(x[0]); },
+       .sizes = {{"aligned", {{4, 64}}, {}},
+                 {"odd", {{5, 37}}, {}},
+                 {"one class", {{3, 1}}, {}},
+                 {"no rows", {{0, 3}}, {}}},
+       .golden = "softmax"},
+      {.name = "gate scaled",
+       .inputs = {"probs"},
+       .function = gate_function(GateMode::scaled),
+       .sizes = probs,
+       .f32 = 1e-7,
+       .why = kExact},
+      {.name = "gate straight through",
+       .inputs = {"probs"},
+       .function = gate_function(GateMode::straight_through),
+       .sizes = probs,
+       .f32 = 1e-7,
+       .why = kExact,
+       .surrogate = gate_function(GateMode::scaled)},
+      {.name = "scale_experts",
+       .inputs = {"h", "weights"},
+       .function = [](X x, I) { return scale_experts(x[0], x[1], 1.5); },
+       .sizes = {{"aligned", {{8, 32}, {8, 4}}, {}},
+                 {"odd", {{5, 9}, {5, 3}}, {}},
+                 {"one expert", {{4, 5}, {4, 1}}, {}},
+                 {"no rows", {{0, 6}, {0, 3}}, {}}}},
+      {.name = "lora_experts",
+       .inputs = {"x", "a", "b", "weights"},
+       .function = lora_experts,
+       .sizes = {{"aligned", {{8, 32}, {12, 32}, {16, 12}, {8, 3}}, {}}},
+       .golden = "lora_experts",
+       .why = kSums,
+       .own_kernels = true},
+  };
+}
+
+}  // namespace
+
+const std::vector<OpCase>& op_cases() {
+  static const std::vector<OpCase> table = [] {
+    std::vector<OpCase> all;
+    for (auto part :
+         {linear_cases, pointwise_cases, norm_cases, attention_cases, rows_cases, routing_cases}) {
+      for (OpCase& op : part()) all.push_back(std::move(op));
+    }
+    return all;
+  }();
+  return table;
+}
+
+}  // namespace burrow::testing
