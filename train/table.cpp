@@ -77,7 +77,7 @@ class TableProgress {
     std::string names;
     double spent = 0;
     for (const RunningJob& job : running) {
-      names += " " + name_of(plan_, *cells_[job.job]);
+      names += fmt::format(" {}", name_of(plan_, *cells_[job.job]));
       spent += job.seconds();
     }
     clear();
@@ -196,7 +196,7 @@ int run_cells(const TablePlan& plan, const TableCommand& command) {
   }
   if (progress.failed.empty()) return 0;
   std::string names;
-  for (const Cell* cell : progress.failed) names += " " + name_of(plan, *cell);
+  for (const Cell* cell : progress.failed) names += fmt::format(" {}", name_of(plan, *cell));
   fmt::print(stderr, "missing:{}\n", names);
   return 1;
 }
@@ -204,7 +204,7 @@ int run_cells(const TablePlan& plan, const TableCommand& command) {
 void print_list(const TablePlan& plan) {
   for (const Cell& cell : plan.cells) {
     const CellState state = state_of(cell);
-    const std::string is = state == CellState::finished  ? "finished, " + scores_of(plan, cell)
+    const std::string is = state == CellState::finished  ? fmt::format("finished, {}", scores_of(plan, cell))
                            : state == CellState::started ? "started"
                                                          : "missing";
     fmt::print("{:<48} {}\n", cell.path.string(), is);

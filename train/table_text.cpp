@@ -53,9 +53,8 @@ std::string difference_text(const Comparison& c) {
 }
 
 std::string count_text(int64_t n) {  // 29184 as 29,184
-  std::string digits = std::to_string(n);
-  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
-  return digits;
+  if (n < 1000) return std::to_string(n);
+  return fmt::format("{},{:03}", count_text(n / 1000), n % 1000);
 }
 
 std::string steps_text(const RowReport& row) {
