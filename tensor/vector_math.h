@@ -11,6 +11,8 @@
 #else
 #define BURROW_HD
 #endif
+// A call inside a loop keeps the loop from being vectorised.
+#define BURROW_INLINE inline __attribute__((always_inline))
 
 namespace burrow {
 
@@ -31,7 +33,7 @@ struct ExpTable<float> {
 template <>
 struct ExpTable<double> {
   using Int = int64_t;
-  static constexpr int mantissa = 52, bias = 1023;
+  static constexpr int64_t mantissa = 52, bias = 1023;
   static constexpr double lowest = -746.0, highest = 710.0;
   static constexpr double to_integer = 0x1.8p52;
   static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
@@ -40,35 +42,40 @@ struct ExpTable<double> {
       1.0 / 720,        1.0 / 120,       1.0 / 24,       1.0 / 6,       0.5,          1,           1};
 };
 
+// V is T, or a vector of T with Int a vector of as many integers.
+template <class T, class Int, class V>
+BURROW_INLINE V exp_of(V x) {
+  using Table = ExpTable<T>;
+  x = x < Table::lowest ? V{} + Table::lowest : x;
+  x = x > Table::highest ? V{} + Table::highest : x;
+  const V shifted = x * T(1.4426950408889634) + Table::to_integer;
+  const V n = shifted - Table::to_integer;
+  const Int exponent = std::bit_cast<Int>(shifted) - std::bit_cast<typename Table::Int>(Table::to_integer);
+  const V r = (x - n * Table::ln2_high) - n * Table::ln2_low;
+  V p = V{} + Table::series[0];
+  for (unsigned i = 1; i < sizeof(Table::series) / sizeof(T); ++i) p = p * r + Table::series[i];
+  const Int half = exponent >> 1;
+  const V a = std::bit_cast<V>((half + Table::bias) << Table::mantissa);
+  const V b = std::bit_cast<V>((exponent - half + Table::bias) << Table::mantissa);
+  return p * a * b;
+}
+
 }  // namespace detail
 
 // e^x to about 1 ulp, subnormal results included; e^-inf = 0 exactly; NaN stays NaN. x = n ln 2 + r with
 // |r| <= ln 2 / 2 (ln 2 in two parts, after Cody and Waite), e^r by its Taylor series, 2^n in two factors
 // so that neither overflows before the product does.
 template <class T>
-BURROW_HD inline T vector_exp(T x) {
+BURROW_HD BURROW_INLINE T vector_exp(T x) {
 #ifdef __CUDA_ARCH__
   return std::exp(x);
 #else
-  using Table = detail::ExpTable<T>;
-  using Int = typename Table::Int;
-  x = x < Table::lowest ? Table::lowest : x;
-  x = x > Table::highest ? Table::highest : x;
-  const T shifted = x * T(1.4426950408889634) + Table::to_integer;
-  const T n = shifted - Table::to_integer;
-  const Int exponent = std::bit_cast<Int>(shifted) - std::bit_cast<Int>(Table::to_integer);
-  const T r = (x - n * Table::ln2_high) - n * Table::ln2_low;
-  T p = Table::series[0];
-  for (unsigned i = 1; i < sizeof(Table::series) / sizeof(T); ++i) p = p * r + Table::series[i];
-  const Int half = exponent >> 1;
-  const T a = std::bit_cast<T>((half + Table::bias) << Table::mantissa);
-  const T b = std::bit_cast<T>((exponent - half + Table::bias) << Table::mantissa);
-  return p * a * b;
+  return detail::exp_of<T, typename detail::ExpTable<T>::Int>(x);
 #endif
 }
 
 template <class T>
-BURROW_HD inline T vector_erf(T x) {
+BURROW_HD BURROW_INLINE T vector_erf(T x) {
   return std::erf(x);
 }
 

@@ -198,7 +198,7 @@ TrainResult Trainer::train() {
     }
   }
   metrics_->sync();
-  save_checkpoint(run_, arena_, *optimizer_, {steps_, metrics_->bytes()}, 1);
+  save_checkpoint(run_, arena_, *optimizer_, {steps_, metrics_->bytes()}, c.train.keep_checkpoints);
   save_trained((run_.path() / "trained.safetensors").string(), arena_, c.method.name);
   result.peak_memory = memory_report(Device::cpu).peak;
   return result;

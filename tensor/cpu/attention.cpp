@@ -24,26 +24,31 @@ struct Problem {
   int64_t k_stride() const { return Hkv * D; }
 };
 
-// One sequence seen by one head of keys.
+// One sequence seen by one head of keys. Positions ascend, so the keys that a query sees are the first ones.
 template <class T>
 struct Part {
-  int64_t q0, k0, Tq, Tk, padded;  // padded: Tk up to whole vectors
-  const T *k, *v;                  // the first key's row of this head; rows are k_stride apart
+  int64_t q0, k0, Tq, Tk;
+  int64_t padded;       // the stride of a row of scores: Tk in whole vectors, and never a power of two bytes
+  const T *k, *v;       // the first key's row of this head; rows are k_stride apart
+  const int32_t* seen;  // [Tq] how many keys each query sees
 
   Part(const Problem<T>& p, int64_t b, int64_t kv_head)
       : q0(p.q_offsets[b]),
         k0(p.k_offsets[b]),
         Tq(p.q_offsets[b + 1] - q0),
         Tk(p.k_offsets[b + 1] - k0),
-        padded((Tk + kLanes<T> - 1) / kLanes<T> * kLanes<T>),
+        // Rows of 4096 bytes fall into one set of the first cache; an odd vector more spreads them.
+        padded(whole_vectors<T>(Tk) + (Tk > 128 ? kLanes<T> : 0)),
         k(p.k + k0 * p.k_stride() + kv_head * p.D),
-        v(p.v + k0 * p.k_stride() + kv_head * p.D) {}
-
-  // How many keys query i of the sequence sees: positions ascend, so they are the first ones.
-  int64_t visible(const Problem<T>& p, int64_t i) const {
-    if (!p.causal) return Tk;
-    const int32_t* keys = p.k_positions + k0;
-    return std::upper_bound(keys, keys + Tk, p.q_positions[q0 + i]) - keys;
+        v(p.v + k0 * p.k_stride() + kv_head * p.D) {
+    struct Seen;
+    int32_t* counts = scratch<int32_t, Seen>(Tq);
+    int64_t last = p.causal ? 0 : Tk;
+    for (int64_t i = 0; i < Tq; ++i) {
+      while (last < Tk && p.k_positions[k0 + last] <= p.q_positions[q0 + i]) ++last;
+      counts[i] = static_cast<int32_t>(last);
+    }
+    seen = counts;
   }
 };
 
@@ -51,14 +56,23 @@ struct Part {
 template <class T>
 void transpose_head(T* to, const T* from, int64_t stride, int64_t D, const Part<T>& part) {
   for (int64_t d = 0; d < D; ++d) std::fill(to + d * part.padded + part.Tk, to + (d + 1) * part.padded, T(0));
-  for (int64_t j = 0; j < part.Tk; ++j) {
-    for (int64_t d = 0; d < D; ++d) to[d * part.padded + j] = from[j * stride + d];
-  }
+  transpose(to, part.padded, from, stride, part.Tk, D);
 }
 
 // Rows of queries that go through small_matmul together. Six at a time skip most of the invisible keys of a
 // short sequence; with many keys, more rows share each panel of keys in the cache.
 inline int64_t rows_at_once(int64_t Tk) { return Tk <= 128 ? 6 : kBlock; }
+
+// out[rows, D] = weights[rows, width] x[width, D], a panel of x that fits the first cache at a time.
+template <class T>
+void weigh_rows(T* out, int64_t out_stride, const T* weights, int64_t P, const T* x, int64_t x_stride,
+                int64_t rows, int64_t width, int64_t D) {
+  constexpr int64_t kPanel = 128;
+  for (int64_t j = 0; j == 0 || j < width; j += kPanel) {
+    small_matmul<T>(rows, D, std::min(kPanel, width - j), {weights + j, P, 1}, x + j * x_stride, x_stride,
+                    out, out_stride, j > 0);
+  }
+}
 
 template <class T>
 void check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -103,22 +117,29 @@ Problem<T> problem_of(const Tensor& q, const Tensor& k, const Tensor& v, const A
           static_cast<T>(s.scale)};
 }
 
-// Scores to probabilities, in place, over the `seen` first keys; zeros up to `width`. Returns lse.
+// The first `seen` of `whole` scores to probabilities, in place, and zeros beyond. Returns lse.
 template <class T>
-T softmax_row(T* s, int64_t seen, int64_t width, T scale) {
-  std::fill(s + seen, s + width, T(0));
-  if (seen == 0) return -std::numeric_limits<T>::infinity();
-  for (int64_t j = 0; j < seen; ++j) s[j] *= scale;
-  const T most = max_run(s, seen);
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < seen; ++j) {
-    s[j] = vector_exp(s[j] - most);
-    sum += s[j];
+T softmax_row(T* s, int64_t seen, int64_t whole, T scale) {
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  Vec<T> most = Vec<T>{} - infinity, sum = {};
+  if (seen == 0) {
+    std::fill_n(s, whole, T(0));
+    return -infinity;
   }
-  const T inverse = T(1) / sum;
-  for (int64_t j = 0; j < seen; ++j) s[j] *= inverse;
-  return most + std::log(sum);
+  for (int64_t j = 0; j < whole; j += kLanes<T>) {
+    const Vec<T> v = first_lanes<T>(seen - j) ? load(s + j) * scale : Vec<T>{} - infinity;
+    most = v > most ? v : most;
+    store(s + j, v);
+  }
+  const T shift = max_of<T>(most);
+  for (int64_t j = 0; j < whole; j += kLanes<T>) {
+    const Vec<T> e = exp_of<T>(load(s + j) - shift);
+    sum += e;
+    store(s + j, e);
+  }
+  const T total = sum_of<T>(sum), inverse = T(1) / total;
+  for (int64_t j = 0; j < whole; j += kLanes<T>) store(s + j, load(s + j) * inverse);
+  return shift + std::log(total);
 }
 
 // The heads of queries that share one head of keys, in one sequence.
@@ -134,13 +155,12 @@ void attend(const Problem<T>& p, int64_t b, int64_t kv_head, T* y, T* lse) {
   for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
     for (int64_t i = 0; i < part.Tq; i += step) {
       const int64_t rows = std::min(step, part.Tq - i), at = (part.q0 + i) * p.q_stride() + h * D;
-      const int64_t width = part.visible(p, i + rows - 1);
-      const int64_t whole = std::min(P, (width + kLanes<T> - 1) / kLanes<T> * kLanes<T>);
+      const int64_t width = part.seen[i + rows - 1], whole = whole_vectors<T>(width);
       small_matmul<T>(rows, whole, D, {p.q + at, p.q_stride(), 1}, keys, P, s, P, false);
       for (int64_t r = 0; r < rows; ++r) {
-        lse[(part.q0 + i + r) * p.H + h] = softmax_row(s + r * P, part.visible(p, i + r), width, p.scale);
+        lse[(part.q0 + i + r) * p.H + h] = softmax_row(s + r * P, part.seen[i + r], whole, p.scale);
       }
-      small_matmul<T>(rows, D, width, {s, P, 1}, part.v, p.k_stride(), y + at, p.q_stride(), false);
+      weigh_rows(y + at, p.q_stride(), s, P, part.v, p.k_stride(), rows, width, D);
     }
   }
 }
@@ -187,41 +207,40 @@ struct BackwardScratch {
   T *keys, *values, *probs, *dscores;
 };
 
-// Probabilities and score gradients of `rows` queries from i on, into rows r0.. of the scratch; and their dq.
+// Probabilities and score gradients of `rows` queries from i on, into rows r0.. of the scratch, with zeros up
+// to `fill`; and their dq.
 template <class T>
 void score_gradients(const Problem<T>& p, const Gradients<T>& g, const Part<T>& part,
-                     const BackwardScratch<T>& s, int64_t h, int64_t i, int64_t r0, int64_t rows) {
+                     const BackwardScratch<T>& s, int64_t h, int64_t i, int64_t r0, int64_t rows,
+                     int64_t fill) {
   const int64_t D = p.D, P = part.padded, at = (part.q0 + i) * p.q_stride() + h * D;
-  const int64_t width = part.visible(p, i + rows - 1);
-  const int64_t whole = std::min(P, (width + kLanes<T> - 1) / kLanes<T> * kLanes<T>);
+  const int64_t width = part.seen[i + rows - 1], whole = whole_vectors<T>(width);
   T *probs = s.probs + r0 * P, *ds = s.dscores + r0 * P;
-  const bool scores_too = g.dq || g.dk;
   small_matmul<T>(rows, whole, D, {p.q + at, p.q_stride(), 1}, s.keys, P, probs, P, false);
-  if (scores_too) small_matmul<T>(rows, whole, D, {g.dy + at, p.q_stride(), 1}, s.values, P, ds, P, false);
+  small_matmul<T>(rows, whole, D, {g.dy + at, p.q_stride(), 1}, s.values, P, ds, P, false);
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t seen = part.visible(p, i + r), n = part.q0 + i + r;
+    const int64_t seen = part.seen[i + r], n = part.q0 + i + r, row = at + r * p.q_stride();
     T *prow = probs + r * P, *drow = ds + r * P;
-    const T lse = g.lse[n * p.H + h];
-#pragma omp simd
-    for (int64_t j = 0; j < seen; ++j) prow[j] = vector_exp(prow[j] * p.scale - lse);
-    std::fill(prow + seen, prow + part.Tk, T(0));
-    if (!scores_too) continue;
-    const T delta = dot_run(g.dy + n * p.q_stride() + h * D, g.y + n * p.q_stride() + h * D, D);
-#pragma omp simd
-    for (int64_t j = 0; j < seen; ++j) drow[j] = prow[j] * (drow[j] - delta) * p.scale;
-    std::fill(drow + seen, drow + part.Tk, T(0));
+    const T lse = g.lse[n * p.H + h], delta = dot_run(g.dy + row, g.y + row, D);
+    for (int64_t j = 0; j < whole; j += kLanes<T>) {
+      const Vec<T> e = first_lanes<T>(seen - j) ? exp_of<T>(load(prow + j) * p.scale - lse) : Vec<T>{};
+      store(prow + j, e);
+      store(drow + j, e * (load(drow + j) - delta) * p.scale);
+    }
+    std::fill(prow + whole, prow + fill, T(0));
+    std::fill(drow + whole, drow + fill, T(0));
   }
-  if (g.dq) small_matmul<T>(rows, D, width, {ds, P, 1}, part.k, p.k_stride(), g.dq + at, p.q_stride(), false);
+  if (g.dq) weigh_rows(g.dq + at, p.q_stride(), ds, P, part.k, p.k_stride(), rows, width, D);
 }
 
 // dk and dv of one head of keys from the block of queries [i, i + rows), whose scores are in the scratch.
 template <class T>
 void key_gradients(const Problem<T>& p, const Gradients<T>& g, const Part<T>& part,
                    const BackwardScratch<T>& s, int64_t h, int64_t kv_head, int64_t i, int64_t rows) {
-  const int64_t D = p.D, P = part.padded, width = part.visible(p, i + rows - 1), step = rows_at_once(part.Tk);
+  const int64_t D = p.D, P = part.padded, width = part.seen[i + rows - 1], step = rows_at_once(part.Tk);
   int64_t first = 0;  // the first query of the block that sees a key of the tile
   for (int64_t j = 0; j < width; j += step) {
-    while (part.visible(p, i + first) <= j) ++first;
+    while (part.seen[i + first] <= j) ++first;
     const int64_t keys = std::min(step, width - j), at = (part.q0 + i + first) * p.q_stride() + h * D;
     const int64_t to = (part.k0 + j) * p.k_stride() + kv_head * D, from = first * P + j;
     if (g.dk) {
@@ -248,12 +267,13 @@ void attend_backward(const Problem<T>& p, const Gradients<T>& g, int64_t b, int6
   T* buffer = scratch<T, Buffer>(2 * (D + kBlock) * P);
   const BackwardScratch<T> s{buffer, buffer + D * P, buffer + 2 * D * P, buffer + (2 * D + kBlock) * P};
   transpose_head(s.keys, part.k, p.k_stride(), D, part);
-  if (g.dq || g.dk) transpose_head(s.values, part.v, p.k_stride(), D, part);
+  transpose_head(s.values, part.v, p.k_stride(), D, part);
   for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
     for (int64_t i = 0; i < part.Tq; i += kBlock) {
-      const int64_t rows = std::min(kBlock, part.Tq - i);
-      for (int64_t r = 0; r < rows; r += step)
-        score_gradients(p, g, part, s, h, i + r, r, std::min(step, rows - r));
+      const int64_t rows = std::min(kBlock, part.Tq - i), fill = whole_vectors<T>(part.seen[i + rows - 1]);
+      for (int64_t r = 0; r < rows; r += step) {
+        score_gradients(p, g, part, s, h, i + r, r, std::min(step, rows - r), fill);
+      }
       if (g.dk || g.dv) key_gradients(p, g, part, s, h, kv_head, i, rows);
     }
   }

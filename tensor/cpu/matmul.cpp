@@ -50,9 +50,7 @@ void thin_gemm(const Gemm<T>& g) {
   if (g.b_transposed) {
     struct Transposed;
     T* t = scratch<T, Transposed>(g.K * g.N);
-    for (int64_t j = 0; j < g.N; ++j) {
-      for (int64_t k = 0; k < g.K; ++k) t[k * g.N + j] = g.b[j * g.K + k];
-    }
+    transpose(t, g.N, g.b, g.K, g.N, g.K);
     b = t;
   }
   parallel_rows(g.M, g.M * g.N * g.K / 4, [&, b](int64_t begin, int64_t end) {

@@ -86,18 +86,23 @@ void scale_experts(Tensor& y, const Tensor& h, const Tensor& weights, double alp
   });
 }
 
-// dh[n, e*R + r] = alpha weights[n,e] dy[n, e*R + r];  dweights[n,e] = alpha sum_r dy[n, e*R + r] h[n, e*R +
-// r] in: dy h [N,E*R], weights [N,E]   out: dh [N,E*R], dweights [N,E], written; each or undefined; dh may be
-// dy A thread owns rows; sums in the dtype.
+// dh[n, e*R + r] = alpha weights[n,e] dy[n, e*R + r]
+// dweights[n,e] = alpha sum_r dy[n, e*R + r] h[n, e*R + r]
+// in: dy h [N,E*R], weights [N,E]; h may be undefined where dweights is
+// out: dh [N,E*R], dweights [N,E], written; each or undefined; dh may be dy
+// A thread owns rows; sums in the dtype.
 void scale_experts_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, const Tensor& h,
                             const Tensor& weights, double alpha) {
   const char* op = "scale_experts_backward";
-  const int64_t R = rank_of(op, h, weights), N = leading(h), E = channels(weights);
-  check_same(op, "dy", dy, "h", h);
-  if (dh.defined()) check_same(op, "dh", dh, "h", h);
-  if (dweights.defined()) check_same(op, "dweights", dweights, "weights", weights);
-  visit_float(op, h.dtype(), [&]<class T>(T) {
-    const T *g = dy.data<T>(), *in = h.data<T>(), *w = weights.data<T>();
+  const int64_t R = rank_of(op, dy, weights), N = leading(dy), E = channels(weights);
+  if (dh.defined()) check_same(op, "dh", dh, "dy", dy);
+  if (dweights.defined()) {
+    check_same(op, "dweights", dweights, "weights", weights);
+    check_same(op, "h", h, "dy", dy);
+  }
+  visit_float(op, dy.dtype(), [&]<class T>(T) {
+    const T *g = dy.data<T>(), *w = weights.data<T>();
+    const T* in = dweights.defined() ? h.data<T>() : nullptr;
     T* out = dh.defined() ? dh.data<T>() : nullptr;
     T* out_w = dweights.defined() ? dweights.data<T>() : nullptr;
     parallel_rows(N * E, 2 * N * E * R, [=, a = static_cast<T>(alpha)](int64_t begin, int64_t end) {

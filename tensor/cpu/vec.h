@@ -4,6 +4,9 @@
 // by its length alone.
 #include <cstdint>
 #include <cstring>
+#include <utility>
+
+#include "tensor/vector_math.h"
 
 namespace burrow::cpu {
 
@@ -20,15 +23,23 @@ struct VecOf;
 template <>
 struct VecOf<float> {
   typedef float type __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t mask __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct VecOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t mask __attribute__((vector_size(kVectorBytes)));
 };
 template <class T>
 using Vec = typename VecOf<T>::type;
 template <class T>
+using Mask = typename VecOf<T>::mask;  // integers of the same width; also what a comparison gives
+template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+template <class T>
+constexpr int64_t whole_vectors(int64_t n) {  // n rounded up
+  return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
 
 template <class T>
 inline Vec<T> load(const T* p) {
@@ -39,6 +50,92 @@ inline Vec<T> load(const T* p) {
 template <class T>
 inline void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
+}
+template <class T>
+inline Vec<T> exp_of(Vec<T> x) {
+  return burrow::detail::exp_of<T, Mask<T>>(x);
+}
+
+namespace detail {
+
+template <class T, int... I>
+inline Mask<T> lane_numbers(std::integer_sequence<int, I...>) {
+  return Mask<T>{I...};
+}
+template <int Step, class V, int... I>
+inline V exchanged(V v, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(v, v, (I ^ Step)...);
+}
+template <int Offset, class V, int... I>
+inline V interleaved(V a, V b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (Offset + I / 2 + I % 2 * static_cast<int>(sizeof...(I)))...);
+}
+
+}  // namespace detail
+
+template <class T>
+using LaneIndices = std::make_integer_sequence<int, kLanes<T>>;
+
+// True in the first n lanes (all of them for n >= kLanes).
+template <class T>
+inline Mask<T> first_lanes(int64_t n) {
+  return detail::lane_numbers<T>(LaneIndices<T>{}) < (n < kLanes<T> ? static_cast<int>(n) : kLanes<T>);
+}
+
+// Sum and largest of the lanes, by halves.
+template <class T, int Step = kLanes<T> / 2>
+inline T sum_of(Vec<T> v) {
+  v += detail::exchanged<Step>(v, LaneIndices<T>{});
+  if constexpr (Step > 1)
+    return sum_of<T, Step / 2>(v);
+  else
+    return v[0];
+}
+template <class T, int Step = kLanes<T> / 2>
+inline T max_of(Vec<T> v) {
+  const Vec<T> other = detail::exchanged<Step>(v, LaneIndices<T>{});
+  v = other > v ? other : v;
+  if constexpr (Step > 1)
+    return max_of<T, Step / 2>(v);
+  else
+    return v[0];
+}
+
+// to[i * to_stride + j] = from[j * from_stride + i] for i, j < kLanes: as many perfect shuffles of the rows
+// as the number of lanes has bits.
+template <class T>
+inline void transpose_tile(T* to, int64_t to_stride, const T* from, int64_t from_stride) {
+  constexpr int L = kLanes<T>;
+  Vec<T> row[L], next[L];
+  for (int i = 0; i < L; ++i) row[i] = load(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int bit = 1; bit < L; bit *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < L / 2; ++i) {
+      next[2 * i] = detail::interleaved<0>(row[i], row[i + L / 2], LaneIndices<T>{});
+      next[2 * i + 1] = detail::interleaved<L / 2>(row[i], row[i + L / 2], LaneIndices<T>{});
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i) row[i] = next[i];
+  }
+  for (int i = 0; i < L; ++i) store(to + i * to_stride, row[i]);
+}
+// The same for M rows of N columns into N rows of M.
+template <class T>
+inline void transpose(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t M, int64_t N) {
+  constexpr int L = kLanes<T>;
+  const int64_t M0 = M / L * L, N0 = N / L * L;
+  for (int64_t j = 0; j < M0; j += L) {
+    for (int64_t i = 0; i < N0; i += L) {
+      transpose_tile(to + i * to_stride + j, to_stride, from + j * from_stride + i, from_stride);
+    }
+    for (int64_t l = j; l < j + L; ++l) {
+      for (int64_t i = N0; i < N; ++i) to[i * to_stride + l] = from[l * from_stride + i];
+    }
+  }
+  for (int64_t j = M0; j < M; ++j) {
+    for (int64_t i = 0; i < N; ++i) to[i * to_stride + j] = from[j * from_stride + i];
+  }
 }
 
 // sum_i a[i] b[i]
@@ -68,7 +165,7 @@ inline T max_run(const T* a, int64_t n) {
       const Vec<T> v = load(a + i);
       m = v > m ? v : m;
     }
-    for (int l = 0; l < L; ++l) most = m[l] > most ? m[l] : most;
+    most = max_of<T>(m);
   }
   for (; i < n; ++i) most = a[i] > most ? a[i] : most;
   return most;
