@@ -80,7 +80,8 @@ void add_features(CLI::App& app, TrainCommand& c, int& code) {
 }
 
 void add_table(CLI::App& app, TableCommand& c, int& code) {
-  CLI::App* table = app.add_subcommand("table", "Train the cells of a table that are not finished yet, and print it");
+  CLI::App* table = app.add_subcommand("table", "Train the cells of a table that are not finished yet, and print it. Paths "
+                                                "in its config are relative to the current directory; docs/tables.md has more.");
   table->add_option("config", c.config, "TOML file of the table")->required();
   table->add_option("--out", c.out, "folder of the cells and the table (default: runs/<name of the config>)");
   table->add_option("--jobs", c.jobs, "cells at once, the threads shared between them (default: the faster on this machine)");
