@@ -38,13 +38,17 @@ struct Playground {
 
   static std::string config() {
     std::string text =
-        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n[model.vision]\nlayers = 1\nwidth = 32\nmlp_width = 32\n"
+        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n[model.vision]\nlayers = 1\nwidth = "
+        "32\nmlp_width = 32\n"
         "[method]\nname = 'mole'\ndropout = 0.1\nlora_targets = ['q_proj', 'v_proj']\n"
         "[train]\ntokens_per_step = 90\naccumulation = 2\ncheckpoint_every = 7\nlog_every = 3\n"
         "[data]\ntokenizer = 'data/tokenizer.json'\nfeature_cache = 'features'\n[eval]\nlimit = 10\n";
     for (const char* name : {"general", "document", "biomedicine"}) {
-      text += fmt::format("[[data.sets]]\nname = '{0}'\ntrain = 'data/{0}/train.json'\nvalidation = 'data/{0}/validation.json'\n"
-                          "test = 'data/{0}/test.json'\nimages = 'data/{0}/images'\n", name);
+      text += fmt::format(
+          "[[data.sets]]\nname = '{0}'\ntrain = 'data/{0}/train.json'\nvalidation = "
+          "'data/{0}/validation.json'\n"
+          "test = 'data/{0}/test.json'\nimages = 'data/{0}/images'\n",
+          name);
     }
     return text;
   }
@@ -93,15 +97,18 @@ TEST_CASE("a run writes its directory, and eval and ask read it") {
   const Outcome train = p.run({"train", "run.toml", "--out", "whole"});
   INFO(train.text);
   REQUIRE(train.code == 0);
-  for (const char* file : {"config.toml", "provenance.json", "metrics.jsonl", "timings.json", "trained.safetensors", "result.json"}) {
+  for (const char* file : {"config.toml", "provenance.json", "metrics.jsonl", "timings.json",
+                           "trained.safetensors", "result.json"}) {
     CHECK(fs::exists(p.folder / "whole" / file));
   }
-  CHECK(has(p.read("whole/metrics.jsonl"), "\"routing\":[{\"site\":\"language_model.model.layers.0.mlp.router\",\"load\":{"));
+  CHECK(has(p.read("whole/metrics.jsonl"),
+            "\"routing\":[{\"site\":\"language_model.model.layers.0.mlp.router\",\"load\":{"));
   CHECK(has(train.text, "gate_proj"));
   const Outcome eval = p.run({"eval", "whole", "--limit", "5"});
   CHECK(eval.code == 0);
   CHECK(has(eval.text, "of 5)"));
-  CHECK(p.run({"ask", "whole", "what is the circle value", "--image", "data/general/images/test/000000.png"}).code == 0);
+  CHECK(p.run({"ask", "whole", "what is the circle value", "--image", "data/general/images/test/000000.png"})
+            .code == 0);
   CHECK(p.run({"ask", "whole", "repeat A 1"}).code == 0);
   const Outcome again = p.run({"train", "run.toml", "--out", "whole"});
   CHECK(again.code == 1);
@@ -119,11 +126,14 @@ TEST_CASE("killed at random moments and continued, a run has the same bytes") {
   int kills = 0;
   for (int attempt = 0; attempt < 60 && kills < 3; ++attempt) {
     const pid_t child = p.start({"train", "run.toml", "--out", "killed", "--resume"});
-    const size_t before = fs::exists(p.folder / "killed/metrics.jsonl") ? fs::file_size(p.folder / "killed/metrics.jsonl") : 0;
+    const size_t before =
+        fs::exists(p.folder / "killed/metrics.jsonl") ? fs::file_size(p.folder / "killed/metrics.jsonl") : 0;
     // Wait until this process has trained a little, then a random while.
     for (int i = 0; i < 4000; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      if (fs::exists(p.folder / "killed/metrics.jsonl") && fs::file_size(p.folder / "killed/metrics.jsonl") != before) break;
+      if (fs::exists(p.folder / "killed/metrics.jsonl") &&
+          fs::file_size(p.folder / "killed/metrics.jsonl") != before)
+        break;
       if (fs::exists(p.folder / "killed/result.json")) break;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 40));
@@ -136,16 +146,22 @@ TEST_CASE("killed at random moments and continued, a run has the same bytes") {
   REQUIRE(kills == 3);
   REQUIRE(p.run({"train", "run.toml", "--out", "killed", "--resume"}).code == 0);
   std::string last;  // the final checkpoint holds the optimiser's state
-  for (const auto& entry : fs::directory_iterator(p.folder / "straight/checkpoints")) last = entry.path().filename().string();
-  for (const std::string& file : {std::string("trained.safetensors"), std::string("metrics.jsonl"), std::string("result.json"), "checkpoints/" + last}) {
+  for (const auto& entry : fs::directory_iterator(p.folder / "straight/checkpoints"))
+    last = entry.path().filename().string();
+  for (const std::string& file : {std::string("trained.safetensors"), std::string("metrics.jsonl"),
+                                  std::string("result.json"), "checkpoints/" + last}) {
     CHECK_MESSAGE(p.read("straight/" + file) == p.read("killed/" + file), file);
   }
 }
 
 TEST_CASE("a damaged checkpoint is passed over and named") {
   const Playground& p = playground();
-  REQUIRE(p.run({"train", "run.toml", "--out", "damaged", "--set", "train.max_steps=30", "--set", "train.keep_checkpoints=9"}).code == 0);
-  REQUIRE(p.run({"train", "run.toml", "--out", "sound", "--set", "train.max_steps=30", "--set", "train.keep_checkpoints=9"}).code == 0);
+  REQUIRE(p.run({"train", "run.toml", "--out", "damaged", "--set", "train.max_steps=30", "--set",
+                 "train.keep_checkpoints=9"})
+              .code == 0);
+  REQUIRE(p.run({"train", "run.toml", "--out", "sound", "--set", "train.max_steps=30", "--set",
+                 "train.keep_checkpoints=9"})
+              .code == 0);
   fs::remove(p.folder / "damaged/result.json");
   const fs::path last = p.folder / "damaged/checkpoints/step-00000030.safetensors";
   REQUIRE(fs::exists(last));
@@ -153,7 +169,8 @@ TEST_CASE("a damaged checkpoint is passed over and named") {
   bytes[bytes.size() - 9] ^= 4;  // one bit of the state
   burrow::write_file_atomically(last.string(), bytes);
   // An earlier sound one to fall back to: the state at the start of the same run.
-  const Outcome resumed = p.run({"train", "run.toml", "--out", "damaged", "--resume", "--set", "train.max_steps=30", "--set", "train.keep_checkpoints=9"});
+  const Outcome resumed = p.run({"train", "run.toml", "--out", "damaged", "--resume", "--set",
+                                 "train.max_steps=30", "--set", "train.keep_checkpoints=9"});
   INFO(resumed.text);
   CHECK(resumed.code == 0);
   CHECK(has(resumed.text, "checksum does not match"));
@@ -194,7 +211,8 @@ TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
   refused({"--set", "model.decoder.heads=5"}, {"heads"});
   refused({"--set", "data.tokenizer=data/general/train.json"}, {"data/general/train.json"});
   refused({"--set", "train.tokens_per_step=many"}, {"train.tokens_per_step"});
-  refused({"--set", "train.lr=1e38", "--set", "train.clip=0"}, {"step", "not finite", "samples (set:record):"});
+  refused({"--set", "train.lr=1e38", "--set", "train.clip=0"},
+          {"step", "not finite", "samples (set:record):"});
   CHECK(p.run({"train", "absent.toml"}).code == 1);
   CHECK(p.run({"eval", "absent"}).code == 1);
   CHECK(p.run({"nonsense"}).code != 0);
@@ -206,13 +224,18 @@ TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
 TEST_CASE("data check names each fault with file, index and reason") {
   const Playground& p = playground();
   p.write("bad.json",
-          "[{\"id\":\"a\",\"conversations\":[{\"from\":\"human\",\"value\":\"what type is the tissue\"},{\"from\":\"gpt\",\"value\":\"fat\"}]},"
-          "{\"id\":\"b\",\"conversations\":[{\"from\":\"robot\",\"value\":\"x\"},{\"from\":\"gpt\",\"value\":\"fat\"}]},"
-          "{\"id\":\"c\",\"image\":\"../secret.png\",\"conversations\":[{\"from\":\"human\",\"value\":\"<image>\\nx\"},{\"from\":\"gpt\",\"value\":\"fat\"}]},"
+          "[{\"id\":\"a\",\"conversations\":[{\"from\":\"human\",\"value\":\"what type is the "
+          "tissue\"},{\"from\":\"gpt\",\"value\":\"fat\"}]},"
+          "{\"id\":\"b\",\"conversations\":[{\"from\":\"robot\",\"value\":\"x\"},{\"from\":\"gpt\",\"value\":"
+          "\"fat\"}]},"
+          "{\"id\":\"c\",\"image\":\"../"
+          "secret.png\",\"conversations\":[{\"from\":\"human\",\"value\":\"<image>\\nx\"},{\"from\":\"gpt\","
+          "\"value\":\"fat\"}]},"
           "{\"id\":\"d\"}]");
   const Outcome o = p.run({"data", "check", "bad.json", "--tokenizer", "data/tokenizer.json"});
   CHECK(o.code == 1);
-  for (const char* part : {"bad.json, record 1", "bad.json, record 2", "bad.json, record 3", "4 records, 3 faults"}) {
+  for (const char* part :
+       {"bad.json, record 1", "bad.json, record 2", "bad.json, record 3", "4 records, 3 faults"}) {
     CHECK_MESSAGE(has(o.text, part), o.text);
   }
   CHECK(p.run({"data", "check", "data/general/test.json"}).code == 0);

@@ -12,13 +12,16 @@ namespace {
 namespace fs = std::filesystem;
 
 // The image folder of a list is the one named images beside it, or its own.
-data::DatasetSettings settings_of(const std::string& path, const std::string& images, const std::string& chat) {
+data::DatasetSettings settings_of(const std::string& path, const std::string& images,
+                                  const std::string& chat) {
   data::DatasetSettings s;
   const fs::path file(path);
   s.name = file.stem().string();
   s.file = file;
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
-  s.images = !images.empty() ? fs::path(images) : fs::is_directory(folder / "images") ? folder / "images" : folder;
+  s.images = !images.empty()                       ? fs::path(images)
+             : fs::is_directory(folder / "images") ? folder / "images"
+                                                   : folder;
   s.chat = chat;
   return s;
 }
@@ -65,7 +68,8 @@ int run_data_make(const DataMakeCommand& c) {
   return 0;
 }
 
-int run_data_check(const std::string& path, const std::string& images, const std::string& tokenizer, const std::string& chat) {
+int run_data_check(const std::string& path, const std::string& images, const std::string& tokenizer,
+                   const std::string& chat) {
   data::DatasetSettings settings = settings_of(path, images, chat);
   settings.check_images = data::ImageCheck::decode;
   int64_t checked = 0;
@@ -76,16 +80,20 @@ int run_data_check(const std::string& path, const std::string& images, const std
     unsupervised += f.unsupervised;
   }
   fmt::print("{}: {} records, {} faults{}\n", path, checked, faults.size(),
-             unsupervised ? fmt::format(" ({} samples without a supervised token, which training leaves out)", unsupervised) : "");
+             unsupervised ? fmt::format(" ({} samples without a supervised token, which training leaves out)",
+                                        unsupervised)
+                          : "");
   return faults.empty() ? 0 : 1;
 }
 
-int run_data_show(const std::string& path, const std::string& images, const std::string& tokenizer, const std::string& chat, int64_t sample) {
+int run_data_show(const std::string& path, const std::string& images, const std::string& tokenizer,
+                  const std::string& chat, int64_t sample) {
   data::DatasetSettings settings = settings_of(path, images, chat);
   settings.check_images = data::ImageCheck::none;
   const data::Tokenizer words = tokenizer_near(path, tokenizer);
   const data::Dataset set = data::Dataset::load(settings, words);
-  BURROW_CHECK(sample >= 0 && sample < set.size(), "{}: no sample {}; there are {}", path, sample, set.size());
+  BURROW_CHECK(sample >= 0 && sample < set.size(), "{}: no sample {}; there are {}", path, sample,
+               set.size());
   fmt::print("{}", set.print_sample(sample, words));
   return 0;
 }
