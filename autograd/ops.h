@@ -30,29 +30,31 @@ Var dropout(const Var& x, const Tensor& ordinal, const Tensor& position, uint64_
 Var dot(const Var& a, const Var& b, double alpha = 1);  // alpha sum(a b) -> [1]
 
 // ops_norm.cpp
-Var rms_norm(const Var& x, const Var& w, double eps);                     // x [N,C], w [C] -> [N,C]
-Var layer_norm(const Var& x, const Var& w, const Var& b, double eps);    // x [N,C], w b [C] -> [N,C]
+Var rms_norm(const Var& x, const Var& w, double eps);                  // x [N,C], w [C] -> [N,C]
+Var layer_norm(const Var& x, const Var& w, const Var& b, double eps);  // x [N,C], w b [C] -> [N,C]
 
 // ops_attention.cpp
-Var rope(const Var& x, const Tensor& position, int64_t heads, double theta);  // x [N,H*D], position i32 [N] -> [N,H*D]
+// x [N,H*D], position i32 [N] -> [N,H*D]
+Var rope(const Var& x, const Tensor& position, int64_t heads, double theta);
 // q [Nq,H*D], k v [Nk,Hkv*D] -> [Nq,H*D]; which key a query sees: kernels.def
-Var attention(const Var& q, const Var& k, const Var& v, const AttentionRanges& ranges, const AttentionShape& shape);
+Var attention(const Var& q, const Var& k, const Var& v, const AttentionRanges& ranges,
+              const AttentionShape& shape);
 
 // ops_rows.cpp
 // y[n] = table[id[n]], or visual[-1 - id[n]] where id is negative. table [V,C], visual [M,C] -> [N,C]
 Var embedding(const Var& table, const Var& visual, const Tensor& id);
-Var reshape(const Var& x, Shape shape);                               // the same elements in row-major order
-Var gather_rows(const Var& x, const Tensor& index);                   // x [M,C], index i32 [N] -> [N,C]
-Var group_mean(const Var& x, const Tensor& group, int64_t groups);    // x [N,C], group i32 [N] -> [groups,C]
+Var reshape(const Var& x, Shape shape);                             // the same elements in row-major order
+Var gather_rows(const Var& x, const Tensor& index);                 // x [M,C], index i32 [N] -> [N,C]
+Var group_mean(const Var& x, const Tensor& group, int64_t groups);  // x [N,C], group i32 [N] -> [groups,C]
 
 // ops_routing.cpp: probs weights [N,E]
 Var softmax(const Var& x);  // rows of [N,C] -> [N,C]
 // How the chosen experts enter the output, and what the router learns from the task:
-//   none              weight 1, no gradient: only an auxiliary loss trains the router (LLaVA-MoLE's released code)
-//   straight_through  weight 1, gradient as if it were p
-//   scaled            weight p (Switch Transformer)
+// - none: weight 1, no gradient; only an auxiliary loss trains the router (LLaVA-MoLE's released code)
+// - straight_through: weight 1, gradient as if it were p
+// - scaled: weight p (Switch Transformer)
 enum class GateMode { none, straight_through, scaled };
-Var gate(const Var& probs, const Tensor& mask, GateMode mode);        // mask [N,E] of 0 and 1 -> [N,E]
+Var gate(const Var& probs, const Tensor& mask, GateMode mode);  // mask [N,E] of 0 and 1 -> [N,E]
 // y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]: h [N,E*R], weights [N,E] -> [N,E*R]
 Var scale_experts(const Var& h, const Var& weights, double alpha);
 

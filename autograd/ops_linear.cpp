@@ -6,8 +6,8 @@ namespace burrow {
 
 Var linear(const Var& x, const Var& w, const Var& bias) {
   const Tensor &X = x.value(), &W = w.value();
-  BURROW_CHECK(X.rank() == 2 && W.rank() == 2 && X.dim(1) == W.dim(1), "[linear] x {} and w {}: inner sizes differ",
-               X.shape(), W.shape());
+  BURROW_CHECK(X.rank() == 2 && W.rank() == 2 && X.dim(1) == W.dim(1),
+               "[linear] x {} and w {}: inner sizes differ", X.shape(), W.shape());
   Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, X.dtype(), X.device(), "linear");
   kernel::matmul_nt(y, X, W, false);
   if (bias.defined()) kernel::add_bias(y, y, bias.value());
@@ -29,20 +29,21 @@ Var linear_with_lora(const Var& x, const Var& w, const Var& bias, const Var& h, 
   if (bias.defined()) kernel::add_bias(y, y, bias.value());
   const Tensor kept_x = w.needs_grad() ? X : Tensor{}, kept_w = x.needs_grad() ? W : Tensor{};
   const Tensor kept_h = b.needs_grad() ? H : Tensor{}, kept_b = h.needs_grad() ? B : Tensor{};
-  return record("linear_with_lora", y, {x, w, bias, h, b}, [kept_x, kept_w, kept_h, kept_b](const Tensor& dy, Grads& g) {
-    if (auto [dx, adds] = g.target(0); dx.defined()) kernel::matmul_nn(dx, dy, kept_w, adds);
-    if (auto [dw, adds] = g.target(1); dw.defined()) kernel::matmul_tn(dw, dy, kept_x, adds);
-    if (auto [dbias, adds] = g.target(2); dbias.defined()) kernel::sum_rows(dbias, dy, adds);
-    if (auto [dh, adds] = g.target(3); dh.defined()) kernel::matmul_nn(dh, dy, kept_b, adds);
-    if (auto [db, adds] = g.target(4); db.defined()) kernel::matmul_tn(db, dy, kept_h, adds);
-  });
+  return record("linear_with_lora", y, {x, w, bias, h, b},
+                [kept_x, kept_w, kept_h, kept_b](const Tensor& dy, Grads& g) {
+                  if (auto [dx, adds] = g.target(0); dx.defined()) kernel::matmul_nn(dx, dy, kept_w, adds);
+                  if (auto [dw, adds] = g.target(1); dw.defined()) kernel::matmul_tn(dw, dy, kept_x, adds);
+                  if (auto [dbias, adds] = g.target(2); dbias.defined()) kernel::sum_rows(dbias, dy, adds);
+                  if (auto [dh, adds] = g.target(3); dh.defined()) kernel::matmul_nn(dh, dy, kept_b, adds);
+                  if (auto [db, adds] = g.target(4); db.defined()) kernel::matmul_tn(db, dy, kept_h, adds);
+                });
 }
 
 Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64_t chunk_rows) {
   const Tensor &X = x.value(), &W = w.value();
   const int64_t S = X.dim(0), V = W.dim(0);
-  BURROW_CHECK(X.dim(1) == W.dim(1) && target.shape() == Shape({S}), "[linear_cross_entropy] x {}, w {}, target {}",
-               X.shape(), W.shape(), target.shape());
+  BURROW_CHECK(X.dim(1) == W.dim(1) && target.shape() == Shape({S}),
+               "[linear_cross_entropy] x {}, w {}, target {}", X.shape(), W.shape(), target.shape());
   const bool wants_x = any_needs_grad({&x}), wants_w = any_needs_grad({&w});
   Tensor losses = Tensor::empty({S}, X.dtype(), X.device(), "cross_entropy");
   Tensor dx = wants_x ? Tensor::empty(X.shape(), X.dtype(), X.device(), "cross_entropy") : Tensor{};

@@ -4,7 +4,8 @@ namespace burrow {
 
 Var rms_norm(const Var& x, const Var& w, double eps) {
   const Tensor &X = x.value(), &W = w.value();
-  BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}), "[rms_norm] x {} and w {}", X.shape(), W.shape());
+  BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}), "[rms_norm] x {} and w {}", X.shape(),
+               W.shape());
   Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "rms_norm");
   Tensor rstd = Tensor::empty({X.dim(0)}, X.dtype(), X.device(), "rms_norm");
   kernel::rms_norm(y, rstd, X, W, eps);

@@ -3,7 +3,9 @@
 namespace burrow {
 namespace {
 
-Tensor empty_like(const Tensor& x, const char* what) { return Tensor::empty(x.shape(), x.dtype(), x.device(), what); }
+Tensor empty_like(const Tensor& x, const char* what) {
+  return Tensor::empty(x.shape(), x.dtype(), x.device(), what);
+}
 
 void check_same_shape(const char* op, const Var& a, const Var& b) {
   BURROW_CHECK(a.shape() == b.shape(), "[{}] shapes {} and {} differ", op, a.shape(), b.shape());

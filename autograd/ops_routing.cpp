@@ -32,8 +32,9 @@ Var gate(const Var& probs, const Tensor& mask, GateMode mode) {
 
 Var scale_experts(const Var& h, const Var& weights, double alpha) {
   const Tensor &H = h.value(), &W = weights.value();
-  BURROW_CHECK(H.rank() == 2 && W.rank() == 2 && H.dim(0) == W.dim(0) && W.dim(1) > 0 && H.dim(1) % W.dim(1) == 0,
-               "[scale_experts] h {} and weights {}", H.shape(), W.shape());
+  BURROW_CHECK(
+      H.rank() == 2 && W.rank() == 2 && H.dim(0) == W.dim(0) && W.dim(1) > 0 && H.dim(1) % W.dim(1) == 0,
+      "[scale_experts] h {} and weights {}", H.shape(), W.shape());
   Tensor y = Tensor::empty(H.shape(), H.dtype(), H.device(), "scale_experts");
   kernel::scale_experts(y, H, W, alpha);
   const Tensor kept_h = weights.needs_grad() ? H : Tensor{};

@@ -6,7 +6,9 @@ Var embedding(const Var& table, const Var& visual, const Tensor& id) {
   const Tensor& T = table.value();
   BURROW_CHECK(T.rank() == 2 && id.rank() == 1 && (!visual.defined() || visual.dim(1) == T.dim(1)),
                "[embedding] table {}, visual {}, id {}", T.shape(), visual.shape(), id.shape());
-  const DType dtype = visual.defined() ? visual.value().dtype() : T.dtype() == DType::bf16 ? DType::f32 : T.dtype();
+  const DType dtype = visual.defined()           ? visual.value().dtype()
+                      : T.dtype() == DType::bf16 ? DType::f32
+                                                 : T.dtype();
   Tensor y = Tensor::empty({id.dim(0), T.dim(1)}, dtype, T.device(), "embedding");
   kernel::embedding(y, T, visual.value(), id);
   return record("embedding", y, {table, visual}, [id](const Tensor& dy, Grads& g) {

@@ -35,8 +35,8 @@ Tensor empty_like(const OutputMeta& m) { return Tensor::empty(m.shape, m.dtype, 
 void add_gradient(const Edge& edge, const Tensor& gradient, const char* op, int input) {
   Node& n = *edge.node;
   const OutputMeta& meta = n.outputs[static_cast<size_t>(edge.output)];
-  BURROW_CHECK(gradient.shape() == meta.shape, "[{}] gradient {} for input {} of shape {}", op, gradient.shape(), input,
-               meta.shape);
+  BURROW_CHECK(gradient.shape() == meta.shape, "[{}] gradient {} for input {} of shape {}", op,
+               gradient.shape(), input, meta.shape);
   OutputGrad& slot = n.grads[static_cast<size_t>(edge.output)];
   if (!slot.tensor.defined()) {
     slot = {gradient, false};
@@ -79,7 +79,8 @@ std::vector<Var> record(const char* op, std::vector<Tensor> outputs, const std::
   std::vector<Var> vars;
   vars.reserve(outputs.size());
   for (Tensor& t : outputs) vars.emplace_back(std::move(t));
-  if (!recording || std::none_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.needs_grad(); })) return vars;
+  if (!recording || std::none_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.needs_grad(); }))
+    return vars;
   auto node = std::make_shared<Node>();
   node->op = op;
   node->backward = std::move(backward);
@@ -106,7 +107,8 @@ Tensor Grads::like(int i) const {
 }
 
 void Grads::add(int i, const Tensor& gradient) {
-  if (gradient.defined() && wants(i)) add_gradient(node_.inputs[static_cast<size_t>(i)], gradient, node_.op, i);
+  if (gradient.defined() && wants(i))
+    add_gradient(node_.inputs[static_cast<size_t>(i)], gradient, node_.op, i);
 }
 
 Grads::Target Grads::target(int i) {
@@ -133,7 +135,8 @@ void backward(const Var& root, const Tensor& cotangent) {
   std::unordered_set<Node*> seen;
   auto visit = [&](auto&& self, const std::shared_ptr<Node>& n) -> void {
     if (!n || n->leaf || !seen.insert(n.get()).second) return;
-    BURROW_CHECK(!n->consumed, "[backward] {}: this graph was already consumed by an earlier backward", n->op);
+    BURROW_CHECK(!n->consumed, "[backward] {}: this graph was already consumed by an earlier backward",
+                 n->op);
     for (const Edge& e : n->inputs) self(self, e.node);
     order.push_back(n);
   };

@@ -74,7 +74,8 @@ using MultiBackwardFn = std::function<void(std::span<const Tensor> dy, Grads&)>;
 // The single place where edges of the graph are made. `op` must be a string literal. In the closure of
 // several outputs, dy[i] is undefined where no gradient reached output i.
 Var record(const char* op, Tensor output, const std::vector<Var>& inputs, BackwardFn);
-std::vector<Var> record(const char* op, std::vector<Tensor> outputs, const std::vector<Var>& inputs, MultiBackwardFn);
+std::vector<Var> record(const char* op, std::vector<Tensor> outputs, const std::vector<Var>& inputs,
+                        MultiBackwardFn);
 
 // Whether record would make a node for these inputs: an op asks in its forward what to keep.
 bool any_needs_grad(std::initializer_list<const Var*> inputs);

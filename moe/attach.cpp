@@ -12,7 +12,10 @@ using Gathered = std::shared_ptr<std::vector<Routing>>;
 class RoutedFeedForward : public nn::FeedForward {
  public:
   RoutedFeedForward(nn::FeedForward base, Router router, std::shared_ptr<RoutingSlot> slot, Gathered gathered)
-      : nn::FeedForward(std::move(base)), router_(std::move(router)), slot_(std::move(slot)), gathered_(std::move(gathered)) {}
+      : nn::FeedForward(std::move(base)),
+        router_(std::move(router)),
+        slot_(std::move(slot)),
+        gathered_(std::move(gathered)) {}
 
   Var operator()(const Var& x, const nn::Pass& pass) const override {
     slot_->routing = router_.route(x, pass);
@@ -35,8 +38,12 @@ class RoutedFeedForward : public nn::FeedForward {
 // A Linear with a router of its own.
 class RoutedLinear : public AdaptedLinear {
  public:
-  RoutedLinear(nn::Linear base, LoraExperts experts, Router router, std::shared_ptr<RoutingSlot> slot, Gathered gathered)
-      : AdaptedLinear(std::move(base), std::move(experts), slot), router_(std::move(router)), slot_(std::move(slot)), gathered_(std::move(gathered)) {}
+  RoutedLinear(nn::Linear base, LoraExperts experts, Router router, std::shared_ptr<RoutingSlot> slot,
+               Gathered gathered)
+      : AdaptedLinear(std::move(base), std::move(experts), slot),
+        router_(std::move(router)),
+        slot_(std::move(slot)),
+        gathered_(std::move(gathered)) {}
 
   Var operator()(const Var& x, const nn::Pass& pass) const override {
     slot_->routing = router_.route(x, pass);
@@ -64,12 +71,14 @@ class Adapter {
 
   void adapt(nn::DecoderBlock& block, int64_t layer, int64_t layers) {
     const int64_t experts = experts_of(layer, layers);
-    for (auto* linear : {&block.q, &block.k, &block.v, &block.o}) adapt_linear(*linear, layer, experts, nullptr);
+    for (auto* linear : {&block.q, &block.k, &block.v, &block.o})
+      adapt_linear(*linear, layer, experts, nullptr);
     nn::FeedForward& ffn = *block.ffn;
     const bool shares = config_.router.placement == RouterPlacement::ffn && experts > 1;
     const auto slot = shares ? std::make_shared<RoutingSlot>() : nullptr;
     bool routed = false;
-    for (auto* linear : {&ffn.gate, &ffn.up, &ffn.down}) routed = adapt_linear(*linear, layer, experts, slot) || routed;
+    for (auto* linear : {&ffn.gate, &ffn.up, &ffn.down})
+      routed = adapt_linear(*linear, layer, experts, slot) || routed;
     if (!shares || !routed) return;
     Router router = make_router(ffn.name, layer, ffn.gate->in(), experts, ffn.gate->weight.value().dtype());
     block.ffn = std::make_unique<RoutedFeedForward>(std::move(ffn), std::move(router), slot, gathered_);
@@ -78,16 +87,22 @@ class Adapter {
   void check_all_matched() const {
     for (const auto* patterns : {&config_.expert_targets, &config_.lora_targets}) {
       for (const std::string& p : *patterns) {
-        BURROW_CHECK(matches_.contains(p), "[attach] target '{}' matches no Linear of the decoder (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj)", p);
+        BURROW_CHECK(matches_.contains(p),
+                     "[attach] target '{}' matches no Linear of the decoder (q_proj, k_proj, v_proj, o_proj, "
+                     "gate_proj, up_proj, down_proj)",
+                     p);
       }
     }
   }
   void report() {
     for (const auto& [pattern, m] : matches_) {
-      lines_.push_back(fmt::format("{:<10} {} Linears, {} expert{} of rank {}, {} parameters, {} active", pattern, m.linears,
-                                   m.experts, m.experts == "1" ? "" : "s", config_.rank, m.parameters, m.active));
+      lines_.push_back(fmt::format("{:<10} {} Linears, {} expert{} of rank {}, {} parameters, {} active",
+                                   pattern, m.linears, m.experts, m.experts == "1" ? "" : "s", config_.rank,
+                                   m.parameters, m.active));
     }
-    if (routers_) lines_.push_back(fmt::format("{:<10} {} routers, {} parameters", "router", routers_, router_parameters_));
+    if (routers_)
+      lines_.push_back(
+          fmt::format("{:<10} {} routers, {} parameters", "router", routers_, router_parameters_));
   }
   int64_t inactive() const { return inactive_; }
 
@@ -99,7 +114,8 @@ class Adapter {
 
   int64_t experts_of(int64_t layer, int64_t layers) const {
     const auto blocks = static_cast<int64_t>(config_.experts_by_layer.size());
-    return blocks == 0 ? config_.experts : config_.experts_by_layer[static_cast<size_t>(layer * blocks / layers)];
+    return blocks == 0 ? config_.experts
+                       : config_.experts_by_layer[static_cast<size_t>(layer * blocks / layers)];
   }
 
   static bool names(const std::vector<std::string>& patterns, const std::string& last) {
@@ -111,14 +127,22 @@ class Adapter {
     router.top_k = std::min(router.top_k, experts);
     ++routers_;
     router_parameters_ += experts * width + (router.bias ? experts : 0);
-    return {site + ".router", layer, width, experts, router, dtype == DType::f64 ? DType::f64 : DType::f32, seed_};
+    return {site + ".router",
+            layer,
+            width,
+            experts,
+            router,
+            dtype == DType::f64 ? DType::f64 : DType::f32,
+            seed_};
   }
 
   // Returns whether the Linear now obeys the FFN's slot.
-  bool adapt_linear(std::unique_ptr<nn::Linear>& linear, int64_t layer, int64_t experts, const std::shared_ptr<RoutingSlot>& slot) {
+  bool adapt_linear(std::unique_ptr<nn::Linear>& linear, int64_t layer, int64_t experts,
+                    const std::shared_ptr<RoutingSlot>& slot) {
     const std::string last = linear->name.substr(linear->name.rfind('.') + 1);
     const bool expert = names(config_.expert_targets, last), plain = names(config_.lora_targets, last);
-    BURROW_CHECK(!(expert && plain), "[attach] '{}' is both in method.expert_targets and in method.lora_targets", last);
+    BURROW_CHECK(!(expert && plain),
+                 "[attach] '{}' is both in method.expert_targets and in method.lora_targets", last);
     if (!expert && !plain) return false;
     const int64_t E = plain ? 1 : experts;
     LoraExperts bank(linear->name, *linear, E, config_, seed_);
@@ -126,7 +150,8 @@ class Adapter {
     if (E > 1 && !slot) {
       auto own = std::make_shared<RoutingSlot>();
       Router router = make_router(linear->name, layer, linear->in(), E, linear->weight.value().dtype());
-      linear = std::make_unique<RoutedLinear>(std::move(*linear), std::move(bank), std::move(router), own, gathered_);
+      linear = std::make_unique<RoutedLinear>(std::move(*linear), std::move(bank), std::move(router), own,
+                                              gathered_);
       return false;
     }
     const bool shares = E > 1;
@@ -143,8 +168,10 @@ class Adapter {
     m.active += parameters / E * used;
     inactive_ += parameters / E * (E - used);
     const std::string mine = std::to_string(E);
-    if (m.experts.empty()) m.experts = mine;
-    else if (m.experts.substr(m.experts.rfind('-') + 1) != mine) m.experts += "-" + mine;
+    if (m.experts.empty())
+      m.experts = mine;
+    else if (m.experts.substr(m.experts.rfind('-') + 1) != mine)
+      m.experts += "-" + mine;
   }
 
   const MethodConfig& config_;
@@ -155,11 +182,13 @@ class Adapter {
   int64_t routers_ = 0, router_parameters_ = 0, inactive_ = 0;
 };
 
-bool ends_with(const std::string& s, std::string_view end) { return s.size() >= end.size() && s.ends_with(end); }
+bool ends_with(const std::string& s, std::string_view end) {
+  return s.size() >= end.size() && s.ends_with(end);
+}
 
 bool is_adapter(const std::string& name) {
-  return ends_with(name, ".lora_A.weight") || ends_with(name, ".lora_B.weight") || ends_with(name, ".router.weight") ||
-         ends_with(name, ".router.bias");
+  return ends_with(name, ".lora_A.weight") || ends_with(name, ".lora_B.weight") ||
+         ends_with(name, ".router.weight") || ends_with(name, ".router.bias");
 }
 
 }  // namespace
@@ -190,7 +219,8 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
 std::string Attachment::report() const {
   std::string text;
   for (const std::string& line : lines_) text += "  " + line + "\n";
-  text += fmt::format("  parameters: {} in all, {} trainable, {} of these active per token\n", counts_.total, counts_.trainable, counts_.active);
+  text += fmt::format("  parameters: {} in all, {} trainable, {} of these active per token\n", counts_.total,
+                      counts_.trainable, counts_.active);
   return text;
 }
 

@@ -36,13 +36,16 @@ Var balance_term(const std::vector<GroupMeans>& pooled, int64_t groups) {
 Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const BalanceConfig& config) {
   const bool per_sample = config.scope == BalanceScope::sample;
   const int64_t groups = per_sample ? pass.segments->count() : 1;
-  const Tensor group = per_sample ? pass.sequence : Tensor::zeros({pass.segments->rows()}, DType::i32, pass.sequence.device());
+  const Tensor group =
+      per_sample ? pass.sequence : Tensor::zeros({pass.segments->rows()}, DType::i32, pass.sequence.device());
   // Routings that share a key are pooled before the product. Experts of different number cannot be.
   std::map<std::pair<std::string, int64_t>, std::vector<GroupMeans>> pools;
   for (const Routing& r : routings) {
     const int64_t E = r.probs.dim(1);
     if (E == 1) continue;
-    const std::string key = config.pool == BalancePool::all_layers ? "" : config.pool == BalancePool::layer ? fmt::format("{:06}", r.layer) : r.site;
+    const std::string key = config.pool == BalancePool::all_layers ? ""
+                            : config.pool == BalancePool::layer    ? fmt::format("{:06}", r.layer)
+                                                                   : r.site;
     pools[{key, E}].push_back(group_means(r, group, groups));
   }
   if (pools.empty()) return {};
@@ -54,12 +57,15 @@ Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const 
   return mean_of(terms);
 }
 
-double balance_share(const BalanceConfig& config, int64_t samples, int64_t step_samples, int64_t micro_batches) {
-  return config.scope == BalanceScope::sample ? static_cast<double>(samples) / static_cast<double>(step_samples)
-                                              : 1.0 / static_cast<double>(micro_batches);
+double balance_share(const BalanceConfig& config, int64_t samples, int64_t step_samples,
+                     int64_t micro_batches) {
+  return config.scope == BalanceScope::sample
+             ? static_cast<double>(samples) / static_cast<double>(step_samples)
+             : 1.0 / static_cast<double>(micro_batches);
 }
 
-std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routings, const nn::Pass& pass, int64_t datasets) {
+std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routings, const nn::Pass& pass,
+                                                 int64_t datasets) {
   NoGrad no_grad;
   const Segments& s = *pass.segments;
   std::vector<int32_t> dataset;
@@ -76,14 +82,16 @@ std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routin
     kernel::group_mean(share, count, r.chosen, group);
     kernel::group_mean(mean_entropy, count, entropy.reshape({P.dim(0), 1}), group);
     RouterStatistics stats{r.site, {}, {}, {}};
-    const Tensor h_share = share.to(Device::cpu).to(DType::f64), h_entropy = mean_entropy.to(Device::cpu).to(DType::f64),
+    const Tensor h_share = share.to(Device::cpu).to(DType::f64),
+                 h_entropy = mean_entropy.to(Device::cpu).to(DType::f64),
                  h_count = count.to(Device::cpu).to(DType::f64);
     for (int64_t d = 0; d < datasets; ++d) {
       const double rows = h_count.data<double>()[d];
       stats.rows.push_back(rows);
       stats.entropy.push_back(rows * h_entropy.data<double>()[d]);
       stats.chosen.emplace_back();
-      for (int64_t e = 0; e < P.dim(1); ++e) stats.chosen.back().push_back(rows * h_share.data<double>()[d * P.dim(1) + e]);
+      for (int64_t e = 0; e < P.dim(1); ++e)
+        stats.chosen.back().push_back(rows * h_share.data<double>()[d * P.dim(1) + e]);
     }
     all.push_back(std::move(stats));
   }

@@ -16,7 +16,8 @@ Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const 
 
 // What a micro-batch's balance loss counts for in its step: its share of the samples (scope sample), or one
 // of the micro-batches (scope batch, where equality under accumulation is not claimed).
-double balance_share(const BalanceConfig& config, int64_t samples, int64_t step_samples, int64_t micro_batches);
+double balance_share(const BalanceConfig& config, int64_t samples, int64_t step_samples,
+                     int64_t micro_batches);
 
 // How one router treated one dataset's rows: summed over rows, so that micro-batches add up.
 struct RouterStatistics {
@@ -25,7 +26,8 @@ struct RouterStatistics {
   std::vector<double> entropy, rows;        // [dataset] sum of -sum p ln p in nats, and the rows
 };
 // One entry a router. `datasets` is the number of datasets that the segments' indices run over.
-std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routings, const nn::Pass& pass, int64_t datasets);
+std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routings, const nn::Pass& pass,
+                                                 int64_t datasets);
 void add_statistics(std::vector<RouterStatistics>& sum, const std::vector<RouterStatistics>& more);
 
 }  // namespace burrow::moe

@@ -11,7 +11,9 @@
 
 namespace burrow {
 inline std::vector<std::pair<const char*, GateMode>> enum_names(GateMode) {
-  return {{"none", GateMode::none}, {"straight_through", GateMode::straight_through}, {"scaled", GateMode::scaled}};
+  return {{"none", GateMode::none},
+          {"straight_through", GateMode::straight_through},
+          {"scaled", GateMode::scaled}};
 }
 }  // namespace burrow
 
@@ -42,7 +44,9 @@ inline std::vector<std::pair<const char*, BalanceScope>> enum_names(BalanceScope
   return {{"sample", BalanceScope::sample}, {"batch", BalanceScope::batch}};
 }
 inline std::vector<std::pair<const char*, BalancePool>> enum_names(BalancePool) {
-  return {{"all_layers", BalancePool::all_layers}, {"layer", BalancePool::layer}, {"router", BalancePool::router}};
+  return {{"all_layers", BalancePool::all_layers},
+          {"layer", BalancePool::layer},
+          {"router", BalancePool::router}};
 }
 
 struct RouterConfig {
@@ -77,17 +81,22 @@ void visit_fields(V& v, RouterConfig& c) {
   v.field("granularity", c.granularity, "", "what one decision covers: a token or a whole sample");
   v.field("selection", c.selection, "", "soft: all experts by probability; top_k: the k most probable");
   v.field("top_k", c.top_k, "experts", "experts per token under top_k");
-  v.field("gate", c.gate, "", "what the router learns from the task: none (LLaVA-MoLE's code), straight_through, scaled");
+  v.field("gate", c.gate, "",
+          "what the router learns from the task: none (LLaVA-MoLE's code), straight_through, scaled");
   v.field("placement", c.placement, "", "one router per FFN, or one per Linear");
   v.field("bias", c.bias, "", "whether the router has a bias");
-  v.field("init_std", c.init_std, "", "standard deviation of the router's initial weights; 0: uniform within 1/sqrt(C), PyTorch's default");
+  v.field(
+      "init_std", c.init_std, "",
+      "standard deviation of the router's initial weights; 0: uniform within 1/sqrt(C), PyTorch's default");
 }
 template <class V>
 void visit_fields(V& v, BalanceConfig& c) {
   v.field("weight", c.weight, "", "coefficient of the load-balancing loss; 0 leaves it out");
   v.field("scope", c.scope, "", "pool the tokens of each sample, or of the micro-batch");
-  v.field("pool", c.pool, "", "pool all layers before the product (the authors' code), or one product per layer or router");
-  v.field("times_experts", c.times_experts, "", "multiply by the number of experts, so that even routing gives 1 (Switch)");
+  v.field("pool", c.pool, "",
+          "pool all layers before the product (the authors' code), or one product per layer or router");
+  v.field("times_experts", c.times_experts, "",
+          "multiply by the number of experts, so that even routing gives 1 (Switch)");
 }
 template <class V>
 void visit_fields(V& v, MethodConfig& c) {
@@ -97,8 +106,10 @@ void visit_fields(V& v, MethodConfig& c) {
   v.field("alpha", c.alpha, "", "LoRA alpha: a delta is scaled by alpha/rank");
   v.field("dropout", c.dropout, "probability", "dropout on the input of every LoRA");
   v.field("expert_targets", c.expert_targets, "", "last part of the names of the Linears that get experts");
-  v.field("lora_targets", c.lora_targets, "", "last part of the names of the Linears that get one plain LoRA");
-  v.field("experts_by_layer", c.experts_by_layer, "experts", "experts of equal blocks of layers (MoLA's 2-4-6-8); empty: `experts` everywhere");
+  v.field("lora_targets", c.lora_targets, "",
+          "last part of the names of the Linears that get one plain LoRA");
+  v.field("experts_by_layer", c.experts_by_layer, "experts",
+          "experts of equal blocks of layers (MoLA's 2-4-6-8); empty: `experts` everywhere");
   v.field("train_projector", c.train_projector, "", "train the projector as well");
   v.section("router", [&] { visit_fields(v, c.router); });
   v.section("balance", [&] { visit_fields(v, c.balance); });

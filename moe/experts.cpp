@@ -17,15 +17,15 @@ std::string input_site(const std::string& name) {
 
 }  // namespace
 
-LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts, const MethodConfig& c,
-                         uint64_t seed)
+LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts,
+                         const MethodConfig& c, uint64_t seed)
     : name_(name),
       input_site_(input_site(name)),
       experts_(experts),
       scale_(c.alpha / static_cast<double>(c.rank)),
       dropout_(c.dropout) {
-  BURROW_CHECK(c.rank <= std::min(base.in(), base.out()), "method.rank = {}: larger than '{}' of shape {}", c.rank, name,
-               base.weight.shape());
+  BURROW_CHECK(c.rank <= std::min(base.in(), base.out()), "method.rank = {}: larger than '{}' of shape {}",
+               c.rank, name, base.weight.shape());
   const DType dtype = base.weight.value().dtype() == DType::f64 ? DType::f64 : DType::f32;
   if (!base.weight.value().bytes()) {  // a model of shapes alone is counted, and so are its experts
     const auto shapes = nn::shapes_only(dtype);

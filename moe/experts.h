@@ -16,7 +16,8 @@ struct RoutingSlot {
 class LoraExperts {
  public:
   // A is uniform within 1/sqrt(in) (Kaiming with a = sqrt 5), B zero; each expert drawn by itself.
-  LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts, const MethodConfig& config, uint64_t seed);
+  LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts, const MethodConfig& config,
+              uint64_t seed);
   // Adds the experts' deltas to the frozen Linear's output. weights [N,E], or undefined for plain LoRA.
   Var apply(const nn::Linear& base, const Var& x, const Var& weights, const nn::Pass& pass) const;
   void parameters(const nn::ParameterVisit& visit);

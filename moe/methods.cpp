@@ -28,7 +28,8 @@ const std::vector<Method>& methods() {
       {row("dense", 3, {.selection = Selection::soft}),
        "all experts, weighted by the router's softmax (the dense variant of LLaVA-MoLE)"},
       {row("mole", 3, {.selection = Selection::top_k, .top_k = 1, .gate = GateMode::none}, {.weight = 0.01}),
-       "one expert per token, one biased router per FFN shared by gate, up and down (LLaVA-MoLE, arXiv 2401.16160)"},
+       "one expert per token, one biased router per FFN shared by gate, up and down (LLaVA-MoLE, arXiv "
+       "2401.16160)"},
   };
   return table;
 }

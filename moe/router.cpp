@@ -9,7 +9,8 @@ namespace burrow::moe {
 Tensor uniform_tensor(const std::string& name, const Shape& shape, double bound, uint64_t seed, DType dtype) {
   Tensor t = Tensor::empty(shape, DType::f64, Device::cpu, "weights");
   Random random(random_key(seed, 0, name));
-  for (double& value : std::span(t.data<double>(), static_cast<size_t>(t.numel()))) value = bound * (2 * random.unit() - 1);
+  for (double& value : std::span(t.data<double>(), static_cast<size_t>(t.numel())))
+    value = bound * (2 * random.unit() - 1);
   return t.to(dtype);
 }
 
@@ -24,7 +25,8 @@ Tensor readable_rows(const Segments& s) {
   }
   std::vector<int32_t> group;
   for (size_t n = 0; n < s.kind.size(); ++n) {
-    const TokenKind read = has_image[static_cast<size_t>(s.sequence[n])] ? TokenKind::visual : TokenKind::prompt;
+    const TokenKind read =
+        has_image[static_cast<size_t>(s.sequence[n])] ? TokenKind::visual : TokenKind::prompt;
     group.push_back(s.kind[n] == read ? s.sequence[n] : -1);
   }
   return Tensor::of({s.rows()}, group);
@@ -39,7 +41,8 @@ Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, 
   Tensor w = uniform_tensor(this->name + ".weight", {experts, width}, bound, seed, DType::f64);
   if (config.init_std > 0) {
     Random random(random_key(seed, 0, this->name + ".weight"));
-    for (double& value : std::span(w.data<double>(), static_cast<size_t>(w.numel()))) value = config.init_std * random.normal();
+    for (double& value : std::span(w.data<double>(), static_cast<size_t>(w.numel())))
+      value = config.init_std * random.normal();
   }
   weight = Var(w.to(dtype));
   if (config.bias) bias = Var(uniform_tensor(this->name + ".bias", {experts}, bound, seed, dtype));

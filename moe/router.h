@@ -11,11 +11,11 @@ namespace burrow::moe {
 
 // What was decided for N rows. Data only.
 struct Routing {
-  std::string site;    // the router's name
-  int64_t layer = 0;   // of the decoder
-  Var probs;           // [N,E] softmax of the router's logits
-  Var weights;         // [N,E] what the experts are multiplied by; zero where unselected
-  Tensor chosen;       // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
+  std::string site;   // the router's name
+  int64_t layer = 0;  // of the decoder
+  Var probs;          // [N,E] softmax of the router's logits
+  Var weights;        // [N,E] what the experts are multiplied by; zero where unselected
+  Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
 };
 
 // A Linear on the router's input, softmax, selection rule, gate mode (LLaVA-MoLE, section 3; its released

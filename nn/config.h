@@ -37,8 +37,10 @@ void visit_fields(V& v, VisionConfig& c) {
   v.field("heads", c.heads, "heads", "attention heads");
   v.field("mlp_width", c.mlp_width, "channels", "inner width of the MLP");
   v.field("norm_eps", c.norm_eps, "", "epsilon of LayerNorm");
-  v.field("feature_layer", c.feature_layer, "layer", "which hidden state is the feature: -1 the last block's, -2 the one before (LLaVA-1.5)");
-  v.field("feature_norm", c.feature_norm, "", "apply the tower's last LayerNorm to the features (LLaVA does not)");
+  v.field("feature_layer", c.feature_layer, "layer",
+          "which hidden state is the feature: -1 the last block's, -2 the one before (LLaVA-1.5)");
+  v.field("feature_norm", c.feature_norm, "",
+          "apply the tower's last LayerNorm to the features (LLaVA does not)");
   v.field("pixel_mean", c.pixel_mean, "of 1", "mean of the three colours");
   v.field("pixel_std", c.pixel_std, "of 1", "standard deviation of the three colours");
 }

@@ -14,7 +14,8 @@ DecoderBlock::DecoderBlock(const std::string& name, const DecoderConfig& c, Weig
   q = std::make_unique<Linear>(attention + "q_proj", c.width, c.width, false, source);
   k = std::make_unique<Linear>(attention + "k_proj", c.width, kv_width, false, source);
   v = std::make_unique<Linear>(attention + "v_proj", c.width, kv_width, false, source);
-  o = std::make_unique<Linear>(attention + "o_proj", c.width, c.width, false, source, Init::residual, c.layers);
+  o = std::make_unique<Linear>(attention + "o_proj", c.width, c.width, false, source, Init::residual,
+                               c.layers);
   ffn = std::make_unique<FeedForward>(name + ".mlp", c.width, c.mlp_width, c.layers, source);
 }
 
@@ -25,7 +26,8 @@ namespace {
 Var remember(const std::string& name, const Var& rows, const Pass& pass) {
   Tensor& held = pass.cache->tensors[name];
   const int64_t slots = pass.cache->sequences * pass.cache->capacity;
-  if (!held.defined()) held = Tensor::zeros({slots, rows.dim(1)}, rows.value().dtype(), rows.value().device(), "kv_cache");
+  if (!held.defined())
+    held = Tensor::zeros({slots, rows.dim(1)}, rows.value().dtype(), rows.value().device(), "kv_cache");
   kernel::scatter_add_rows(held, rows.value(), pass.cache_slots);
   return Var(held);
 }
@@ -62,7 +64,8 @@ void DecoderBlock::parameters(const ParameterVisit& visit) {
 
 Decoder::Decoder(const DecoderConfig& c, WeightSource& source)
     : config(c),
-      embedding(source.take("language_model.model.embed_tokens.weight", {c.vocabulary, c.width}, Init::embedding)),
+      embedding(
+          source.take("language_model.model.embed_tokens.weight", {c.vocabulary, c.width}, Init::embedding)),
       norm("language_model.model.norm", c.width, c.norm_eps, source),
       head("language_model.lm_head", c.width, c.vocabulary, false, source) {
   for (int64_t i = 0; i < c.layers; ++i) {

@@ -33,7 +33,7 @@ struct Decoder {
   Var embedding;  // [V,C]
   std::vector<DecoderBlock> blocks;
   RmsNorm norm;
-  Linear head;    // [V,C], no bias, not tied to the embedding
+  Linear head;  // [V,C], no bias, not tied to the embedding
 };
 
 }  // namespace burrow::nn

@@ -26,7 +26,8 @@ Pass::Pass(const Segments& s) : segments(&s) {
   ranges = {offsets, offsets, position, position};
 }
 
-Linear::Linear(std::string name, int64_t in, int64_t out, bool bias, WeightSource& source, Init init, int64_t layers)
+Linear::Linear(std::string name, int64_t in, int64_t out, bool bias, WeightSource& source, Init init,
+               int64_t layers)
     : name(std::move(name)), weight(source.take(this->name + ".weight", {out, in}, init, layers)) {
   if (bias) this->bias = Var(source.take(this->name + ".bias", {out}, Init::zero));
 }
@@ -52,7 +53,8 @@ FeedForward::FeedForward(std::string name, int64_t width, int64_t inner, int64_t
     : name(std::move(name)),
       gate(std::make_unique<Linear>(this->name + ".gate_proj", width, inner, false, source)),
       up(std::make_unique<Linear>(this->name + ".up_proj", width, inner, false, source)),
-      down(std::make_unique<Linear>(this->name + ".down_proj", inner, width, false, source, Init::residual, layers)) {}
+      down(std::make_unique<Linear>(this->name + ".down_proj", inner, width, false, source, Init::residual,
+                                    layers)) {}
 Var FeedForward::operator()(const Var& x, const Pass& pass) const {
   return (*down)(swiglu((*gate)(x, pass), (*up)(x, pass)), pass);
 }

@@ -20,10 +20,11 @@ using ParameterVisit = std::function<void(const std::string& name, Var& paramete
 struct KvCache {
   KvCache(int64_t sequences, int64_t capacity);
   int64_t sequences, capacity;
-  std::vector<int32_t> length;    // [B] tokens held
-  Tensor positions;               // i32 [B*capacity]
-  Tensor offsets;                 // i32 [B+1]
-  std::map<std::string, Tensor> tensors;  // by layer: keys and values [B*capacity, C], and what a router must remember
+  std::vector<int32_t> length;  // [B] tokens held
+  Tensor positions;             // i32 [B*capacity]
+  Tensor offsets;               // i32 [B+1]
+  std::map<std::string, Tensor>
+      tensors;  // by layer: keys and values [B*capacity, C], and what a router must remember
 };
 
 // What one forward pass knows about its rows: where sequences begin, what each token is, and whether
@@ -45,7 +46,9 @@ class Linear {
   Linear(std::string name, int64_t in, int64_t out, bool bias, WeightSource& source, Init init = Init::linear,
          int64_t layers = 1);
   virtual ~Linear() = default;
-  virtual Var operator()(const Var& x, const Pass&) const { return linear(x, weight, bias); }  // [N,in] -> [N,out]
+  virtual Var operator()(const Var& x, const Pass&) const {
+    return linear(x, weight, bias);
+  }  // [N,in] -> [N,out]
   virtual void parameters(const ParameterVisit& visit);
 
   int64_t in() const { return weight.dim(1); }

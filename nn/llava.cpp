@@ -5,7 +5,9 @@
 namespace burrow::nn {
 
 void check(const ModelConfig& c) {
-  const auto positive = [](const char* key, int64_t value) { BURROW_CHECK(value > 0, "{} = {}: must be positive", key, value); };
+  const auto positive = [](const char* key, int64_t value) {
+    BURROW_CHECK(value > 0, "{} = {}: must be positive", key, value);
+  };
   positive("vision.image_size", c.vision.image_size);
   positive("vision.patch_size", c.vision.patch_size);
   positive("vision.width", c.vision.width);
@@ -60,7 +62,8 @@ void enter_cache(Pass& pass, KvCache& cache) {
   std::vector<int32_t> slots;
   for (int64_t n = 0; n < s.rows(); ++n) {
     const auto b = static_cast<size_t>(s.sequence[static_cast<size_t>(n)]);
-    BURROW_CHECK(cache.length[b] < cache.capacity, "[decode] sequence {} outgrew its cache of {} tokens", b, cache.capacity);
+    BURROW_CHECK(cache.length[b] < cache.capacity, "[decode] sequence {} outgrew its cache of {} tokens", b,
+                 cache.capacity);
     const auto slot = static_cast<int64_t>(b) * cache.capacity + cache.length[b]++;
     slots.push_back(static_cast<int32_t>(slot));
     cache.positions.data<int32_t>()[slot] = s.position[static_cast<size_t>(n)];
@@ -72,7 +75,8 @@ void enter_cache(Pass& pass, KvCache& cache) {
 }
 
 std::vector<int32_t> best_tokens(const Llava& model, const Tensor& hidden) {
-  Tensor logits = Tensor::empty({hidden.dim(0), model.config.decoder.vocabulary}, hidden.dtype(), hidden.device(), "logits");
+  Tensor logits = Tensor::empty({hidden.dim(0), model.config.decoder.vocabulary}, hidden.dtype(),
+                                hidden.device(), "logits");
   kernel::matmul_nt(logits, hidden, model.decoder.head.weight.value(), false);
   Tensor index = Tensor::empty({hidden.dim(0)}, DType::i32, hidden.device());
   kernel::argmax(index, logits);
@@ -97,8 +101,9 @@ Segments next_tokens(const Segments& prompts, int64_t done) {
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts, const Tensor& ids,
-                                                const Var& features, int32_t stop, int64_t max_new) {
+std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts,
+                                                const Tensor& ids, const Var& features, int32_t stop,
+                                                int64_t max_new) {
   NoGrad no_grad;
   const int64_t B = prompts.count();
   int64_t longest = 0;

@@ -23,7 +23,8 @@ struct Llava {
 
 // Decodes greedily: the prompts' packed tokens in, each sequence's new tokens out, `stop` excluded; at most
 // `max_new` each. A sequence that has stopped leaves the batch's computation with the longest one.
-std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts, const Tensor& ids,
-                                                const Var& features, int32_t stop, int64_t max_new);
+std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts,
+                                                const Tensor& ids, const Var& features, int32_t stop,
+                                                int64_t max_new);
 
 }  // namespace burrow::nn

@@ -79,8 +79,8 @@ VisionTower::VisionTower(const VisionConfig& c, WeightSource& source)
       class_embedding(source.take(kTower + ".embeddings.class_embedding", {c.width}, Init::position)),
       patch_embedding(source.take(kTower + ".embeddings.patch_embedding.weight",
                                   {c.width, 3, c.patch_size, c.patch_size}, Init::linear)),
-      position_embedding(source.take(kTower + ".embeddings.position_embedding.weight", {c.patches() + 1, c.width},
-                                     Init::position)),
+      position_embedding(source.take(kTower + ".embeddings.position_embedding.weight",
+                                     {c.patches() + 1, c.width}, Init::position)),
       pre_norm(kTower + ".pre_layrnorm", c.width, c.norm_eps, source),
       post_norm(kTower + ".post_layernorm", c.width, c.norm_eps, source) {
   for (int64_t i = 0; i < c.layers; ++i) {
@@ -101,7 +101,8 @@ Var VisionTower::operator()(const Tensor& pixels) const {
     if (i > 0) patch_row.push_back(static_cast<int32_t>(n));
   }
   const int64_t N = B * (P + 1);
-  const Var tokens = embedding(reshape(class_embedding, {1, config.width}), embedded, Tensor::of({N}, token_id));
+  const Var tokens =
+      embedding(reshape(class_embedding, {1, config.width}), embedded, Tensor::of({N}, token_id));
   Var x = pre_norm(add(tokens, gather_rows(position_embedding, pass.position)));
   const int64_t layers = static_cast<int64_t>(blocks.size());
   for (int64_t i = 0; i < layers + 1 + config.feature_layer; ++i) x = blocks[static_cast<size_t>(i)](x, pass);

@@ -11,7 +11,8 @@ class RandomWeights : public WeightSource {
  public:
   RandomWeights(uint64_t seed, DType dtype) : seed_(seed), dtype_(dtype) {}
   Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers) override {
-    if (init == Init::one || init == Init::zero) return Tensor::full(shape, init == Init::one ? 1 : 0, dtype_);
+    if (init == Init::one || init == Init::zero)
+      return Tensor::full(shape, init == Init::one ? 1 : 0, dtype_);
     double deviation = init == Init::position ? 0.4 : 0.1;
     if (init == Init::linear || init == Init::residual) {
       deviation = 1 / std::sqrt(static_cast<double>(shape.numel() / shape[0]));
@@ -19,7 +20,8 @@ class RandomWeights : public WeightSource {
     }
     Tensor t = Tensor::empty(shape, DType::f64, Device::cpu, "weights");
     Random random(random_key(seed_, 0, name));
-    for (double& value : std::span(t.data<double>(), static_cast<size_t>(t.numel()))) value = deviation * random.normal();
+    for (double& value : std::span(t.data<double>(), static_cast<size_t>(t.numel())))
+      value = deviation * random.normal();
     return t.to(dtype_);
   }
 
@@ -55,14 +57,15 @@ FileWeights::FileWeights(const std::string& path, DType dtype)
 Tensor FileWeights::take(const std::string& name, const Shape& shape, Init, int64_t) {
   const auto found = file_.tensors.find(name);
   BURROW_CHECK(found != file_.tensors.end(), "{}: no tensor '{}' of shape {}", path_, name, shape);
-  BURROW_CHECK(found->second.shape() == shape, "{}: tensor '{}' has shape {}, the model needs {}", path_, name,
-               found->second.shape(), shape);
+  BURROW_CHECK(found->second.shape() == shape, "{}: tensor '{}' has shape {}, the model needs {}", path_,
+               name, found->second.shape(), shape);
   taken_[name] = true;
   return found->second.to(dtype_);
 }
 
 void FileWeights::finish() const {
-  for (const auto& [name, taken] : taken_) BURROW_CHECK(taken, "{}: tensor '{}' has no place in this model", path_, name);
+  for (const auto& [name, taken] : taken_)
+    BURROW_CHECK(taken, "{}: tensor '{}' has no place in this model", path_, name);
 }
 
 }  // namespace burrow::nn

@@ -20,7 +20,7 @@ template <class... Args>
 
 }  // namespace burrow
 
-#define BURROW_CHECK(condition, ...) \
-  do {                               \
+#define BURROW_CHECK(condition, ...)               \
+  do {                                             \
     if (!(condition)) ::burrow::fail(__VA_ARGS__); \
   } while (0)

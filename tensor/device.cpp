@@ -5,10 +5,10 @@
 #ifdef BURROW_CUDA
 #include <cuda_runtime.h>
 
-#define BURROW_CUDA_CHECK(call)                                                              \
-  do {                                                                                       \
-    if (const cudaError_t status = (call); status != cudaSuccess)                            \
-      ::burrow::fail("[cuda] {}: {}", #call, cudaGetErrorString(status));                    \
+#define BURROW_CUDA_CHECK(call)                                           \
+  do {                                                                    \
+    if (const cudaError_t status = (call); status != cudaSuccess)         \
+      ::burrow::fail("[cuda] {}: {}", #call, cudaGetErrorString(status)); \
   } while (0)
 #endif
 

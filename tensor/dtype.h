@@ -29,58 +29,88 @@ struct bf16 {
 
 constexpr size_t size_of(DType t) {
   switch (t) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
-    case DType::bf16: return 2;
-    case DType::i32: return 4;
+    case DType::f32:
+      return 4;
+    case DType::f64:
+      return 8;
+    case DType::bf16:
+      return 2;
+    case DType::i32:
+      return 4;
   }
   return 0;
 }
 constexpr std::string_view name_of(DType t) {
   switch (t) {
-    case DType::f32: return "f32";
-    case DType::f64: return "f64";
-    case DType::bf16: return "bf16";
-    case DType::i32: return "i32";
+    case DType::f32:
+      return "f32";
+    case DType::f64:
+      return "f64";
+    case DType::bf16:
+      return "bf16";
+    case DType::i32:
+      return "i32";
   }
   return "?";
 }
 constexpr std::string_view name_of(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
 
-template <class T> struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::f32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::f64; };
-template <> struct DTypeOf<bf16> { static constexpr DType value = DType::bf16; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::i32; };
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct DTypeOf<bf16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::i32;
+};
 
 // Calls f(T{}) with T = float or double; `op` names the caller in the error for any other dtype.
 template <class F>
 void visit_float(const char* op, DType t, F&& f) {
   switch (t) {
-    case DType::f32: return f(float{});
-    case DType::f64: return f(double{});
-    default: fail("[{}] dtype {} is not one this kernel computes in (f32, f64)", op, name_of(t));
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    default:
+      fail("[{}] dtype {} is not one this kernel computes in (f32, f64)", op, name_of(t));
   }
 }
 // Calls f(T{}) with T = float, double, bf16 or int32_t.
 template <class F>
 void visit_any(DType t, F&& f) {
   switch (t) {
-    case DType::f32: return f(float{});
-    case DType::f64: return f(double{});
-    case DType::bf16: return f(bf16{});
-    case DType::i32: return f(int32_t{});
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::bf16:
+      return f(bf16{});
+    case DType::i32:
+      return f(int32_t{});
   }
 }
 
 }  // namespace burrow
 
-template <> struct fmt::formatter<burrow::DType> : fmt::formatter<std::string_view> {
+template <>
+struct fmt::formatter<burrow::DType> : fmt::formatter<std::string_view> {
   auto format(burrow::DType t, format_context& c) const {
     return formatter<std::string_view>::format(burrow::name_of(t), c);
   }
 };
-template <> struct fmt::formatter<burrow::Device> : fmt::formatter<std::string_view> {
+template <>
+struct fmt::formatter<burrow::Device> : fmt::formatter<std::string_view> {
   auto format(burrow::Device d, format_context& c) const {
     return formatter<std::string_view>::format(burrow::name_of(d), c);
   }

@@ -20,7 +20,9 @@ constexpr std::array<const char*, kKernels> kNames = {
 
 }  // namespace
 
-void count_kernel_call(KernelId id) { calls[static_cast<size_t>(id)].fetch_add(1, std::memory_order_relaxed); }
+void count_kernel_call(KernelId id) {
+  calls[static_cast<size_t>(id)].fetch_add(1, std::memory_order_relaxed);
+}
 int64_t kernel_calls(KernelId id) { return calls[static_cast<size_t>(id)]; }
 
 std::vector<std::pair<std::string, int64_t>> kernel_calls() {
@@ -45,7 +47,8 @@ void check_finite(const char* name, const Tensor& output) {
   visit_float(name, output.dtype(), [&]<class T>(T) {
     for (int64_t i = 0; i < host.numel(); ++i) {
       const T value = host.data<T>()[i];
-      BURROW_CHECK(std::isfinite(value), "[{}] output {} holds {} at element {}", name, output.shape(), value, i);
+      BURROW_CHECK(std::isfinite(value), "[{}] output {} holds {} at element {}", name, output.shape(), value,
+                   i);
     }
   });
 }

@@ -32,9 +32,11 @@ namespace detail {
 inline void note_device(const char* name, const Tensor& t, const Tensor*& first) {
   if (!t.defined()) return;  // an output nobody wants
   if (!first) first = &t;
-  BURROW_CHECK(t.device() == first->device(), "[{}] tensors on {} and on {}", name, first->device(), t.device());
+  BURROW_CHECK(t.device() == first->device(), "[{}] tensors on {} and on {}", name, first->device(),
+               t.device());
 }
-template <class A> void note_device(const char*, const A&, const Tensor*&) {}
+template <class A>
+void note_device(const char*, const A&, const Tensor*&) {}
 inline void note_device(const char* name, const AttentionRanges& r, const Tensor*& first) {
   note_device(name, r.q_offsets, first);
   note_device(name, r.k_offsets, first);
@@ -95,12 +97,14 @@ namespace cuda {
 #endif
 
 namespace kernel {
-#define KERNEL(backends, name, params, args)                                              \
-  inline void name params {                                                               \
-    count_kernel_call(KernelId::name);                                                    \
-    if (detail::common_device(#name, BURROW_UNWRAP args) == Device::cpu) cpu::name args;  \
-    else BURROW_RUN_##backends(name, args);                                               \
-    if (detail::finite_check) detail::check_first_output(#name, BURROW_UNWRAP args);      \
+#define KERNEL(backends, name, params, args)                                         \
+  inline void name params {                                                          \
+    count_kernel_call(KernelId::name);                                               \
+    if (detail::common_device(#name, BURROW_UNWRAP args) == Device::cpu)             \
+      cpu::name args;                                                                \
+    else                                                                             \
+      BURROW_RUN_##backends(name, args);                                             \
+    if (detail::finite_check) detail::check_first_output(#name, BURROW_UNWRAP args); \
   }
 #include "tensor/kernels.def"
 #undef KERNEL

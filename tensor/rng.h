@@ -22,7 +22,8 @@ BURROW_HD inline PhiloxBlock philox(uint64_t key, uint32_t c0, uint32_t c1, uint
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = 0xD2511F53ull * c0, b = 0xCD9E8D57ull * c2;
-    const uint32_t n0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ k0, n2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k1;
+    const uint32_t n0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ k0,
+                   n2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k1;
     c1 = static_cast<uint32_t>(b);
     c3 = static_cast<uint32_t>(a);
     c0 = n0;
@@ -79,7 +80,8 @@ class Random {
     const double u = 1 - unit(), angle = 6.283185307179586 * unit();
     return std::sqrt(-2 * std::log(u)) * std::cos(angle);
   }
-  template <class Container> void shuffle(Container& items) {
+  template <class Container>
+  void shuffle(Container& items) {
     for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[below(static_cast<uint32_t>(i))]);
   }
 

@@ -18,24 +18,36 @@ enum class Unary {
 namespace scalar {
 
 struct silu {  // x sigmoid(x)
-  template <class T> BURROW_HD static BURROW_INLINE T f(T x) { return x / (T(1) + vector_exp(-x)); }
-  template <class T> BURROW_HD static BURROW_INLINE T df(T x) {
+  template <class T>
+  BURROW_HD static BURROW_INLINE T f(T x) {
+    return x / (T(1) + vector_exp(-x));
+  }
+  template <class T>
+  BURROW_HD static BURROW_INLINE T df(T x) {
     const T s = T(1) / (T(1) + vector_exp(-x));
     return s * (T(1) + x * (T(1) - s));
   }
 };
 
 struct gelu {  // x Phi(x), exact (erf)
-  template <class T> BURROW_HD static BURROW_INLINE T f(T x) { return T(0.5) * x * (T(1) + vector_erf(x * T(0.70710678118654752))); }
-  template <class T> BURROW_HD static BURROW_INLINE T df(T x) {
+  template <class T>
+  BURROW_HD static BURROW_INLINE T f(T x) {
+    return T(0.5) * x * (T(1) + vector_erf(x * T(0.70710678118654752)));
+  }
+  template <class T>
+  BURROW_HD static BURROW_INLINE T df(T x) {
     return T(0.5) * (T(1) + vector_erf(x * T(0.70710678118654752))) +
            x * vector_exp(T(-0.5) * x * x) * T(0.39894228040143268);
   }
 };
 
 struct quick_gelu {  // x sigmoid(1.702 x), the activation of CLIP
-  template <class T> BURROW_HD static BURROW_INLINE T f(T x) { return x / (T(1) + vector_exp(T(-1.702) * x)); }
-  template <class T> BURROW_HD static BURROW_INLINE T df(T x) {
+  template <class T>
+  BURROW_HD static BURROW_INLINE T f(T x) {
+    return x / (T(1) + vector_exp(T(-1.702) * x));
+  }
+  template <class T>
+  BURROW_HD static BURROW_INLINE T df(T x) {
     const T s = T(1) / (T(1) + vector_exp(T(-1.702) * x));
     return s * (T(1) + T(1.702) * x * (T(1) - s));
   }
@@ -44,10 +56,12 @@ struct quick_gelu {  // x sigmoid(1.702 x), the activation of CLIP
 }  // namespace scalar
 
 // Calls f(scalar::silu{}) and so on.
-template <class F> void visit_unary(Unary op, F&& f) {
+template <class F>
+void visit_unary(Unary op, F&& f) {
   switch (op) {
-#define X(name) \
-  case Unary::name: return std::forward<F>(f)(scalar::name{});
+#define X(name)     \
+  case Unary::name: \
+    return std::forward<F>(f)(scalar::name{});
     BURROW_UNARY_OPS(X)
 #undef X
   }

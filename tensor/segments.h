@@ -19,7 +19,7 @@ struct Segments {
   std::vector<int32_t> dataset;     // [B] index of the dataset that a sample came from
 
   int64_t count() const { return static_cast<int64_t>(offsets.size()) - 1; }  // B
-  int64_t rows() const { return offsets.back(); }                            // N
+  int64_t rows() const { return offsets.back(); }                             // N
 };
 
 }  // namespace burrow

@@ -38,8 +38,8 @@ struct MemoryReport {
     std::string what;
     size_t bytes = 0, blocks = 0;
   };
-  size_t live = 0, peak = 0;     // bytes in allocated (not external) storage
-  std::vector<Line> at_peak;     // by name, largest first
+  size_t live = 0, peak = 0;  // bytes in allocated (not external) storage
+  std::vector<Line> at_peak;  // by name, largest first
 };
 MemoryReport memory_report(Device device);
 void reset_memory_peak(Device device);

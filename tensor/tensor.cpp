@@ -35,8 +35,10 @@ Tensor Tensor::full(Shape shape, double value, DType dtype, Device device) {
   Tensor t = empty(std::move(shape), dtype);
   visit_any(dtype, [&]<class T>(T) {
     T element;
-    if constexpr (std::is_same_v<T, bf16>) element = bf16(static_cast<float>(value));
-    else element = static_cast<T>(value);
+    if constexpr (std::is_same_v<T, bf16>)
+      element = bf16(static_cast<float>(value));
+    else
+      element = static_cast<T>(value);
     std::fill_n(t.data<T>(), t.numel(), element);
   });
   return t.to(device);
@@ -61,8 +63,9 @@ Tensor Tensor::view(std::shared_ptr<Storage> storage, size_t byte_offset, Shape 
   t.shape_ = std::move(shape);
   t.dtype_ = dtype;
   t.offset_ = byte_offset;
-  BURROW_CHECK(byte_offset + t.nbytes() <= storage->size(), "[tensor] a view of {} {} at byte {} leaves its {} bytes",
-               t.shape_, dtype, byte_offset, storage->size());
+  BURROW_CHECK(byte_offset + t.nbytes() <= storage->size(),
+               "[tensor] a view of {} {} at byte {} leaves its {} bytes", t.shape_, dtype, byte_offset,
+               storage->size());
   t.storage_ = std::move(storage);
   return t;
 }
@@ -84,15 +87,17 @@ double Tensor::item() const {
   const Tensor host = to(Device::cpu);
   double value = 0;
   visit_any(dtype_, [&]<class T>(T) {
-    if constexpr (std::is_same_v<T, bf16>) value = static_cast<float>(*host.data<T>());
-    else value = static_cast<double>(*host.data<T>());
+    if constexpr (std::is_same_v<T, bf16>)
+      value = static_cast<float>(*host.data<T>());
+    else
+      value = static_cast<double>(*host.data<T>());
   });
   return value;
 }
 
 Tensor Tensor::slice_rows(int64_t begin, int64_t end) const {
-  BURROW_CHECK(rank() >= 1 && 0 <= begin && begin <= end && end <= dim(0), "[slice_rows] rows {} to {} of shape {}",
-               begin, end, shape_);
+  BURROW_CHECK(rank() >= 1 && 0 <= begin && begin <= end && end <= dim(0),
+               "[slice_rows] rows {} to {} of shape {}", begin, end, shape_);
   Tensor t = *this;
   t.shape_[0] = end - begin;
   t.numel_ = (end - begin) * cols();
@@ -115,7 +120,8 @@ Tensor Tensor::clone(const char* what) const {
 
 Tensor Tensor::to(DType dtype) const {
   if (dtype == dtype_) return *this;
-  BURROW_CHECK(dtype_ != DType::i32 && dtype != DType::i32, "[to] no conversion from {} to {}", dtype_, dtype);
+  BURROW_CHECK(dtype_ != DType::i32 && dtype != DType::i32, "[to] no conversion from {} to {}", dtype_,
+               dtype);
   const Tensor host = to(Device::cpu);
   Tensor t = empty(shape_, dtype);
   visit_any(dtype_, [&]<class From>(From) {
@@ -123,9 +129,12 @@ Tensor Tensor::to(DType dtype) const {
       const From* in = host.data<From>();
       To* out = t.data<To>();
       for (int64_t i = 0; i < numel_; ++i) {
-        if constexpr (std::is_same_v<From, bf16>) out[i] = static_cast<To>(static_cast<float>(in[i]));
-        else if constexpr (std::is_same_v<To, bf16>) out[i] = bf16(static_cast<float>(in[i]));
-        else out[i] = static_cast<To>(in[i]);
+        if constexpr (std::is_same_v<From, bf16>)
+          out[i] = static_cast<To>(static_cast<float>(in[i]));
+        else if constexpr (std::is_same_v<To, bf16>)
+          out[i] = bf16(static_cast<float>(in[i]));
+        else
+          out[i] = static_cast<To>(in[i]);
       }
     });
   });
@@ -140,19 +149,25 @@ Tensor Tensor::to(Device target) const {
 }
 
 void Tensor::copy_from(const Tensor& other) {
-  BURROW_CHECK(shape_ == other.shape_ && dtype_ == other.dtype_, "[copy] {} {} from {} {}", dtype_, shape_, other.dtype_,
-               other.shape_);
+  BURROW_CHECK(shape_ == other.shape_ && dtype_ == other.dtype_, "[copy] {} {} from {} {}", dtype_, shape_,
+               other.dtype_, other.shape_);
   if (nbytes() == 0) return;
   const bool to_cpu = device() == Device::cpu, from_cpu = other.device() == Device::cpu;
-  if (to_cpu && from_cpu) std::memcpy(bytes(), other.bytes(), nbytes());
-  else if (from_cpu) cuda::copy_to_device(bytes(), other.bytes(), nbytes());
-  else if (to_cpu) cuda::copy_to_host(bytes(), other.bytes(), nbytes());
-  else cuda::copy_on_device(bytes(), other.bytes(), nbytes());
+  if (to_cpu && from_cpu)
+    std::memcpy(bytes(), other.bytes(), nbytes());
+  else if (from_cpu)
+    cuda::copy_to_device(bytes(), other.bytes(), nbytes());
+  else if (to_cpu)
+    cuda::copy_to_host(bytes(), other.bytes(), nbytes());
+  else
+    cuda::copy_on_device(bytes(), other.bytes(), nbytes());
 }
 
 void Tensor::zero() {
-  if (device() == Device::cpu) std::memset(bytes(), 0, nbytes());
-  else cuda::zero(bytes(), nbytes());
+  if (device() == Device::cpu)
+    std::memset(bytes(), 0, nbytes());
+  else
+    cuda::zero(bytes(), nbytes());
 }
 
 bool Tensor::same_window(const Tensor& other) const {

@@ -27,8 +27,10 @@ class Tensor {
   static Tensor zeros(Shape shape, DType dtype, Device device = Device::cpu, const char* what = "tensor");
   static Tensor full(Shape shape, double value, DType dtype, Device device = Device::cpu);
   // Copies `values` (f32, f64, bf16 or i32 elements) into a new CPU tensor; the count must match.
-  template <class T> static Tensor of(Shape shape, std::span<const T> values);
-  template <class T> static Tensor of(Shape shape, const std::vector<T>& values) {
+  template <class T>
+  static Tensor of(Shape shape, std::span<const T> values);
+  template <class T>
+  static Tensor of(Shape shape, const std::vector<T>& values) {
     return of(std::move(shape), std::span<const T>(values));
   }
   // A window of `shape` at `byte_offset` of existing storage (an arena, a mapped file).
@@ -40,15 +42,25 @@ class Tensor {
   int64_t dim(int i) const;  // negative counts from the back
   int64_t numel() const { return numel_; }
   int64_t rows() const { return rank() == 0 ? 1 : dim(0); }
-  int64_t cols() const { return rows() == 0 ? (rank() < 2 ? 1 : Shape(shape_.begin() + 1, shape_.end()).numel()) : numel_ / rows(); }
+  int64_t cols() const {
+    return rows() == 0 ? (rank() < 2 ? 1 : Shape(shape_.begin() + 1, shape_.end()).numel()) : numel_ / rows();
+  }
   size_t nbytes() const { return static_cast<size_t>(numel_) * size_of(dtype_); }
   DType dtype() const { return dtype_; }
   Device device() const { return storage_ ? storage_->device() : Device::cpu; }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
 
   // Typed access on the CPU; throws when the dtype is another.
-  template <class T> T* data() { check_type(DTypeOf<T>::value); return reinterpret_cast<T*>(bytes()); }
-  template <class T> const T* data() const { check_type(DTypeOf<T>::value); return reinterpret_cast<const T*>(bytes()); }
+  template <class T>
+  T* data() {
+    check_type(DTypeOf<T>::value);
+    return reinterpret_cast<T*>(bytes());
+  }
+  template <class T>
+  const T* data() const {
+    check_type(DTypeOf<T>::value);
+    return reinterpret_cast<const T*>(bytes());
+  }
   std::byte* bytes() const { return storage_->bytes() + offset_; }
   double item() const;  // the value of a one-element tensor, from any device
 
@@ -78,7 +90,8 @@ extern template Tensor Tensor::of<bf16>(Shape, std::span<const bf16>);
 
 }  // namespace burrow
 
-template <> struct fmt::formatter<burrow::Shape> {
+template <>
+struct fmt::formatter<burrow::Shape> {
   constexpr auto parse(format_parse_context& c) { return c.begin(); }
   auto format(const burrow::Shape& s, format_context& c) const {
     return fmt::format_to(c.out(), "({})", fmt::join(s.begin(), s.end(), ", "));

@@ -8,7 +8,9 @@ using Named = std::vector<std::pair<std::string, Tensor>>;
 Named state_of(const nn::ParameterArena& arena, const Optimizer& optimizer) {
   Named state;
   for (const auto& slot : arena.slots()) {
-    const auto part = [&](const Tensor& flat) { return flat.slice_rows(slot.begin, slot.end).reshape(slot.shape); };
+    const auto part = [&](const Tensor& flat) {
+      return flat.slice_rows(slot.begin, slot.end).reshape(slot.shape);
+    };
     state.emplace_back(slot.name, part(arena.values));
     state.emplace_back("adam_m/" + slot.name, part(optimizer.m));
     state.emplace_back("adam_v/" + slot.name, part(optimizer.v));
@@ -64,10 +66,12 @@ void save_checkpoint(const RunDirectory& run, const nn::ParameterArena& arena, c
                      {"metrics_bytes", std::to_string(progress.metrics_bytes)},
                      {"checksum", hash_hex(checksum(state, progress))}});
   const std::vector<int64_t> steps = run.checkpoint_steps();
-  for (size_t i = static_cast<size_t>(keep); i < steps.size(); ++i) std::filesystem::remove(run.checkpoint_path(steps[i]));
+  for (size_t i = static_cast<size_t>(keep); i < steps.size(); ++i)
+    std::filesystem::remove(run.checkpoint_path(steps[i]));
 }
 
-std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterArena& arena, Optimizer& optimizer,
+std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterArena& arena,
+                                        Optimizer& optimizer,
                                         const std::function<void(const std::string&)>& say) {
   for (const int64_t step : run.checkpoint_steps()) {
     try {
@@ -89,8 +93,8 @@ void load_trained(const std::string& path, const std::vector<std::pair<std::stri
   const SafetensorsFile file = read_safetensors(path);
   for (const auto& [name, var] : trainable) {
     const auto found = file.tensors.find(name);
-    BURROW_CHECK(found != file.tensors.end() && found->second.shape() == var->shape(), "{}: no tensor '{}' of shape {}",
-                 path, name, var->shape());
+    BURROW_CHECK(found != file.tensors.end() && found->second.shape() == var->shape(),
+                 "{}: no tensor '{}' of shape {}", path, name, var->shape());
     *var = Var(found->second.to(var->value().dtype()));
   }
   BURROW_CHECK(file.tensors.size() == trainable.size(), "{}: {} tensors, but the method trains {}", path,

@@ -17,7 +17,8 @@ void save_checkpoint(const RunDirectory& run, const nn::ParameterArena& arena, c
                      const Progress& progress, int64_t keep);
 // Restores the newest sound checkpoint; one that is damaged is passed over and named to `say`. Nothing when
 // there is none.
-std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterArena& arena, Optimizer& optimizer,
+std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterArena& arena,
+                                        Optimizer& optimizer,
                                         const std::function<void(const std::string&)>& say);
 
 // The trained parameters by name: what `eval` and `ask` read, and for the `full` row a base for others.

@@ -24,8 +24,10 @@ struct DataMakeCommand {
   int64_t images = 60000, records_per_image = 8;
 };
 int run_data_make(const DataMakeCommand& command);
-int run_data_check(const std::string& path, const std::string& images, const std::string& tokenizer, const std::string& chat);
-int run_data_show(const std::string& path, const std::string& images, const std::string& tokenizer, const std::string& chat, int64_t sample);
+int run_data_check(const std::string& path, const std::string& images, const std::string& tokenizer,
+                   const std::string& chat);
+int run_data_show(const std::string& path, const std::string& images, const std::string& tokenizer,
+                  const std::string& chat, int64_t sample);
 
 int run_methods();
 int run_config_reference(bool markdown);

@@ -33,21 +33,24 @@ void print_scores(const std::vector<SetScore>& scores) {
   for (const SetScore& s : scores) {
     fmt::print("{:<14} {:6.2f} %  ({} of {})\n", s.name, 100 * s.exact_match(), s.correct, s.count);
     for (const auto& [type, c] : s.by_type) {
-      fmt::print("  {:<12} {:6.2f} %  ({} of {})\n", type, 100.0 * static_cast<double>(c.first) / static_cast<double>(c.second), c.first, c.second);
+      fmt::print("  {:<12} {:6.2f} %  ({} of {})\n", type,
+                 100.0 * static_cast<double>(c.first) / static_cast<double>(c.second), c.first, c.second);
     }
   }
 }
 
 std::vector<SetScore> score_split(const Setup& setup, const std::string& split) {
   const std::vector<data::Dataset> sets = load_sets(setup, split_named(split), {});
-  FeatureCache features(setup.model->tower, setup.config.method.name == "full" ? "" : setup.config.data.feature_cache, say);
+  FeatureCache features(setup.model->tower,
+                        setup.config.method.name == "full" ? "" : setup.config.data.feature_cache, say);
   for (const data::Dataset& set : sets) features.add(set);
   return evaluate(setup, sets, features);
 }
 
 Setup load_run(const std::string& run) {
   const auto folder = std::filesystem::path(run);
-  BURROW_CHECK(std::filesystem::exists(folder / "trained.safetensors"), "{}: no trained.safetensors: not a run, or not finished", run);
+  BURROW_CHECK(std::filesystem::exists(folder / "trained.safetensors"),
+               "{}: no trained.safetensors: not a run, or not finished", run);
   Setup setup = make_setup(read_run_config((folder / "config.toml").string(), {}));
   load_trained((folder / "trained.safetensors").string(), setup.attachment.trainable());
   return setup;
@@ -73,7 +76,8 @@ int run_train(const TrainCommand& command) {
     fmt::print("{}{}", write_run_config(config), setup.attachment.report());
     return 0;
   }
-  const std::string out = command.out.empty() ? "runs/" + std::filesystem::path(command.config).stem().string() : command.out;
+  const std::string out =
+      command.out.empty() ? "runs/" + std::filesystem::path(command.config).stem().string() : command.out;
   RunDirectory run(out, write_run_config(config), command.resume);
   if (run.finished()) {
     say(fmt::format("{}: finished already; nothing to do", out));
@@ -86,14 +90,17 @@ int run_train(const TrainCommand& command) {
   const TrainResult trained = trainer.train();
   const std::vector<SetScore> scores = score_split(setup, config.eval.split);
   print_scores(scores);
-  run.write_json("timings.json", {{"seconds", trained.seconds},
-                                  {"tokens", trained.tokens},
-                                  {"tokens_per_second", trained.seconds > 0 ? static_cast<double>(trained.tokens) / trained.seconds : 0},
-                                  {"peak_memory_bytes", trained.peak_memory}});
+  run.write_json(
+      "timings.json",
+      {{"seconds", trained.seconds},
+       {"tokens", trained.tokens},
+       {"tokens_per_second", trained.seconds > 0 ? static_cast<double>(trained.tokens) / trained.seconds : 0},
+       {"peak_memory_bytes", trained.peak_memory}});
   const moe::ParameterCounts& counts = setup.attachment.counts();
   Json result = {{"schema", kSchemaVersion}, {"method", config.method.name}, {"split", config.eval.split}};
   result.update(scores_json(scores));
-  result["parameters"] = {{"total", counts.total}, {"trainable", counts.trainable}, {"active", counts.active}};
+  result["parameters"] = {
+      {"total", counts.total}, {"trainable", counts.trainable}, {"active", counts.active}};
   result["steps"] = trained.steps;
   run.write_json("result.json", result);
   return 0;

@@ -16,7 +16,8 @@ data::Sample prompt_of(data::Sample s) {
 // The supervised tokens of the first answer without the token that ends it.
 std::vector<int32_t> reference_of(const data::Sample& s, int32_t stop) {
   std::vector<int32_t> tokens;
-  for (auto i = static_cast<size_t>(s.first_answer()); i < s.ids.size() && s.answer[i] && s.ids[i] != stop; ++i) {
+  for (auto i = static_cast<size_t>(s.first_answer()); i < s.ids.size() && s.answer[i] && s.ids[i] != stop;
+       ++i) {
     tokens.push_back(s.ids[i]);
   }
   return tokens;
@@ -29,8 +30,9 @@ void score_batch(const Setup& setup, const data::Dataset& set, std::span<const d
   for (data::BatchSample& p : prompts) p.sample = prompt_of(p.sample);
   const data::Batch batch = data::make_batch(prompts, setup.config.model.sizes.vision.patches());
   const Tensor visual = features.gather(batch.images);
-  const auto answers = nn::greedy_decode(*setup.model, batch.segments, batch.ids, visual.defined() ? Var(visual) : Var{},
-                                         stop, setup.config.eval.max_new);
+  const auto answers =
+      nn::greedy_decode(*setup.model, batch.segments, batch.ids, visual.defined() ? Var(visual) : Var{}, stop,
+                        setup.config.eval.max_new);
   for (size_t i = 0; i < samples.size(); ++i) {
     const data::Sample& s = samples[i].sample;
     const bool correct = answers[i] == reference_of(s, stop);
@@ -38,7 +40,8 @@ void score_batch(const Setup& setup, const data::Dataset& set, std::span<const d
     score.count += 1;
     if (s.type < 0) continue;
     const std::string& type = set.types()[static_cast<size_t>(s.type)];
-    auto found = std::find_if(score.by_type.begin(), score.by_type.end(), [&](const auto& t) { return t.first == type; });
+    auto found = std::find_if(score.by_type.begin(), score.by_type.end(),
+                              [&](const auto& t) { return t.first == type; });
     if (found == score.by_type.end()) found = score.by_type.insert(score.by_type.end(), {type, {0, 0}});
     found->second.first += correct;
     found->second.second += 1;
@@ -47,7 +50,8 @@ void score_batch(const Setup& setup, const data::Dataset& set, std::span<const d
 
 }  // namespace
 
-std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Dataset>& sets, const FeatureCache& features) {
+std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Dataset>& sets,
+                               const FeatureCache& features) {
   const EvalConfig& c = setup.config.eval;
   std::vector<SetScore> scores;
   for (size_t d = 0; d < sets.size(); ++d) {
@@ -77,7 +81,8 @@ std::string answer(const Setup& setup, const data::Image* image, const std::stri
   NoGrad no_grad;
   const auto& chat = data::ChatTemplate::by_name(setup.config.data.chat);
   chat.check(setup.tokenizer);
-  const data::Tokens tokens = data::tokenize(chat.spans({{question, ""}}, image != nullptr, true), setup.tokenizer);
+  const data::Tokens tokens =
+      data::tokenize(chat.spans({{question, ""}}, image != nullptr, true), setup.tokenizer);
   data::Sample sample;
   sample.ids = tokens.ids;
   sample.answer = tokens.answer;
@@ -91,8 +96,8 @@ std::string answer(const Setup& setup, const data::Image* image, const std::stri
     const int64_t S = vision.image_size;
     features = setup.model->tower(pixels_of(*image, vision).reshape({1, 3, S, S}));
   }
-  const auto answers = nn::greedy_decode(*setup.model, batch.segments, batch.ids, features, setup.tokenizer.end_of_text(),
-                                         setup.config.eval.max_new);
+  const auto answers = nn::greedy_decode(*setup.model, batch.segments, batch.ids, features,
+                                         setup.tokenizer.end_of_text(), setup.config.eval.max_new);
   return setup.tokenizer.decode(answers[0]);
 }
 

@@ -11,9 +11,9 @@ constexpr int64_t kImagesAtOnce = 256;
 
 uint64_t hash_tower(const nn::VisionTower& tower) {
   const nn::VisionConfig& c = tower.config;
-  uint64_t h = hash_bytes(bytes_of(fmt::format("{} {} {} {} {} {} {}", c.image_size, c.patch_size, c.feature_layer,
-                                               c.feature_norm, c.norm_eps, fmt::join(c.pixel_mean, ","),
-                                               fmt::join(c.pixel_std, ","))));
+  uint64_t h = hash_bytes(bytes_of(fmt::format("{} {} {} {} {} {} {}", c.image_size, c.patch_size,
+                                               c.feature_layer, c.feature_norm, c.norm_eps,
+                                               fmt::join(c.pixel_mean, ","), fmt::join(c.pixel_std, ","))));
   const_cast<nn::VisionTower&>(tower).parameters([&](const std::string& name, Var& p) {
     h = hash_bytes(bytes_of(name), h);
     h = hash_bytes({p.value().bytes(), p.value().nbytes()}, h);
@@ -36,7 +36,8 @@ Tensor pixels_of(const data::Image& image, const nn::VisionConfig& c) {
 Tensor read_pixels(std::span<const data::ImageRef> images, const std::vector<data::MixtureEntry>& sets,
                    const nn::VisionConfig& c) {
   const int64_t S = c.image_size;
-  Tensor pixels = Tensor::empty({static_cast<int64_t>(images.size()), 3, S, S}, DType::f32, Device::cpu, "pixels");
+  Tensor pixels =
+      Tensor::empty({static_cast<int64_t>(images.size()), 3, S, S}, DType::f32, Device::cpu, "pixels");
   for (size_t i = 0; i < images.size(); ++i) {
     const data::Dataset& set = *sets.at(static_cast<size_t>(images[i].dataset)).dataset;
     const auto at = static_cast<int64_t>(i);
@@ -57,10 +58,12 @@ uint64_t FeatureCache::hash_images(const data::Dataset& set) const {
     const auto path = set.settings().images / name;
     const auto changed = std::filesystem::last_write_time(path).time_since_epoch().count();
     listing = hash_bytes(bytes_of(fmt::format("{}\n{}\n{}", std::filesystem::absolute(path).string(),
-                                              std::filesystem::file_size(path), changed)), listing);
+                                              std::filesystem::file_size(path), changed)),
+                         listing);
   }
   const auto known = folder_ / fmt::format("images-{}.hash", hash_hex(listing));
-  if (!folder_.empty() && std::filesystem::exists(known)) return std::stoull(read_file(known.string()), nullptr, 16);
+  if (!folder_.empty() && std::filesystem::exists(known))
+    return std::stoull(read_file(known.string()), nullptr, 16);
   const auto count = static_cast<int64_t>(set.images().size());
   std::vector<uint64_t> hashes(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) hashes[static_cast<size_t>(i)] = data::content_hash(set.read_image(i));
@@ -95,7 +98,8 @@ void FeatureCache::add(const data::Dataset& set) {
     features_.push_back(compute(set));
     return;
   }
-  const auto path = folder_ / fmt::format("features-{}-{}.safetensors", hash_hex(tower_hash_), hash_hex(hash_images(set)));
+  const auto path =
+      folder_ / fmt::format("features-{}-{}.safetensors", hash_hex(tower_hash_), hash_hex(hash_images(set)));
   if (!std::filesystem::exists(path)) {
     say_(fmt::format("{}: computing the features of {} images", set.name(), set.images().size()));
     write_safetensors(path.string(), {{"features", compute(set)}});
@@ -106,12 +110,14 @@ void FeatureCache::add(const data::Dataset& set) {
 Tensor FeatureCache::gather(std::span<const data::ImageRef> images) const {
   if (images.empty()) return {};
   const int64_t P = tower_.config.patches(), C = tower_.config.width;
-  Tensor out = Tensor::empty({static_cast<int64_t>(images.size()) * P, C},
-                             features_.at(static_cast<size_t>(images[0].dataset)).dtype(), Device::cpu, "features");
+  Tensor out =
+      Tensor::empty({static_cast<int64_t>(images.size()) * P, C},
+                    features_.at(static_cast<size_t>(images[0].dataset)).dtype(), Device::cpu, "features");
   for (size_t i = 0; i < images.size(); ++i) {
     const Tensor& from = features_.at(static_cast<size_t>(images[i].dataset));
     const auto at = static_cast<int64_t>(i) * P;
-    out.slice_rows(at, at + P).copy_from(from.slice_rows(images[i].image, images[i].image + 1).reshape({P, C}));
+    out.slice_rows(at, at + P)
+        .copy_from(from.slice_rows(images[i].image, images[i].image + 1).reshape({P, C}));
   }
   return out;
 }

@@ -18,7 +18,8 @@ class FeatureCache {
  public:
   // `folder` may be empty: features are then computed and kept in memory only.
   // `say` receives lines of progress.
-  FeatureCache(const nn::VisionTower& tower, std::filesystem::path folder, std::function<void(const std::string&)> say);
+  FeatureCache(const nn::VisionTower& tower, std::filesystem::path folder,
+               std::function<void(const std::string&)> say);
   // Adds a data set as the next index of ImageRef::dataset.
   void add(const data::Dataset& set);
   // The features of these images, end to end: [images*P, C]

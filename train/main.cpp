@@ -13,8 +13,10 @@ using namespace burrow::train;
 namespace {
 
 void add_train(CLI::App& app, TrainCommand& c, int& code) {
-  CLI::App* train = app.add_subcommand("train", "Train one run, then evaluate it. A run is a directory (--out); it can be "
-                                                "killed at any time and continued with --resume, to the same bytes.");
+  CLI::App* train =
+      app.add_subcommand("train",
+                         "Train one run, then evaluate it. A run is a directory (--out); it can be "
+                         "killed at any time and continued with --resume, to the same bytes.");
   train->add_option("config", c.config, "TOML file; `burrow config` lists the keys")->required();
   train->add_option("--set", c.overrides, "key=value, over the file (repeatable), e.g. --set train.lr=5e-3");
   train->add_option("--out", c.out, "run directory (default: runs/<name of the config>)");
@@ -28,7 +30,8 @@ struct EvalArguments {
   int64_t limit = 0;
 };
 void add_eval(CLI::App& app, EvalArguments& a, int& code) {
-  CLI::App* eval = app.add_subcommand("eval", "Exact match of a finished run, by data set and type of question");
+  CLI::App* eval =
+      app.add_subcommand("eval", "Exact match of a finished run, by data set and type of question");
   eval->add_option("run", a.run, "run directory")->required();
   eval->add_option("--split", a.split, "test or validation (default: the config's)");
   eval->add_option("--limit", a.limit, "samples of each set (default: all)");
@@ -46,16 +49,20 @@ struct DataArguments {
   int64_t sample = 0;
 };
 void add_data(CLI::App& app, DataArguments& a, int& code) {
-  CLI::App* data = app.add_subcommand("data", "Make, check and show data sets in LLaVA's conversation format")->require_subcommand(1);
-  CLI::App* make = data->add_subcommand("make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
+  CLI::App* data = app.add_subcommand("data", "Make, check and show data sets in LLaVA's conversation format")
+                       ->require_subcommand(1);
+  CLI::App* make = data->add_subcommand(
+      "make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
   make->add_option("folder", a.make.folder, "where to")->required();
   make->add_option("--seed", a.make.seed, "of everything drawn");
   make->add_option("--train", a.make.train, "training records of each domain");
   make->add_option("--validation", a.make.validation, "validation records of each domain");
   make->add_option("--test", a.make.test, "test records of each domain");
-  make->add_flag("--pretrain", a.make.pretrain, "the stage-1 set instead: captions, grounding, counting, copying");
+  make->add_flag("--pretrain", a.make.pretrain,
+                 "the stage-1 set instead: captions, grounding, counting, copying");
   make->add_option("--images", a.make.images, "images of the stage-1 set");
-  make->add_option("--records-per-image", a.make.records_per_image, "records that share an image of the stage-1 set");
+  make->add_option("--records-per-image", a.make.records_per_image,
+                   "records that share an image of the stage-1 set");
   make->callback([&] { code = run_data_make(a.make); });
   const auto reads = [&a](CLI::App* c) {
     c->add_option("path", a.path, "conversation JSON")->required();
@@ -63,7 +70,8 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
     c->add_option("--tokenizer", a.tokenizer, "tokenizer.json (default: found beside the JSON or above it)");
     c->add_option("--chat", a.chat, "chat template: plain or vicuna_v1");
   };
-  CLI::App* check = data->add_subcommand("check", "Read every record and image; print each fault with file, index and reason");
+  CLI::App* check = data->add_subcommand(
+      "check", "Read every record and image; print each fault with file, index and reason");
   reads(check);
   check->callback([&] { code = run_data_check(a.path, a.images, a.tokenizer, a.chat); });
   CLI::App* show = data->add_subcommand("show", "Print one sample's token stream, supervised tokens marked");
@@ -73,17 +81,22 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
 }
 
 void add_features(CLI::App& app, TrainCommand& c, int& code) {
-  CLI::App* features = app.add_subcommand("features", "Compute the cached visual features of every set of a config");
+  CLI::App* features =
+      app.add_subcommand("features", "Compute the cached visual features of every set of a config");
   features->add_option("config", c.config, "TOML file")->required();
   features->add_option("--set", c.overrides, "key=value, over the file (repeatable)");
   features->callback([&] { code = run_features(c.config, c.overrides); });
 }
 
 void add_table(CLI::App& app, TableCommand& c, int& code) {
-  CLI::App* table = app.add_subcommand("table", "Train the cells of a table that are not finished yet, and print it");
+  CLI::App* table =
+      app.add_subcommand("table",
+                         "Train the cells of a table that are not finished yet, and print it. Paths "
+                         "in its config are relative to the current directory; docs/tables.md has more.");
   table->add_option("config", c.config, "TOML file of the table")->required();
   table->add_option("--out", c.out, "folder of the cells and the table (default: runs/<name of the config>)");
-  table->add_option("--jobs", c.jobs, "cells at once, the threads shared between them (default: the faster on this machine)");
+  table->add_option("--jobs", c.jobs,
+                    "cells at once, the threads shared between them (default: the faster on this machine)");
   table->add_option("--set", c.overrides, "key=value over every cell's config (repeatable)");
   table->add_option("--seeds", c.seeds, "only the first so many seeds");
   table->add_flag("--list", c.list, "print the cells and whether they are finished, and stop");

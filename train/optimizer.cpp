@@ -29,7 +29,8 @@ void Optimizer::step(double norm, double factor) {
   const double scale = config_.clip > 0 ? std::min(1.0, config_.clip / (norm + 1e-6)) : 1.0;
   const AdamW options{config_.beta1, config_.beta2, config_.eps, config_.weight_decay};
   const auto apply = [&](int64_t begin, int64_t end, double lr) {
-    Tensor value = arena_.values.slice_rows(begin, end), m_part = m.slice_rows(begin, end), v_part = v.slice_rows(begin, end);
+    Tensor value = arena_.values.slice_rows(begin, end), m_part = m.slice_rows(begin, end),
+           v_part = v.slice_rows(begin, end);
     kernel::adamw(value, m_part, v_part, arena_.grads.slice_rows(begin, end), options, steps, lr, scale);
   };
   if (config_.router_lr <= 0) return apply(0, arena_.values.numel(), config_.lr * factor);

@@ -17,8 +17,8 @@ class Optimizer {
   // One step with the arena's gradients, clipped to config.clip; factor = learning rate over its peak.
   void step(double gradient_norm, double factor);
 
-  Tensor m, v;         // moments, like the arena
-  int64_t steps = 0;   // taken
+  Tensor m, v;        // moments, like the arena
+  int64_t steps = 0;  // taken
 
  private:
   nn::ParameterArena& arena_;

@@ -22,10 +22,13 @@ void check(const RunConfig& c) {
   };
   nn::check(c.model.sizes);
   moe::check(c.method);
-  BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64", "model.dtype = '{}': f32 or f64", c.model.dtype);
+  BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64", "model.dtype = '{}': f32 or f64",
+               c.model.dtype);
   BURROW_CHECK(!c.data.tokenizer.empty(), "data.tokenizer is missing: the path of a tokenizer.json");
-  BURROW_CHECK(!c.data.sets.empty(), "data.sets is missing: [[data.sets]] tables with name, train, test and images");
-  BURROW_CHECK(c.eval.split == "test" || c.eval.split == "validation", "eval.split = '{}': test or validation", c.eval.split);
+  BURROW_CHECK(!c.data.sets.empty(),
+               "data.sets is missing: [[data.sets]] tables with name, train, test and images");
+  BURROW_CHECK(c.eval.split == "test" || c.eval.split == "validation",
+               "eval.split = '{}': test or validation", c.eval.split);
   at_least("train.seed", static_cast<double>(c.train.seed), 0);
   at_least("train.tokens_per_step", static_cast<double>(c.train.tokens_per_step), 1);
   at_least("train.accumulation", static_cast<double>(c.train.accumulation), 1);

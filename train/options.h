@@ -60,19 +60,22 @@ void visit_fields(V& v, DataConfig& c) {
   v.field("use", c.use, "names", "sets to train on; empty: all");
   v.field("ratios", c.ratios, "", "share of each set of `use` in the mixture; empty: by size");
   v.field("samples", c.samples, "samples", "drawn in the whole run; 0: as many as the sets hold");
-  v.field("feature_cache", c.feature_cache, "folder", "where a frozen tower's features are kept; empty: not kept");
+  v.field("feature_cache", c.feature_cache, "folder",
+          "where a frozen tower's features are kept; empty: not kept");
   v.list("sets", c.sets, "the data sets; every one that has the asked split is evaluated");
 }
 template <class V>
 void visit_fields(V& v, ModelOptions& c) {
-  v.field("weights", c.weights, "file", "safetensors with every weight of the model; empty: random, from the seed");
+  v.field("weights", c.weights, "file",
+          "safetensors with every weight of the model; empty: random, from the seed");
   v.field("dtype", c.dtype, "", "type of the frozen weights and of the arithmetic: f32 or f64");
   visit_fields(v, c.sizes);
 }
 template <class V>
 void visit_fields(V& v, TrainConfig& c) {
   v.field("seed", c.seed, "", "of adapters, sample order and dropout");
-  v.field("tokens_per_step", c.tokens_per_step, "tokens", "budget of one optimiser step, visual tokens counted");
+  v.field("tokens_per_step", c.tokens_per_step, "tokens",
+          "budget of one optimiser step, visual tokens counted");
   v.field("accumulation", c.accumulation, "micro-batches", "a step's samples are computed in so many parts");
   v.field("lr", c.lr, "", "peak learning rate");
   v.field("router_lr", c.router_lr, "", "peak learning rate of the routers; 0: as the rest");

@@ -10,7 +10,11 @@ namespace burrow::train {
 using Clock = std::chrono::steady_clock;
 
 ProgressLine::ProgressLine(std::string what, int64_t total)
-    : what_(std::move(what)), total_(total), terminal_(isatty(2) == 1), begin_(Clock::now()), shown_(begin_) {}
+    : what_(std::move(what)),
+      total_(total),
+      terminal_(isatty(2) == 1),
+      begin_(Clock::now()),
+      shown_(begin_) {}
 
 ProgressLine::~ProgressLine() {
   if (open_) std::fputc('\n', stderr);
@@ -24,8 +28,8 @@ void ProgressLine::update(int64_t done, const std::string& more) {
   shown_ = now;
   const double spent = std::chrono::duration<double>(now - begin_).count();
   const double left = done ? spent / static_cast<double>(done) * static_cast<double>(total_ - done) : 0;
-  fmt::print(stderr, "{}{} {}/{}  {}  {:.0f} s left{}", terminal_ ? "\r" : "", what_, done, total_, more, left,
-             terminal_ ? "   " : "\n");
+  fmt::print(stderr, "{}{} {}/{}  {}  {:.0f} s left{}", terminal_ ? "\r" : "", what_, done, total_, more,
+             left, terminal_ ? "   " : "\n");
   std::fflush(stderr);
   open_ = terminal_;
 }

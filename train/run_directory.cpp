@@ -19,8 +19,8 @@ LineLog::LineLog(std::filesystem::path path, int64_t bytes) : path_(std::move(pa
   BURROW_CHECK(fd_ >= 0, "{}: {}", path_.string(), std::strerror(errno));
   const off_t size = ::lseek(fd_, 0, SEEK_END);
   BURROW_CHECK(size >= bytes, "{}: {} bytes, but the checkpoint was made at {}", path_.string(), size, bytes);
-  BURROW_CHECK(::ftruncate(fd_, bytes) == 0 && ::lseek(fd_, bytes, SEEK_SET) == bytes, "{}: {}", path_.string(),
-               std::strerror(errno));
+  BURROW_CHECK(::ftruncate(fd_, bytes) == 0 && ::lseek(fd_, bytes, SEEK_SET) == bytes, "{}: {}",
+               path_.string(), std::strerror(errno));
 }
 LineLog::~LineLog() { ::close(fd_); }
 
@@ -37,7 +37,8 @@ void LineLog::write(const nlohmann::ordered_json& line) {
 }
 void LineLog::sync() { BURROW_CHECK(::fsync(fd_) == 0, "{}: {}", path_.string(), std::strerror(errno)); }
 
-RunDirectory::RunDirectory(std::filesystem::path path, const std::string& config, bool resume) : path_(std::move(path)) {
+RunDirectory::RunDirectory(std::filesystem::path path, const std::string& config, bool resume)
+    : path_(std::move(path)) {
   std::filesystem::create_directories(path_ / "checkpoints");
   lock_ = std::make_unique<FileLock>((path_ / "lock").string());
   const auto file = path_ / "config.toml";
@@ -45,9 +46,10 @@ RunDirectory::RunDirectory(std::filesystem::path path, const std::string& config
     write_file_atomically(file.string(), config);
     return;
   }
-  BURROW_CHECK(resume, "{}: holds a run already; continue it with --resume, or choose another --out", path_.string());
-  BURROW_CHECK(read_file(file.string()) == config, "{}: the run was started with another config; choose another --out",
-               file.string());
+  BURROW_CHECK(resume, "{}: holds a run already; continue it with --resume, or choose another --out",
+               path_.string());
+  BURROW_CHECK(read_file(file.string()) == config,
+               "{}: the run was started with another config; choose another --out", file.string());
 }
 
 void RunDirectory::write_json(const std::string& name, const nlohmann::ordered_json& value) const {
@@ -64,7 +66,8 @@ std::vector<int64_t> RunDirectory::checkpoint_steps() const {
     const std::string name = entry.path().filename().string();
     int64_t step = 0;
     int length = 0;
-    if (std::sscanf(name.c_str(), "step-%ld.safetensors%n", &step, &length) == 1 && length == static_cast<int>(name.size())) {
+    if (std::sscanf(name.c_str(), "step-%ld.safetensors%n", &step, &length) == 1 &&
+        length == static_cast<int>(name.size())) {
       steps.push_back(step);
     }
   }
@@ -81,8 +84,9 @@ nlohmann::ordered_json provenance() {
       break;
     }
   }
-  return {{"schema", kSchemaVersion}, {"commit", kBuildCommit}, {"flags", kBuildFlags}, {"matmul", kBuildMatmul},
-          {"compiler", __VERSION__},  {"cpu", cpu},             {"threads", omp_get_max_threads()}};
+  return {{"schema", kSchemaVersion},        {"commit", kBuildCommit},  {"flags", kBuildFlags},
+          {"matmul", kBuildMatmul},          {"compiler", __VERSION__}, {"cpu", cpu},
+          {"threads", omp_get_max_threads()}};
 }
 
 }  // namespace burrow::train

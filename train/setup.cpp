@@ -38,12 +38,15 @@ std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std:
   std::vector<data::Dataset> sets;
   const RunConfig& c = setup.config;
   for (const std::string& name : names) {
-    BURROW_CHECK(std::any_of(c.data.sets.begin(), c.data.sets.end(), [&](const DataSet& d) { return d.name == name; }),
-                 "data.use: no set named '{}' among data.sets", name);
+    BURROW_CHECK(
+        std::any_of(c.data.sets.begin(), c.data.sets.end(), [&](const DataSet& d) { return d.name == name; }),
+        "data.use: no set named '{}' among data.sets", name);
   }
   for (const DataSet& d : c.data.sets) {
     if (!names.empty() && std::find(names.begin(), names.end(), d.name) == names.end()) continue;
-    const std::string& file = split == Split::train ? d.train : split == Split::validation ? d.validation : d.test;
+    const std::string& file = split == Split::train        ? d.train
+                              : split == Split::validation ? d.validation
+                                                           : d.test;
     if (file.empty()) continue;
     data::DatasetSettings settings;
     settings.name = d.name;

@@ -13,7 +13,11 @@ struct TableCommand {
   int64_t jobs = 0;   // 0: the faster on this machine
   int64_t seeds = 0;  // 0: as many as the table says
   bool list = false, report_only = false;
+  std::string program = {};  // what trains a cell; empty: this very program
 };
+
+// Trains what is not finished, each cell in a process of its own, and writes OUT/table.md, .csv and .json.
+// Returns 0, or 1 when a cell failed, or 130 when a signal stopped it.
 int run_table(const TableCommand& command);
 
 }  // namespace burrow::train

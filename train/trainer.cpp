@@ -29,7 +29,8 @@ std::unique_ptr<data::Plan> make_plan(const RunConfig& c, const std::vector<data
   int64_t all = 0;
   for (size_t i = 0; i < sets.size(); ++i) {
     all += sets[i].size();
-    mixture.push_back({&sets[i], c.data.ratios.empty() ? static_cast<double>(sets[i].size()) : c.data.ratios[i]});
+    mixture.push_back(
+        {&sets[i], c.data.ratios.empty() ? static_cast<double>(sets[i].size()) : c.data.ratios[i]});
   }
   options.seed = static_cast<uint64_t>(c.train.seed);
   options.samples = c.data.samples > 0 ? c.data.samples : all;
@@ -42,10 +43,13 @@ std::unique_ptr<data::Plan> make_plan(const RunConfig& c, const std::vector<data
 }  // namespace
 
 Trainer::Trainer(Setup& setup, RunDirectory& run, std::function<void(const std::string&)> say)
-    : setup_(setup), run_(run), say_(std::move(say)), sets_(load_sets(setup, Split::train, setup.config.data.use)) {
+    : setup_(setup),
+      run_(run),
+      say_(std::move(say)),
+      sets_(load_sets(setup, Split::train, setup.config.data.use)) {
   const RunConfig& c = setup.config;
-  BURROW_CHECK(c.data.ratios.empty() || c.data.ratios.size() == sets_.size(), "data.ratios: {} values for {} sets",
-               c.data.ratios.size(), sets_.size());
+  BURROW_CHECK(c.data.ratios.empty() || c.data.ratios.size() == sets_.size(),
+               "data.ratios: {} values for {} sets", c.data.ratios.size(), sets_.size());
   for (const data::Dataset& set : sets_) {
     if (!set.skipped().empty()) {
       say_(fmt::format("{}: {} samples without a supervised token are left out, the first: {}", set.name(),
@@ -80,20 +84,24 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
     pass.step = static_cast<uint64_t>(i);
     setup_.attachment.clear();
     const Var hidden = model.hidden(batch.ids, features_of(batch), pass);
-    const Var loss = scale(linear_cross_entropy(gather_rows(hidden, batch.supervised), model.decoder.head.weight, batch.targets),
-                           1.0 / static_cast<double>(plan.supervised));
+    const Var loss = scale(
+        linear_cross_entropy(gather_rows(hidden, batch.supervised), model.decoder.head.weight, batch.targets),
+        1.0 / static_cast<double>(plan.supervised));
     sums.loss += loss.value().item();
     Var total = loss;
     if (c.method.balance.weight > 0) {
-      if (const Var balance = moe::balance_loss(setup_.attachment.routings(), pass, c.method.balance); balance.defined()) {
-        const double share = moe::balance_share(c.method.balance, micro.end - micro.begin, plan.end - plan.begin,
-                                                static_cast<int64_t>(plan.micro_batches.size()));
+      if (const Var balance = moe::balance_loss(setup_.attachment.routings(), pass, c.method.balance);
+          balance.defined()) {
+        const double share =
+            moe::balance_share(c.method.balance, micro.end - micro.begin, plan.end - plan.begin,
+                               static_cast<int64_t>(plan.micro_batches.size()));
         sums.balance += share * balance.value().item();
         total = add(total, scale(balance, share * c.method.balance.weight));
       }
     }
     if (with_routing) {
-      moe::add_statistics(sums.routing, moe::routing_statistics(setup_.attachment.routings(), pass, static_cast<int64_t>(sets_.size())));
+      moe::add_statistics(sums.routing, moe::routing_statistics(setup_.attachment.routings(), pass,
+                                                                static_cast<int64_t>(sets_.size())));
     }
     backward(total);
   }
@@ -162,7 +170,8 @@ void Trainer::report_divergence(int64_t i, const data::StepPlan& plan, const Ste
   std::string samples;
   for (int64_t ordinal = plan.begin; ordinal < plan.end; ++ordinal) {
     const data::Draw draw = plan_->draw(ordinal);
-    samples += fmt::format(" {}:{}", sets_[static_cast<size_t>(draw.dataset)].name(), plan_->sample(ordinal).record);
+    samples +=
+        fmt::format(" {}:{}", sets_[static_cast<size_t>(draw.dataset)].name(), plan_->sample(ordinal).record);
   }
   fail("[train] step {}: not finite: {}\n  first in {}\n  samples (set:record):{}", i, where,
        kernel_message.empty() ? "no kernel of the repeated step" : kernel_message, samples);
@@ -175,7 +184,9 @@ TrainResult Trainer::train() {
   if (resumed) say_(fmt::format("continuing at step {} of {}", at.step, steps_));
   metrics_ = std::make_unique<LineLog>(run_.path() / "metrics.jsonl", at.metrics_bytes);
   const auto timings_path = run_.path() / "timings.jsonl";
-  LineLog timings(timings_path, std::filesystem::exists(timings_path) ? static_cast<int64_t>(std::filesystem::file_size(timings_path)) : 0);
+  LineLog timings(timings_path, std::filesystem::exists(timings_path)
+                                    ? static_cast<int64_t>(std::filesystem::file_size(timings_path))
+                                    : 0);
   ProgressLine progress("train", steps_);
   TrainResult result{steps_, 0, 0, 0};
   double checkpointed = seconds_now();
@@ -187,7 +198,8 @@ TrainResult Trainer::train() {
     result.seconds += seconds_now() - begin;
     result.tokens += plan.tokens;
     tokens_since += plan.tokens;
-    progress.update(i + 1, fmt::format("{:.0f} tokens/s", static_cast<double>(result.tokens) / result.seconds));
+    progress.update(i + 1,
+                    fmt::format("{:.0f} tokens/s", static_cast<double>(result.tokens) / result.seconds));
     if (c.train.checkpoint_every > 0 && (i + 1) % c.train.checkpoint_every == 0 && i + 1 < steps_) {
       metrics_->sync();
       save_checkpoint(run_, arena_, *optimizer_, {i + 1, metrics_->bytes()}, c.train.keep_checkpoints);
@@ -198,7 +210,7 @@ TrainResult Trainer::train() {
     }
   }
   metrics_->sync();
-  save_checkpoint(run_, arena_, *optimizer_, {steps_, metrics_->bytes()}, 1);
+  save_checkpoint(run_, arena_, *optimizer_, {steps_, metrics_->bytes()}, c.train.keep_checkpoints);
   save_trained((run_.path() / "trained.safetensors").string(), arena_, c.method.name);
   result.peak_memory = memory_report(Device::cpu).peak;
   return result;

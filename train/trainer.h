@@ -7,9 +7,9 @@ namespace burrow::train {
 
 struct TrainResult {
   int64_t steps = 0;
-  double seconds = 0;            // in the steps of this process
-  int64_t tokens = 0;            // trained on in this process, visual ones counted
-  size_t peak_memory = 0;        // bytes in tensors
+  double seconds = 0;      // in the steps of this process
+  int64_t tokens = 0;      // trained on in this process, visual ones counted
+  size_t peak_memory = 0;  // bytes in tensors
 };
 
 class Trainer {

@@ -6,7 +6,6 @@
 
 #include "tensor/cpu/checks.h"
 #include "tensor/cpu/parallel.h"
-#include "tensor/cpu/tile.h"
 #include "tensor/kernels.h"
 
 namespace burrow::cpu {
@@ -43,26 +42,8 @@ void eigen_gemm(const Gemm<T>& g) {
     product(a, b);
 }
 
-// The small product wants b in rows of N.
-template <class T>
-void thin_gemm(const Gemm<T>& g) {
-  const T* b = g.b;
-  if (g.b_transposed) {
-    struct Transposed;
-    T* t = scratch<T, Transposed>(g.K * g.N);
-    transpose(t, g.N, g.b, g.K, g.N, g.K);
-    b = t;
-  }
-  parallel_rows(g.M, g.M * g.N * g.K / 4, [&, b](int64_t begin, int64_t end) {
-    const Strided<T> a{g.a + begin * (g.a_transposed ? 1 : g.K), g.a_transposed ? 1 : g.K,
-                       g.a_transposed ? g.M : 1};
-    small_matmul<T>(end - begin, g.N, g.K, a, b, g.N, g.c + begin * g.N, g.N, g.add);
-  });
-}
-
-// Below this inner or output size (ranks of LoRA), packing costs a GEMM library more than the arithmetic.
-constexpr int64_t kThin = 24;
-
+// oneDNN's product is the faster one in f32 at every size that was measured, LoRA's thin sides of 2 to 24
+// columns included; tests/bench_kernels.cpp prints them.
 template <class T>
 void gemm(const Gemm<T>& g) {
   if (g.M == 0 || g.N == 0) return;
@@ -70,7 +51,6 @@ void gemm(const Gemm<T>& g) {
     if (!g.add) std::fill_n(g.c, g.M * g.N, T(0));
     return;
   }
-  if (std::min({g.M, g.N, g.K}) <= kThin) return thin_gemm(g);
 #ifdef BURROW_ONEDNN
   if constexpr (std::is_same_v<T, float>) {
     const dnnl_status_t status = dnnl_sgemm(g.a_transposed ? 'T' : 'N', g.b_transposed ? 'T' : 'N', g.M, g.N,

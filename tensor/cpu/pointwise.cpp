@@ -1,9 +1,6 @@
-#include <cmath>
-
 #include "tensor/cpu/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"
-#include "tensor/rng.h"
 
 namespace burrow::cpu {
 namespace {
@@ -194,44 +191,6 @@ void sum_rows(Tensor& y, const Tensor& x, bool accumulate) {
         for (int64_t c = begin; c < end; ++c) sum[c - begin] += in[n * C + c];
       }
       for (int64_t c = begin; c < end; ++c) out[c] = accumulate ? out[c] + sum[c - begin] : sum[c - begin];
-    });
-  });
-}
-
-// y[n,c] = x[n,c] / (1 - p) where uniform(draw) >= p, else 0; the draw of (n, c) is lane c % 4 of Philox at
-// counter (ordinal[n], 0, position[n], c / 4). The backward is the same kernel on dy.
-// in: x [N,C], ordinal position i32 [N]   out: y [N,C], written; y may be x
-// A thread owns rows.
-// Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC'11.
-void dropout(Tensor& y, const Tensor& x, const Tensor& ordinal, const Tensor& position, uint64_t key,
-             double p) {
-  const int64_t C = channels(x), N = leading(x);
-  check_same("dropout", "y", y, "x", x);
-  check_vector("dropout", "ordinal", ordinal, DType::i32, N);
-  check_vector("dropout", "position", position, DType::i32, N);
-  BURROW_CHECK(p >= 0 && p < 1, "[dropout] p is {}, expected 0 <= p < 1", p);
-  // uniform(bits) is (bits >> 8) / 2^24: the comparison with p is exact among integers.
-  const auto threshold = static_cast<uint32_t>(std::ceil(p * 0x1p24));
-  visit_float("dropout", x.dtype(), [&]<class T>(T) {
-    const T* in = x.data<T>();
-    const int32_t *sample = ordinal.data<int32_t>(), *place = position.data<int32_t>();
-    T* out = y.data<T>();
-    const T gain = static_cast<T>(1 / (1 - p));
-    parallel_rows(N, 10 * N * C, [=](int64_t begin, int64_t end) {
-      struct Draws;
-      const int64_t blocks = (C + 3) / 4;
-      uint32_t* draws = scratch<uint32_t, Draws>(4 * blocks);
-      for (int64_t n = begin; n < end; ++n) {
-        const auto c0 = static_cast<uint32_t>(sample[n]), c2 = static_cast<uint32_t>(place[n]);
-#pragma omp simd
-        for (int64_t j = 0; j < blocks; ++j) {
-          const PhiloxBlock block = philox(key, c0, 0, c2, static_cast<uint32_t>(j));
-          for (int l = 0; l < 4; ++l) draws[4 * j + l] = block.v[l];
-        }
-#pragma omp simd
-        for (int64_t c = 0; c < C; ++c)
-          out[n * C + c] = (draws[c] >> 8) >= threshold ? in[n * C + c] * gain : T(0);
-      }
     });
   });
 }

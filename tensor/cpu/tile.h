@@ -1,8 +1,8 @@
 #pragma once
-// Matrix products too small or too thin for a GEMM library: blocks of attention, and sides of LoRA of
-// rank 2 to 24. c[i, j] = sum_k a(i, k) b[k, j] with b and c in rows of contiguous j, and a at any two
-// strides, so that a transposed a costs nothing. A tile of c (6 rows by 2 vectors) stays in registers
-// while k runs; each element is one sum in ascending k, whatever the blocking.
+// Matrix products too small for a GEMM library: the blocks of attention. c[i, j] = sum_k a(i, k) b[k, j] with
+// b and c in rows of contiguous j, and a at any two strides, so that a transposed a costs nothing. A tile of
+// c (6 rows by 2 vectors) stays in registers while k runs; each element is one sum in ascending k, whatever
+// the blocking.
 #include "tensor/cpu/parallel.h"
 #include "tensor/cpu/vec.h"
 
@@ -34,14 +34,17 @@ inline void tile(int64_t K, Strided<T> a, const T* b, int64_t ldb, T* c, int64_t
       for (int v = 0; v < V; ++v) sum[i][v] += factor * row[v];
     }
   }
+  // Unrolled: an index that is not a constant would send the sums through memory.
+#pragma GCC unroll 6
   for (int i = 0; i < M; ++i, c += ldc) {
-    for (int v = 0; v < V; ++v) {
-      if (width >= (v + 1) * L) {
-        store(c + v * L, add ? load(c + v * L) + sum[i][v] : sum[i][v]);
-      } else {
-        for (int l = 0; v * L + l < width; ++l)
-          c[v * L + l] = add ? c[v * L + l] + sum[i][v][l] : sum[i][v][l];
-      }
+    if (width < V * L) {  // the last columns of c
+      T row[V * L];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) store(row + v * L, sum[i][v]);
+      for (int l = 0; l < width; ++l) c[l] = add ? c[l] + row[l] : row[l];
+    } else {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) store(c + v * L, add ? load(c + v * L) + sum[i][v] : sum[i][v]);
     }
   }
 }

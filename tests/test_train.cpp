@@ -1,0 +1,242 @@
+// The program as a user meets it: runs that are killed and continued, directories that are locked, damaged
+// checkpoints, and what it says to bad input.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "tensor/files.h"
+#include "tensor/safetensors.h"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Outcome {
+  int code = 0;  // exit status; -signal when killed
+  std::string text;
+};
+
+// A folder with the generated data of a small experiment and the configs of the tests.
+struct Playground {
+  fs::path folder;
+  Playground() {
+    folder = fs::temp_directory_path() / fmt::format("burrow-test-train-{}", getpid());
+    fs::create_directories(folder);
+    REQUIRE(run({"data", "make", "data", "--train", "240", "--validation", "20", "--test", "30"}).code == 0);
+    write("run.toml", config());
+  }
+  ~Playground() { fs::remove_all(folder); }
+
+  static std::string config() {
+    std::string text =
+        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n[model.vision]\nlayers = 1\nwidth = "
+        "32\nmlp_width = 32\n"
+        "[method]\nname = 'mole'\ndropout = 0.1\nlora_targets = ['q_proj', 'v_proj']\n"
+        "[train]\ntokens_per_step = 90\naccumulation = 2\ncheckpoint_every = 7\nlog_every = 3\n"
+        "[data]\ntokenizer = 'data/tokenizer.json'\nfeature_cache = 'features'\n[eval]\nlimit = 10\n";
+    for (const char* name : {"general", "document", "biomedicine"}) {
+      text += fmt::format(
+          "[[data.sets]]\nname = '{0}'\ntrain = 'data/{0}/train.json'\nvalidation = "
+          "'data/{0}/validation.json'\n"
+          "test = 'data/{0}/test.json'\nimages = 'data/{0}/images'\n",
+          name);
+    }
+    return text;
+  }
+  void write(const std::string& name, const std::string& text) const { std::ofstream(folder / name) << text; }
+  std::string read(const std::string& name) const { return burrow::read_file((folder / name).string()); }
+
+  // Starts burrow in the folder, its output in out.txt.
+  pid_t start(const std::vector<std::string>& arguments, const std::string& output = "out.txt") const {
+    const pid_t child = fork();
+    if (child == 0) {
+      if (chdir(folder.c_str()) != 0) _exit(99);
+      const int out = open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+      dup2(out, 1);
+      dup2(out, 2);
+      setenv("OMP_NUM_THREADS", "1", 1);
+      std::vector<char*> argv{const_cast<char*>(BURROW_PROGRAM)};
+      for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+      argv.push_back(nullptr);
+      execv(BURROW_PROGRAM, argv.data());
+      _exit(98);
+    }
+    return child;
+  }
+  static int wait(pid_t child) {
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+  Outcome run(const std::vector<std::string>& arguments) const {
+    const int code = wait(start(arguments));
+    return {code, read("out.txt")};
+  }
+};
+
+const Playground& playground() {
+  static const Playground p;
+  return p;
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("a run writes its directory, and eval and ask read it") {
+  const Playground& p = playground();
+  const Outcome train = p.run({"train", "run.toml", "--out", "whole"});
+  INFO(train.text);
+  REQUIRE(train.code == 0);
+  for (const char* file : {"config.toml", "provenance.json", "metrics.jsonl", "timings.json",
+                           "trained.safetensors", "result.json"}) {
+    CHECK(fs::exists(p.folder / "whole" / file));
+  }
+  CHECK(has(p.read("whole/metrics.jsonl"),
+            "\"routing\":[{\"site\":\"language_model.model.layers.0.mlp.router\",\"load\":{"));
+  CHECK(has(train.text, "gate_proj"));
+  const Outcome eval = p.run({"eval", "whole", "--limit", "5"});
+  CHECK(eval.code == 0);
+  CHECK(has(eval.text, "of 5)"));
+  CHECK(p.run({"ask", "whole", "what is the circle value", "--image", "data/general/images/test/000000.png"})
+            .code == 0);
+  CHECK(p.run({"ask", "whole", "repeat A 1"}).code == 0);
+  const Outcome again = p.run({"train", "run.toml", "--out", "whole"});
+  CHECK(again.code == 1);
+  CHECK(has(again.text, "--resume"));
+  CHECK(has(p.run({"train", "run.toml", "--out", "whole", "--resume"}).text, "finished already"));
+  const Outcome other = p.run({"train", "run.toml", "--out", "whole", "--resume", "--set", "train.lr=1e-3"});
+  CHECK(other.code == 1);
+  CHECK(has(other.text, "another config"));
+}
+
+TEST_CASE("killed at random moments and continued, a run has the same bytes") {
+  const Playground& p = playground();
+  REQUIRE(p.run({"train", "run.toml", "--out", "straight"}).code == 0);
+  std::mt19937 random(std::random_device{}());
+  int kills = 0;
+  for (int attempt = 0; attempt < 60 && kills < 3; ++attempt) {
+    const pid_t child = p.start({"train", "run.toml", "--out", "killed", "--resume"});
+    const size_t before =
+        fs::exists(p.folder / "killed/metrics.jsonl") ? fs::file_size(p.folder / "killed/metrics.jsonl") : 0;
+    // Wait until this process has trained a little, then a random while.
+    for (int i = 0; i < 4000; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      if (fs::exists(p.folder / "killed/metrics.jsonl") &&
+          fs::file_size(p.folder / "killed/metrics.jsonl") != before)
+        break;
+      if (fs::exists(p.folder / "killed/result.json")) break;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 40));
+    kill(child, SIGKILL);
+    const int code = Playground::wait(child);
+    REQUIRE((code == 0 || code == -SIGKILL));
+    kills += code == -SIGKILL;
+    if (code == 0) fs::remove_all(p.folder / "killed");  // it was faster than the blow
+  }
+  REQUIRE(kills == 3);
+  REQUIRE(p.run({"train", "run.toml", "--out", "killed", "--resume"}).code == 0);
+  std::string last;  // the final checkpoint holds the optimiser's state
+  for (const auto& entry : fs::directory_iterator(p.folder / "straight/checkpoints"))
+    last = entry.path().filename().string();
+  for (const std::string& file : {std::string("trained.safetensors"), std::string("metrics.jsonl"),
+                                  std::string("result.json"), "checkpoints/" + last}) {
+    CHECK_MESSAGE(p.read("straight/" + file) == p.read("killed/" + file), file);
+  }
+}
+
+TEST_CASE("a damaged checkpoint is passed over and named") {
+  const Playground& p = playground();
+  REQUIRE(p.run({"train", "run.toml", "--out", "damaged", "--set", "train.max_steps=30", "--set",
+                 "train.keep_checkpoints=9"})
+              .code == 0);
+  REQUIRE(p.run({"train", "run.toml", "--out", "sound", "--set", "train.max_steps=30", "--set",
+                 "train.keep_checkpoints=9"})
+              .code == 0);
+  fs::remove(p.folder / "damaged/result.json");
+  const fs::path last = p.folder / "damaged/checkpoints/step-00000030.safetensors";
+  REQUIRE(fs::exists(last));
+  std::string bytes = burrow::read_file(last.string());
+  bytes[bytes.size() - 9] ^= 4;  // one bit of the state
+  burrow::write_file_atomically(last.string(), bytes);
+  // An earlier sound one to fall back to: the state at the start of the same run.
+  const Outcome resumed = p.run({"train", "run.toml", "--out", "damaged", "--resume", "--set",
+                                 "train.max_steps=30", "--set", "train.keep_checkpoints=9"});
+  INFO(resumed.text);
+  CHECK(resumed.code == 0);
+  CHECK(has(resumed.text, "checksum does not match"));
+  CHECK(p.read("damaged/trained.safetensors") == p.read("sound/trained.safetensors"));
+  CHECK(p.read("damaged/metrics.jsonl") == p.read("sound/metrics.jsonl"));
+}
+
+TEST_CASE("two processes do not share a run directory") {
+  const Playground& p = playground();
+  const burrow::FileLock held([&] {
+    fs::create_directories(p.folder / "held");
+    return (p.folder / "held/lock").string();
+  }());
+  const Outcome second = p.run({"train", "run.toml", "--out", "held"});
+  CHECK(second.code == 1);
+  CHECK(has(second.text, std::to_string(getpid())));
+}
+
+TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
+  const Playground& p = playground();
+  const auto refused = [&](std::vector<std::string> more, const std::vector<std::string>& parts) {
+    std::vector<std::string> arguments{"train", "run.toml", "--out", "refused"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome o = p.run(arguments);
+    CHECK(o.code == 1);
+    for (const std::string& part : parts) CHECK_MESSAGE(has(o.text, part), o.text);
+    fs::remove_all(p.folder / "refused");
+  };
+  refused({"--set", "train.learning_rate=1"}, {"unknown key 'train.learning_rate'"});
+  refused({"--set", "method.rnak=2"}, {"method.rank"});
+  refused({"--set", "method.experts=0"}, {"method.experts = 0"});
+  refused({"--set", "method.rank=64"}, {"method.rank = 64", "of shape"});
+  refused({"--set", "method.name=mule"}, {"'mule'", "mole"});
+  refused({"--set", "method.expert_targets=['gate_poj']"}, {"gate_poj", "matches no Linear"});
+  refused({"--set", "method.router.top_k=4"}, {"method.router.top_k = 4 with 3 experts"});
+  refused({"--set", "data.use=['generl']"}, {"generl"});
+  refused({"--set", "model.weights=none.safetensors"}, {"none.safetensors"});
+  refused({"--set", "model.decoder.heads=5"}, {"heads"});
+  refused({"--set", "data.tokenizer=data/general/train.json"}, {"data/general/train.json"});
+  refused({"--set", "train.tokens_per_step=many"}, {"train.tokens_per_step"});
+  refused({"--set", "train.lr=1e38", "--set", "train.clip=0"},
+          {"step", "not finite", "samples (set:record):"});
+  CHECK(p.run({"train", "absent.toml"}).code == 1);
+  CHECK(p.run({"eval", "absent"}).code == 1);
+  CHECK(p.run({"nonsense"}).code != 0);
+  const Outcome help = p.run({"train", "--help"});
+  CHECK(help.code == 0);
+  CHECK(has(help.text, "--resume"));
+}
+
+TEST_CASE("data check names each fault with file, index and reason") {
+  const Playground& p = playground();
+  p.write("bad.json",
+          "[{\"id\":\"a\",\"conversations\":[{\"from\":\"human\",\"value\":\"what type is the "
+          "tissue\"},{\"from\":\"gpt\",\"value\":\"fat\"}]},"
+          "{\"id\":\"b\",\"conversations\":[{\"from\":\"robot\",\"value\":\"x\"},{\"from\":\"gpt\",\"value\":"
+          "\"fat\"}]},"
+          "{\"id\":\"c\",\"image\":\"../"
+          "secret.png\",\"conversations\":[{\"from\":\"human\",\"value\":\"<image>\\nx\"},{\"from\":\"gpt\","
+          "\"value\":\"fat\"}]},"
+          "{\"id\":\"d\"}]");
+  const Outcome o = p.run({"data", "check", "bad.json", "--tokenizer", "data/tokenizer.json"});
+  CHECK(o.code == 1);
+  for (const char* part :
+       {"bad.json, record 1", "bad.json, record 2", "bad.json, record 3", "4 records, 3 faults"}) {
+    CHECK_MESSAGE(has(o.text, part), o.text);
+  }
+  CHECK(p.run({"data", "check", "data/general/test.json"}).code == 0);
+}

@@ -1,0 +1,20 @@
+#pragma once
+// What a set's answers give away without a look at the image: the floor under every score.
+#include <cstdint>
+#include <string>
+
+namespace burrow::train {
+
+// Shares of the test questions that are answered rightly, in expectation.
+struct Baselines {
+  double chance = 0;    // uniform over the distinct training answers to the exact question; over all of the
+                        // training answers where the question is new
+  double majority = 0;  // the most frequent training answer, always
+  double blind = 0;     // the most frequent training answer to the exact question; majority where it is new
+};
+
+// From two files of conversations. As evaluation does, it reads the first turn of a record, and `limit` test
+// records at most (0: all). Of answers that are equally frequent the first in the alphabet is taken.
+Baselines baselines(const std::string& train_file, const std::string& test_file, int64_t limit);
+
+}  // namespace burrow::train

@@ -1,0 +1,199 @@
+#pragma once
+// Configuration: structs that declare their keys once, TOML files, overrides, reference tables.
+//
+// A struct names its keys in a free function beside it, which needs nothing from this header:
+//
+//   enum class Gate { none, scaled };
+//   inline std::vector<std::pair<const char*, Gate>> enum_names(Gate) {
+//     return {{"none", Gate::none}, {"scaled", Gate::scaled}};
+//   }
+//   struct TrainConfig {
+//     double learning_rate = 1e-3;
+//     Gate gate = Gate::none;
+//     std::vector<DataSet> sets;
+//   };
+//   template <class V> void visit_fields(V& v, TrainConfig& c) {
+//     v.field("learning_rate", c.learning_rate, "1/step", "peak of the schedule");
+//     v.section("moe", [&] { v.field("gate", c.gate, "", "what multiplies an expert's output"); });
+//     v.list("sets", c.sets, "what is trained on");  // [[sets]] tables; DataSet has its visit_fields
+//   }
+//
+// The struct's initialisers are the defaults. A key may be dotted: "moe.gate" is the same key as above.
+// The keys must not depend on the values. Field types: bool, int64_t, double, std::string, enums with
+// enum_names, and vectors of double, int64_t or std::string.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "tensor/check.h"
+
+namespace burrow::train {
+
+struct Field;
+
+// An enum behind its list of names.
+struct EnumField {
+  std::vector<std::string> names;
+  std::function<size_t()> get;
+  std::function<void(size_t)> set;
+};
+
+// A vector of structs. `element` holds the keys of a struct in its default state.
+struct ListField {
+  std::function<size_t()> size;
+  std::function<void(size_t)> resize;  // to this many default elements; old ones are gone
+  std::function<std::vector<Field>(size_t)> at;
+  std::vector<Field> element;
+  std::shared_ptr<void> element_values;  // what the pointers in `element` point to
+};
+
+// One key: its path from the root of the struct, what it says of itself, and where its value lives.
+struct Field {
+  std::string path, unit, help;
+  std::variant<bool*, int64_t*, double*, std::string*, std::vector<double>*, std::vector<int64_t>*,
+               std::vector<std::string>*, EnumField, ListField>
+      value;
+};
+
+// The visitor that visit_fields meets here: it turns a struct into its list of fields, in order of
+// declaration. The pointers live as long as the struct does.
+class FieldCollector {
+ public:
+  template <class T>
+  void field(std::string_view key, T& value, std::string_view unit, std::string_view help);
+  template <class Body>
+  void section(std::string_view name, Body&& body);
+  template <class T>
+  void list(std::string_view key, std::vector<T>& items, std::string_view help);
+  std::vector<Field> take() { return std::move(fields_); }
+
+ private:
+  void add(std::string_view key, Field field);  // throws on a key that is declared twice
+  std::string prefix_;
+  std::vector<Field> fields_;
+};
+
+template <class Config>
+std::vector<Field> fields_of(Config& config) {
+  FieldCollector collector;
+  visit_fields(collector, config);
+  return collector.take();
+}
+
+// A TOML file with its bases merged in and overrides applied; not yet read into a struct.
+class Document {
+ public:
+  // `base = "other.toml"` at the top level names a file, relative to this one, whose values hold where
+  // this file is silent. Tables merge key by key; arrays, with those of tables, are replaced whole.
+  // Throws, with file and line, on bad TOML, a base that is missing and bases in a circle.
+  static Document load(const std::string& path);
+  static Document parse(std::string_view text, const std::string& name);  // `name` is for messages
+  Document(Document&&) noexcept;
+  Document& operator=(Document&&) noexcept;
+  ~Document();
+
+  // "train.lr=1e-2", "data.sets[0].weight=2": the value is TOML, or bare text where the key is a string or
+  // one of an enum's names. Throws on an unknown key, naming the nearest, and on text that is not a value.
+  void apply_override(const std::string& assignment, const std::vector<Field>& known);
+
+  // Writes the values that are present into the fields. Throws, with file, line and key, on an unknown key
+  // (with the nearest) and on a value of another type; an integer passes for a number.
+  void read(const std::vector<Field>& fields) const;
+
+  // The string at a dotted path, for a key that decides the defaults of others before they are read.
+  std::optional<std::string> string_at(std::string_view path) const;
+  // "configs/x.toml:12", "--set train.lr=1" or "the defaults": for messages of later checks.
+  std::string where(std::string_view path) const;
+
+ private:
+  struct Tables;
+  Document();
+  std::unique_ptr<Tables> tables_;
+};
+
+// Reads over what `config` holds: keys that the document lacks keep their values. On an error `config` is
+// as it was.
+template <class Config>
+void read_config(const Document& document, Config& config) {
+  Config copy = config;
+  document.read(fields_of(copy));
+  config = std::move(copy);
+}
+
+// Every key as TOML, in order of declaration; reading it gives equal values, doubles to the bit. With
+// comments: the unit and the meaning of each key above it.
+std::string fields_to_toml(const std::vector<Field>& fields, bool comments = false);
+// A table of key, type, unit, default (the current value) and meaning for each section.
+std::string fields_to_markdown(const std::vector<Field>& fields);
+// The same for a terminal.
+std::string fields_to_help(const std::vector<Field>& fields);
+
+template <class Config>
+std::string to_toml(const Config& config, bool comments = false) {
+  Config copy = config;  // visiting wants references that could be written through
+  return fields_to_toml(fields_of(copy), comments);
+}
+
+// "number", "array of strings", "none | scaled", ...
+std::string type_of(const Field& field);
+// The member of `known` that a mistyped `key` probably meant, or "".
+std::string nearest_key(std::string_view key, const std::vector<std::string>& known);
+
+namespace detail {
+std::string toml_string(std::string_view text);  // quoted and escaped
+}
+
+// Implementation.
+
+template <class T>
+void FieldCollector::field(std::string_view key, T& value, std::string_view unit, std::string_view help) {
+  Field f{{}, std::string(unit), std::string(help), static_cast<bool*>(nullptr)};
+  if constexpr (std::is_enum_v<T>) {
+    EnumField e;
+    std::vector<T> values;
+    for (const auto& [name, v] : enum_names(T{})) {
+      e.names.emplace_back(name);
+      values.push_back(v);
+    }
+    e.get = [&value, values] {
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (values[i] == value) return i;
+      }
+      fail("[config] an enum holds a value that enum_names does not list");
+    };
+    e.set = [&value, values](size_t i) { value = values.at(i); };
+    f.value = std::move(e);
+  } else {
+    f.value = &value;  // an error here: the type is none of those listed at the top
+  }
+  add(key, std::move(f));
+}
+
+template <class Body>
+void FieldCollector::section(std::string_view name, Body&& body) {
+  const std::string outer = prefix_;
+  prefix_ += std::string(name) + ".";
+  body();
+  prefix_ = outer;
+}
+
+template <class T>
+void FieldCollector::list(std::string_view key, std::vector<T>& items, std::string_view help) {
+  ListField l;
+  l.size = [&items] { return items.size(); };
+  l.resize = [&items](size_t n) { items = std::vector<T>(n); };
+  l.at = [&items](size_t i) { return fields_of(items.at(i)); };
+  auto element = std::make_shared<T>();
+  l.element = fields_of(*element);
+  l.element_values = std::move(element);
+  add(key, Field{{}, {}, std::string(help), std::move(l)});
+}
+
+}  // namespace burrow::train

@@ -1,0 +1,37 @@
+#pragma once
+// Child processes, a few at once: what a table runs its cells with.
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace burrow::train {
+
+struct Job {
+  std::string name;
+  std::vector<std::string> command;  // program and arguments; no shell between
+  std::filesystem::path log;         // stdout and stderr are appended
+};
+struct RunningJob {
+  size_t job = 0;
+  int pid = 0;
+  std::chrono::steady_clock::time_point begin;
+  double seconds() const;  // since it began
+};
+struct JobEvents {
+  // Of a job that ended: its exit status, or 128 + the signal that ended it.
+  std::function<void(size_t job, int code, double seconds)> ended = {};
+  std::function<void(std::span<const RunningJob>)> tick = {};  // about once a second
+};
+
+// Starts the jobs in order, `at_once` at a time, each with OMP_NUM_THREADS = threads, and waits for all.
+// SIGINT, SIGTERM and SIGHUP (where they are not ignored) end the children, and it returns false. Throws
+// when a child cannot be started; the others are ended then.
+bool run_jobs(const std::vector<Job>& jobs, int64_t at_once, int64_t threads, const JobEvents& events);
+
+std::string last_lines(const std::filesystem::path& log, size_t lines);
+
+}  // namespace burrow::train

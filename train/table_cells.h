@@ -1,0 +1,58 @@
+#pragma once
+// What a table consists of: its rows with their resolved configs, and the cells, one for each row that is
+// trained and each seed.
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/options.h"
+#include "train/table.h"
+#include "train/table_config.h"
+
+namespace burrow::train {
+
+struct Cell {
+  size_t row = 0;
+  int64_t seed = 0;
+  std::filesystem::path path;
+  std::vector<std::string> overrides;  // of the run config
+  std::string config;                  // resolved, as TOML
+  int64_t samples = 0;                 // trained on; 0: all there are
+};
+
+struct TablePlan {
+  TableConfig config;
+  std::string file;  // the table's config
+  std::filesystem::path out;
+  std::vector<std::string> command_line;  // its --set
+  std::vector<std::string> overrides;     // of every row: the table's `set` and the command line's
+  RunConfig run;                          // with those
+  std::vector<int64_t> seeds;
+  std::vector<std::string> sets;                     // evaluated in every row
+  std::vector<std::vector<std::string>> trained_on;  // by row: its sets; empty for an assembled row
+  std::vector<Cell> cells;                           // by row, then seed
+
+  size_t row_named(const std::string& name) const;
+  // Whether a row trains on a part of the sets only, so that the mean over sets says little of it.
+  bool partial(size_t row) const;
+};
+
+// Reads the table's config and resolves every row's. Throws for rows that are not evaluated alike, claims
+// about scores that do not exist, and assembled rows whose parts do not give each set once.
+TablePlan plan_table(const TableCommand& command);
+
+enum class CellState { missing, started, finished };
+// Throws when the directory holds a run of another config than the table's.
+CellState state_of(const Cell& cell);
+
+struct CellResult {
+  std::vector<double> exact_match;  // percent, in the order of TablePlan::sets
+  int64_t trainable = 0, active = 0, total = 0, steps = 0;
+  double tokens_per_second = 0, peak_memory = 0;  // bytes; 0: not known
+  std::string commit, cpu, threads;               // empty: not known
+};
+// Nothing when the cell is not finished.
+std::optional<CellResult> read_cell(const Cell& cell, const std::vector<std::string>& sets);
+
+}  // namespace burrow::train
