@@ -66,10 +66,15 @@ Batch::Batch(const std::vector<Sample>& samples, DType dtype) {
 
 // ---- models
 
-nn::ModelConfig mini_config() { return {}; }  // the default sizes are those of the golden values
+nn::ModelConfig mini_config() {
+  nn::ModelConfig c;
+  c.vision = {.image_size = 32, .patch_size = 8, .width = 96, .layers = 2, .heads = 4, .mlp_width = 192};
+  c.decoder = {.vocabulary = 110, .width = 128, .layers = 4, .heads = 4, .kv_heads = 4, .mlp_width = 256};
+  return c;
+}
 
 Mini assemble(std::unique_ptr<nn::Llava> model, moe::Attachment attachment) {
-  Mini mini{std::move(model), std::move(attachment), {}};
+  Mini mini{std::move(model), std::move(attachment), {}, false};
   mini.arena = nn::ParameterArena(mini.attachment.trainable());
   return mini;
 }
@@ -117,7 +122,10 @@ moe::MethodConfig dense_method() {
 
 namespace {
 
-Var hidden_of(Mini& mini, const Batch& batch, const nn::Pass& pass) {
+Var hidden_of(Mini& mini, const Batch& batch, nn::Pass& pass) {
+  pass.training = mini.training;
+  pass.seed = 7;
+  pass.step = 3;
   mini.attachment.clear();
   const Var features = batch.images.defined() ? mini.model->tower(batch.images) : Var{};
   return mini.model->hidden(batch.ids, features, pass);
@@ -126,7 +134,7 @@ Var hidden_of(Mini& mini, const Batch& batch, const nn::Pass& pass) {
 }  // namespace
 
 Losses evaluate(Mini& mini, const Batch& batch, double balance_weight, const moe::BalanceConfig& balance) {
-  const nn::Pass pass(batch.segments);
+  nn::Pass pass(batch.segments);
   Losses l;
   l.hidden = hidden_of(mini, batch, pass);
   const Var sum =
@@ -140,7 +148,8 @@ Losses evaluate(Mini& mini, const Batch& batch, double balance_weight, const moe
 
 std::vector<double> row_losses(Mini& mini, const Batch& batch) {
   const NoGrad no_grad;
-  const Var hidden = hidden_of(mini, batch, nn::Pass(batch.segments));
+  nn::Pass pass(batch.segments);
+  const Var hidden = hidden_of(mini, batch, pass);
   const Tensor log_prob = linear_log_prob(gather_rows(hidden, batch.rows).value(),
                                           mini.model->decoder.head.weight.value(), batch.targets)
                               .to(DType::f64);

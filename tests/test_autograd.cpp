@@ -44,19 +44,30 @@ TEST_CASE("fan-out of an intermediate runs its backward once") {
   CHECK(values_of(x.grad()) == Values{6, 6});
 }
 
-// add hands the very same tensor to both of its inputs. One of them then gets more.
+// add hands the very same tensor to both of its inputs; one of them then gets more, or has it already.
 TEST_CASE("a gradient that two edges share is never overwritten") {
-  const Var a = leaf_of({1}), b = leaf_of({10});
-  SUBCASE("where the sum is made by add") {
-    const Var u = scale(a, 1), v = scale(b, 1);
-    backward(add(add(u, v), scale(u, 7)), ones({1}));
+  const auto seven = [](const Shape& shape) { return Var(Tensor::full(shape, 7, DType::f64)); };
+  const std::vector<std::pair<const char*, std::function<Var(const Var&)>>> more{
+      {"added by add", [](const Var& u) { return scale(u, 7); }},
+      {"added by a kernel into its target",
+       [&](const Var& u) {
+         return linear(u, seven({1, 1}));
+       }},
+      {"added by a kernel that only adds", [&](const Var& u) {
+         return mul(gather_rows(u, index_of({0})), seven({1, 1}));
+       }}};
+  for (const auto& [name, seven_times] : more) {
+    for (const bool first : {false, true}) {
+      CAPTURE(name);
+      CAPTURE(first);
+      const Var a = leaf_of({1}), b = leaf_of({10});
+      const Var u = reshape(a, {1, 1}), v = reshape(b, {1, 1});
+      const Var shared = add(u, v), extra = seven_times(u);
+      backward(first ? add(shared, extra) : add(extra, shared), ones({1, 1}));
+      CHECK(a.grad().item() == 8);
+      CHECK(b.grad().item() == 1);
+    }
   }
-  SUBCASE("where a kernel adds into the target") {
-    const Var u = reshape(a, {1, 1}), v = reshape(b, {1, 1});
-    backward(add(add(u, v), linear(u, Var(Tensor::full({1, 1}, 7, DType::f64)))), ones({1, 1}));
-  }
-  CHECK(a.grad().item() == 8);
-  CHECK(b.grad().item() == 1);
 }
 
 TEST_CASE("the caller's cotangent is never overwritten") {
