@@ -17,17 +17,20 @@ Tensor uniform_tensor(const std::string& name, const Shape& shape, double bound,
 namespace {
 
 // The group of each row is its sequence where the row is part of what the router may read, else -1: the
-// visual tokens of a sample, or its prompt when it has no image. The answer is never read.
+// visual tokens of a sample, or without an image its prompt up to the first answer. What follows an answer
+// has attended to it, so it is not read either.
 Tensor readable_rows(const Segments& s) {
-  std::vector<bool> has_image(static_cast<size_t>(s.count()), false);
+  const auto B = static_cast<size_t>(s.count());
+  std::vector<bool> has_image(B, false), answered(B, false);
   for (size_t n = 0; n < s.kind.size(); ++n) {
     if (s.kind[n] == TokenKind::visual) has_image[static_cast<size_t>(s.sequence[n])] = true;
   }
   std::vector<int32_t> group;
   for (size_t n = 0; n < s.kind.size(); ++n) {
-    const TokenKind read =
-        has_image[static_cast<size_t>(s.sequence[n])] ? TokenKind::visual : TokenKind::prompt;
-    group.push_back(s.kind[n] == read ? s.sequence[n] : -1);
+    const auto b = static_cast<size_t>(s.sequence[n]);
+    answered[b] = answered[b] || s.kind[n] == TokenKind::answer;
+    const TokenKind read = has_image[b] ? TokenKind::visual : TokenKind::prompt;
+    group.push_back(s.kind[n] == read && !answered[b] ? s.sequence[n] : -1);
   }
   return Tensor::of({s.rows()}, group);
 }
