@@ -55,8 +55,8 @@ std::vector<Taps> taps(int in, int out) {
   std::vector<Taps> all(static_cast<size_t>(out));
   for (int i = 0; i < out; ++i) {
     const double centre = (i + 0.5) * scale;
-    const int first = std::max(0, static_cast<int>(centre - support + 0.5));
-    const int end = std::min(in, static_cast<int>(centre + support + 0.5));
+    const int first = std::max(0, static_cast<int>(std::floor(centre - support + 0.5)));
+    const int end = std::min(in, static_cast<int>(std::floor(centre + support + 0.5)));
     std::vector<double> w;
     double sum = 0;
     for (int x = first; x < end; ++x) {
@@ -154,7 +154,7 @@ fs::path ImageFolder::resolve(const std::string& relative) {
                relative);
   for (const fs::path& part : path)
     BURROW_CHECK(part != "..", "image path '{}' leads out of its folder", relative);
-  const fs::path full = folder_ / path;
+  fs::path full = folder_ / path;
   const std::string parent = path.parent_path().string();
   if (!parent.empty() && !checked_.contains(parent)) {
     check_inside(folder_ / parent, relative);

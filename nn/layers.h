@@ -45,6 +45,7 @@ class Linear {
  public:
   Linear(std::string name, int64_t in, int64_t out, bool bias, WeightSource& source, Init init = Init::linear,
          int64_t layers = 1);
+  Linear(Linear&&) = default;
   virtual ~Linear() = default;
   virtual Var operator()(const Var& x, const Pass&) const {
     return linear(x, weight, bias);
