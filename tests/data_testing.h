@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+#include "data/dataset.h"
 #include "tensor/check.h"
 
 namespace burrow {
@@ -46,4 +47,42 @@ inline std::string replaced(std::string text, const std::string& from, const std
   return text.replace(at, from.size(), to);
 }
 
+namespace data {
+
+inline const std::vector<std::string> words{"p", "q", "r", "what", "is", "yes", "no", "USER:", "ASSISTANT:"};
+// <unk> 0, <bos> 1, <sep> 2, <eos> 3, then the words from 4 on.
+inline Tokenizer small_tokenizer() { return Tokenizer::of({"<unk>", "<bos>", "<sep>", "<eos>"}, words); }
+
+// 9 tokens with 4 visual ones, 2 of them supervised.
+inline const std::string with_image =
+    R"({"id":"0","image":"i.png","type":"t","conversations":[)"
+    R"({"from":"human","value":"<image>\nwhat p"},{"from":"gpt","value":"yes"}]})";
+// 9 tokens, 5 of them supervised.
+inline const std::string two_turns =
+    R"({"type":"u","conversations":[{"from":"human","value":"p"},{"from":"gpt","value":"q"},)"
+    R"({"from":"human","value":"r"},{"from":"gpt","value":"no <eos>"}]})";
+
+// The files of a small dataset.
+struct Files {
+  Folder folder;
+  DatasetSettings settings;
+  Tokenizer tokenizer = small_tokenizer();
+
+  Files() {
+    settings.name = "small";
+    settings.file = folder / "d.json";
+    settings.images = folder / "images";
+    settings.visual_tokens = 4;
+    std::filesystem::create_directories(settings.images);
+    write_png(settings.images / "i.png", {2, 2, std::vector<uint8_t>(12, 9)});
+  }
+  void put(const std::string& text) const { write_bytes(settings.file, text); }
+  Dataset load() const { return Dataset::load(settings, tokenizer); }
+  std::vector<Fault> check() const { return check_dataset(settings, tokenizer); }
+  std::string load_error() const {
+    return error_of([&] { load(); });
+  }
+};
+
+}  // namespace data
 }  // namespace burrow
