@@ -15,7 +15,7 @@ class RandomWeights : public WeightSource {
       return Tensor::full(shape, init == Init::one ? 1 : 0, dtype_);
     double deviation = init == Init::position ? 0.4 : 0.1;
     if (init == Init::linear || init == Init::residual) {
-      deviation = 1 / std::sqrt(static_cast<double>(shape.numel() / shape[0]));
+      deviation = std::sqrt(static_cast<double>(shape[0]) / static_cast<double>(shape.numel()));
       if (init == Init::residual) deviation /= std::sqrt(2.0 * static_cast<double>(layers));
     }
     Tensor t = Tensor::empty(shape, DType::f64, Device::cpu, "weights");

@@ -1,0 +1,88 @@
+#pragma once
+// What the tests of data/ share.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+
+#include "data/dataset.h"
+#include "tensor/check.h"
+
+namespace burrow {
+
+// A folder of its own for each test case, gone with it.
+struct Folder {
+  std::string path = (std::filesystem::temp_directory_path() / "burrow_XXXXXX").string();
+  Folder() { REQUIRE(::mkdtemp(path.data())); }
+  ~Folder() { std::filesystem::remove_all(path); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  std::string operator/(const std::string& name) const { return path + "/" + name; }
+};
+
+inline std::string error_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+inline void write_bytes(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+// `text` with its first `from` replaced, which must be there.
+inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  REQUIRE_MESSAGE(at != std::string::npos, from);
+  return text.replace(at, from.size(), to);
+}
+
+namespace data {
+
+inline const std::vector<std::string> words{"p", "q", "r", "what", "is", "yes", "no", "USER:", "ASSISTANT:"};
+// <unk> 0, <bos> 1, <sep> 2, <eos> 3, then the words from 4 on.
+inline Tokenizer small_tokenizer() { return Tokenizer::of({"<unk>", "<bos>", "<sep>", "<eos>"}, words); }
+
+// 9 tokens with 4 visual ones, 2 of them supervised.
+inline const std::string with_image =
+    R"({"id":"0","image":"i.png","type":"t","conversations":[)"
+    R"({"from":"human","value":"<image>\nwhat p"},{"from":"gpt","value":"yes"}]})";
+// 9 tokens, 5 of them supervised.
+inline const std::string two_turns =
+    R"({"type":"u","conversations":[{"from":"human","value":"p"},{"from":"gpt","value":"q"},)"
+    R"({"from":"human","value":"r"},{"from":"gpt","value":"no <eos>"}]})";
+
+// The files of a small dataset.
+struct Files {
+  Folder folder;
+  DatasetSettings settings;
+  Tokenizer tokenizer = small_tokenizer();
+
+  Files() {
+    settings.name = "small";
+    settings.file = folder / "d.json";
+    settings.images = folder / "images";
+    settings.visual_tokens = 4;
+    std::filesystem::create_directories(settings.images);
+    write_png(settings.images / "i.png", {2, 2, std::vector<uint8_t>(12, 9)});
+  }
+  void put(const std::string& text) const { write_bytes(settings.file, text); }
+  Dataset load() const { return Dataset::load(settings, tokenizer); }
+  std::vector<Fault> check() const { return check_dataset(settings, tokenizer); }
+  std::string load_error() const {
+    return error_of([&] { load(); });
+  }
+};
+
+}  // namespace data
+}  // namespace burrow
