@@ -11,19 +11,26 @@ namespace burrow::cpu {
 // Waking the team costs some ten microseconds: below this many elementary operations one thread is faster.
 constexpr int64_t kParallelWork = 200'000;
 
+// One compiled body for both ways below: inlined twice, the compiler may contract a*b+c in one place and not
+// in the other, and the bits would depend on the number of threads.
+template <class F>
+[[gnu::noinline, gnu::noclone]] void run_rows(const F& f, int64_t begin, int64_t end) {
+  f(begin, end);
+}
+
 // Calls f(begin, end) on ranges that tile [0, n), one per thread, or f(0, n) when `work`, the number of
 // elementary operations of the whole, does not pay for a team. f must not throw.
 template <class F>
 void parallel_rows(int64_t n, int64_t work, F&& f) {
   const int64_t threads = std::min<int64_t>(n, omp_get_max_threads());
   if (work < kParallelWork || threads < 2 || omp_in_parallel()) {
-    if (n > 0) f(int64_t{0}, n);
+    if (n > 0) run_rows(f, 0, n);
     return;
   }
 #pragma omp parallel num_threads(static_cast <int>(threads))
   {
     const int64_t count = omp_get_num_threads(), t = omp_get_thread_num();
-    f(n * t / count, n * (t + 1) / count);
+    run_rows(f, n * t / count, n * (t + 1) / count);
   }
 }
 
