@@ -275,7 +275,7 @@ void check_layout(std::vector<Entry>& entries, uint64_t size, const std::string&
 
 // `storage` holds the file when tensors may be views of it, and is null when they have to be copies.
 SafetensorsFile parse(std::span<const std::byte> bytes, const std::string& file,
-                      std::shared_ptr<Storage> storage) {
+                      const std::shared_ptr<Storage>& storage) {
   SafetensorsFile result;
   std::vector<Entry> entries;
   const std::string_view header = header_text(bytes, file);

@@ -45,6 +45,7 @@ Tensor Tensor::full(Shape shape, double value, DType dtype, Device device) {
 }
 
 template <class T>
+// NOLINTNEXTLINE(performance-unnecessary-value-param): moved from, which the check does not see in a template
 Tensor Tensor::of(Shape shape, std::span<const T> values) {
   Tensor t = empty(std::move(shape), DTypeOf<T>::value);
   BURROW_CHECK(t.numel() == static_cast<int64_t>(values.size()), "[tensor] shape {} needs {} values, got {}",

@@ -52,7 +52,9 @@ toml::table parse_table(std::string_view text, const std::string& name) {
 
 // Lays `over` on `base`, by moves.
 void merge(toml::table& base, toml::table&& over) {
-  for (auto&& [key, node] : over) {
+  for (auto&& item : over) {
+    const toml::key& key = item.first;
+    toml::node& node = item.second;
     toml::table* below = base[key.str()].as_table();
     if (below && node.is_table()) {
       merge(*below, std::move(*node.as_table()));

@@ -109,7 +109,7 @@ void argmax(Tensor& index, const Tensor& x) {
         const T* row = in + n * C;
         int64_t best = 0;
         for (int64_t c = 1; c < C; ++c) {
-          if (row[c] > row[best] || (row[best] != row[best] && row[c] == row[c])) best = c;
+          if (row[c] > row[best] || (std::isnan(row[best]) && !std::isnan(row[c]))) best = c;
         }
         out[n] = static_cast<int32_t>(best);
       }
