@@ -14,7 +14,7 @@ RunConfig read_run_config(const std::string& path, const std::vector<std::string
   return config;
 }
 
-std::string write_run_config(RunConfig config) { return to_toml(config); }
+std::string write_run_config(const RunConfig& config) { return to_toml(config); }
 
 void check(const RunConfig& c) {
   const auto at_least = [](const char* key, double value, double least) {

@@ -109,7 +109,7 @@ void visit_fields(V& v, RunConfig& c) {
 
 // Reads a TOML file with `--set` overrides. The method's row gives the defaults of [method].
 RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides);
-std::string write_run_config(RunConfig config);  // the resolved config as TOML
-void check(const RunConfig& c);                  // throws an Error that names the key
+std::string write_run_config(const RunConfig& config);  // the resolved config as TOML
+void check(const RunConfig& c);                         // throws an Error that names the key
 
 }  // namespace burrow::train

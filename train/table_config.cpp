@@ -34,7 +34,7 @@ class Checker {
 
   // Where the key is written, or what is around it when it is not.
   std::string place(const std::string& key) const {
-    const std::string at = document_.where(key);
+    std::string at = document_.where(key);
     if (at != "the defaults") return at;
     const size_t dot = key.rfind('.');
     return dot == key.npos ? path_ : document_.where(key.substr(0, dot));

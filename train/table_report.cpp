@@ -184,7 +184,8 @@ const char* name_of(Verdict verdict) {
   fail("[name_of] verdict {}", static_cast<int>(verdict));
 }
 
-std::vector<ClaimReport> judge(const std::vector<TableClaim>& claims, std::vector<Comparison> comparisons) {
+std::vector<ClaimReport> judge(const std::vector<TableClaim>& claims,
+                               const std::vector<Comparison>& comparisons) {
   std::vector<double> p_values;
   for (size_t i = 0; i < claims.size(); ++i) {
     if (claims[i].direction == Direction::equal) continue;
@@ -194,7 +195,7 @@ std::vector<ClaimReport> judge(const std::vector<TableClaim>& claims, std::vecto
   std::vector<ClaimReport> reports;
   size_t next = 0;
   for (size_t i = 0; i < claims.size(); ++i) {
-    ClaimReport report{claims[i], std::move(comparisons[i]), std::nullopt, Verdict::undecided};
+    ClaimReport report{claims[i], comparisons[i], std::nullopt, Verdict::undecided};
     if (claims[i].direction != Direction::equal) report.corrected_p = corrected[next++];
     report.verdict = verdict_of(report);
     reports.push_back(std::move(report));
@@ -237,7 +238,7 @@ TableReport make_report(const TablePlan& plan) {
     comparisons.push_back(compare(report.rows[plan.row_named(claim.left)].scores[s],
                                   report.rows[plan.row_named(claim.right)].scores[s]));
   }
-  report.claims = judge(plan.config.claims, std::move(comparisons));
+  report.claims = judge(plan.config.claims, comparisons);
   add_groups(report);
   return report;
 }

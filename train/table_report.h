@@ -41,7 +41,8 @@ struct ClaimReport {
   std::optional<double> corrected_p;  // none for equal
   Verdict verdict = Verdict::undecided;
 };
-std::vector<ClaimReport> judge(const std::vector<TableClaim>& claims, std::vector<Comparison> comparisons);
+std::vector<ClaimReport> judge(const std::vector<TableClaim>& claims,
+                               const std::vector<Comparison>& comparisons);
 
 struct RowReport {
   TableRow row;
