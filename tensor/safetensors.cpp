@@ -350,7 +350,7 @@ SafetensorsFile read_safetensors(const std::string& path) {
   const auto bytes = file->bytes();
   // The storage type has no constant form; the mapping itself refuses writes.
   auto storage = Storage::external(const_cast<std::byte*>(bytes.data()), bytes.size(), [file] {});
-  return parse(bytes, path, std::move(storage));
+  return parse(bytes, path, storage);
 }
 
 SafetensorsFile parse_safetensors(std::span<const std::byte> bytes, const std::string& name) {
