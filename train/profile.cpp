@@ -39,9 +39,10 @@ std::vector<double> time_steps(Trainer& trainer, double seconds) {
 }
 
 struct Figures {
-  std::vector<double> times;  // seconds of the steps that were timed without a profile
-  double tokens = 0;          // of a step, on average
-  double profiled = 0;        // seconds of a step under the profile, on average
+  std::vector<double> times;   // seconds of the steps that were timed without a profile
+  double tokens = 0;           // of a step, on average
+  double profiled = 0;         // seconds of a step under the profile, on average
+  Trainer::StepFigures first;  // of the first step
   double peak_before = 0, peak_after = 0;
   int64_t profiled_steps = 0;
   std::vector<KernelProfile> kernels;
@@ -82,8 +83,12 @@ void print_memory() {
   }
 }
 
-Json to_json(const Figures& f) {
-  Json j = {{"threads", omp_get_max_threads()},
+Json to_json(const Figures& f, const moe::MethodConfig& method) {
+  Json j = {{"first_loss", f.first.loss},
+            {"first_gradient_norm", f.first.gradient_norm},
+            {"lora_scale", method.alpha / static_cast<double>(method.rank)},
+            {"balance_weight", method.balance.weight},
+            {"threads", omp_get_max_threads()},
             {"steps", f.times},
             {"median_seconds", median(f.times)},
             {"tokens_per_step", f.tokens},
@@ -140,6 +145,7 @@ void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options
   if (!options.batches.empty()) write_batches(options.batches, trainer, setup);
   Figures f;
   f.peak_before = measured_gemm_peak();
+  f.first = trainer.step(0, trainer.plan().step(0));
   time_steps(trainer, 0);  // caches and memory fill
   reset_memory_peak(Device::cpu);
   f.times = time_steps(trainer, options.seconds / 2);
@@ -161,7 +167,8 @@ void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options
       f.times.size(), 1e3 * step, f.tokens / step, 1e-9 * f.flops(), 100 * f.flops() / step / f.peak(),
       1e-9 * f.peak(), omp_get_max_threads());
   print_memory();
-  if (!options.json.empty()) write_file_atomically(options.json, to_json(f).dump(2) + "\n");
+  if (!options.json.empty())
+    write_file_atomically(options.json, to_json(f, setup.config.method).dump(2) + "\n");
 }
 
 }  // namespace burrow::train

@@ -10,7 +10,7 @@ struct ProfileOptions {
   std::string batches;  // file for the model and the steps' batches (write_batches); empty: none
 };
 
-inline constexpr int64_t kProfiledSteps = 8;  // the first of the plan, taken round and round
+inline constexpr int64_t kProfiledSteps = 4;  // the first of the plan, taken round and round
 
 // Trains on the first steps of the plan, in memory only, and prints the report to stdout.
 void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options);

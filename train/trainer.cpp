@@ -106,7 +106,7 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
   return sums;
 }
 
-void Trainer::step(int64_t i, const data::StepPlan& plan) {
+Trainer::StepFigures Trainer::step(int64_t i, const data::StepPlan& plan) {
   const bool logs = metrics_ && (i % setup_.config.train.log_every == 0 || i + 1 == steps_);
   arena_.grads.zero();
   const StepSums sums = forward_backward(i, plan, logs);
@@ -115,6 +115,7 @@ void Trainer::step(int64_t i, const data::StepPlan& plan) {
   const double factor = schedule(setup_.config.train, i, steps_);
   optimizer_->step(norm, factor);
   if (logs) log(i, plan, sums, norm, factor);
+  return {sums.loss + setup_.config.method.balance.weight * sums.balance, norm};
 }
 
 void Trainer::log(int64_t i, const data::StepPlan& plan, const StepSums& sums, double norm, double factor) {

@@ -22,7 +22,10 @@ class Trainer {
   // For the profile: one step at a time, in memory only.
   int64_t steps() const { return steps_; }
   const data::Plan& plan() const { return *plan_; }
-  void step(int64_t i, const data::StepPlan& plan);
+  struct StepFigures {
+    double loss = 0, gradient_norm = 0;  // the loss with its auxiliary terms
+  };
+  StepFigures step(int64_t i, const data::StepPlan& plan);
   Var features_of(const data::Batch& batch) const;  // of its images [images*P, Cv]; undefined without images
 
  private:
