@@ -64,6 +64,15 @@ void gemm(const Gemm<T>& g) {
   eigen_gemm(g);
 }
 
+// As gemm, for a product whose rows are tokens: a thread owns the rows that the row kernels give it, so that
+// they find its part of c in its own cache, and the library runs on one thread within. c[M,N] = a[M,K] op(b).
+template <class T>
+void gemm_by_rows(const Gemm<T>& g) {
+  parallel_rows(g.M, g.M * g.N * g.K, [&g](int64_t begin, int64_t end) {
+    gemm<T>({g.c + begin * g.N, g.a + begin * g.K, g.b, end - begin, g.N, g.K, false, g.b_transposed, g.add});
+  });
+}
+
 // The elements of a frozen weight in the dtype of the computation.
 template <class T>
 const T* converted(const Tensor& w) {
@@ -90,7 +99,7 @@ void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
                w.dtype());
   check_matrix("matmul_nt", "y", y, x.dtype(), N, O);
   visit_float("matmul_nt", x.dtype(), [&]<class T>(T) {
-    gemm<T>({y.data<T>(), x.data<T>(), converted<T>(w), N, O, C, false, true, accumulate});
+    gemm_by_rows<T>({y.data<T>(), x.data<T>(), converted<T>(w), N, O, C, false, true, accumulate});
   });
 }
 
@@ -105,7 +114,7 @@ void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
                w.dtype());
   check_matrix("matmul_nn", "y", y, x.dtype(), N, C);
   visit_float("matmul_nn", x.dtype(), [&]<class T>(T) {
-    gemm<T>({y.data<T>(), x.data<T>(), converted<T>(w), N, C, O, false, false, accumulate});
+    gemm_by_rows<T>({y.data<T>(), x.data<T>(), converted<T>(w), N, C, O, false, false, accumulate});
   });
 }
 

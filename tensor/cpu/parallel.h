@@ -9,7 +9,7 @@
 namespace burrow::cpu {
 
 // Waking the team costs some ten microseconds: below this many elementary operations one thread is faster.
-constexpr int64_t kParallelWork = 200'000;
+constexpr int64_t kParallelWork = 30'000;
 
 // One compiled body for both ways below: inlined twice, the compiler may contract a*b+c in one place and not
 // in the other, and the bits would depend on the number of threads.
