@@ -4,10 +4,14 @@ mixtures of LoRA experts on the FFN, on the model and the batches that `--profil
 Same work as Burrow: visual features are given, the head runs on the supervised rows, the frozen weights want no
 gradient, experts run masked in one GEMM per side, AdamW is fused. Two layouts: `padded` computes every layer on
 [B, T, C] as users do; `packed` keeps the rows without padding and pads for attention only.
+
+Prints the loss and the gradient's norm of the first step of each variant as a line of JSON; then, for each line
+on stdin, measures every variant once and prints the median seconds of a step.
 """
 import argparse
 import json
 import statistics
+import sys
 import time
 
 import torch
@@ -134,32 +138,38 @@ def rotations(longest, c):
     return torch.cat([angle, angle], -1).cos(), torch.cat([angle, angle], -1).sin()
 
 
-def measure(c, tensors, batches, padded, compiled):
-    torch._dynamo.reset()
-    model = Peer(tensors, c)
-    forward = torch.compile(model, dynamic=True) if compiled else model
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-3, betas=(0.9, 0.98), weight_decay=0, fused=True)
-    turns = [rotations(b.longest, c) for b in batches]
-    first = {}
+class Variant:
+    """One way to run the peer: a layout, eager or compiled."""
 
-    def step(i):
-        optimizer.zero_grad(set_to_none=True)
-        loss = forward(batches[i], *turns[i], padded)
+    def __init__(self, c, tensors, batches, padded, compiled):
+        self.padded, self.batches = padded, batches
+        model = Peer(tensors, c)
+        self.forward = torch.compile(model, dynamic=True) if compiled else model
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-3, betas=(0.9, 0.98), weight_decay=0, fused=True)
+        self.turns = [rotations(b.longest, c) for b in batches]
+        self.first = self.step(0)
+        for i in range(1, len(batches)):  # allocations, and compilation
+            self.step(i)
+
+    def step(self, i):
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.forward(self.batches[i], *self.turns[i], self.padded)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        first.setdefault("loss", loss.item())
-        first.setdefault("gradient_norm", norm.item())
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        return {"first_loss": loss.item(), "first_gradient_norm": norm.item()}
 
-    for i in range(len(batches)):  # allocations, and compilation
-        step(i)
-    times = []
-    while sum(times) < c.seconds or len(times) % len(batches):
-        begin = time.perf_counter()
-        step(len(times) % len(batches))
-        times.append(time.perf_counter() - begin)
-    return {"steps": times, "median_seconds": statistics.median(times), **first}
+    def measure(self, seconds):
+        """The median time of a step."""
+        for i in range(len(self.batches)):
+            self.step(i)
+        times = []
+        while sum(times) < seconds or len(times) % len(self.batches):
+            begin = time.perf_counter()
+            self.step(len(times) % len(self.batches))
+            times.append(time.perf_counter() - begin)
+        return statistics.median(times)
 
 
 def main():
@@ -174,22 +184,22 @@ def main():
     a.add_argument("--head-size", type=int, required=True)
     a.add_argument("--theta", type=float, default=10000)
     a.add_argument("--threads", type=int, required=True)
-    a.add_argument("--seconds", type=float, default=5, help="how long to measure each variant")
+    a.add_argument("--seconds", type=float, default=5, help="how long a round measures each variant")
     a.add_argument("--no-compile", action="store_true")
     c = a.parse_args()
     torch.set_num_threads(c.threads)
     tensors = load_file(c.batches)
     count = 1 + max(int(n.split(".")[1]) for n in tensors if n.startswith("batch."))
     batches = [Batch(tensors, i) for i in range(count)]
-    figures = {"torch": torch.__version__, "variants": {}}
+    variants = {}
     for padded in (True, False):
         layout = "padded" if padded else "packed"
-        figures["variants"][f"eager, {layout}"] = measure(c, tensors, batches, padded, False)
-    eager = figures["variants"]
-    faster = min(eager, key=lambda name: eager[name]["median_seconds"])
-    if not c.no_compile:  # the faster layout
-        figures["variants"]["compiled"] = measure(c, tensors, batches, faster.endswith("padded"), True)
-    print(json.dumps(figures))
+        variants[f"eager, {layout}"] = Variant(c, tensors, batches, padded, False)
+        if not c.no_compile:
+            variants[f"compiled, {layout}"] = Variant(c, tensors, batches, padded, True)
+    print(json.dumps({"torch": torch.__version__, **{n: v.first for n, v in variants.items()}}), flush=True)
+    for _ in sys.stdin:  # a line asks for one round
+        print(json.dumps({n: v.measure(c.seconds) for n, v in variants.items()}), flush=True)
 
 
 main()
