@@ -132,3 +132,34 @@ TEST_CASE_TEMPLATE("two threads give the bits of one", T, float, double) {
     check_same_bits(one[i], three[i]);
   }
 }
+
+TEST_CASE("a profile counts calls, time and the FLOPs of products and attention") {
+  Tensor y = Tensor::empty({5, 7}, DType::f32), w = Tensor::empty({7, 3}, DType::f32);
+  const Tensor x = Tensor::full({5, 3}, 1, DType::f32), weight = Tensor::full({7, 3}, 1, DType::f32);
+  start_profile();
+  kernel::matmul_nt(y, x, weight, false);
+  kernel::matmul_nt(y, x, weight, true);
+  kernel::matmul_tn(w, y, x, false);
+  const Tensor offsets = Tensor::of({3}, std::vector<int32_t>{0, 2, 5});
+  const Tensor positions = Tensor::of({5}, std::vector<int32_t>{0, 1, 0, 1, 2});
+  const AttentionRanges ranges{offsets, offsets, positions, positions};
+  const Tensor q = Tensor::full({5, 8}, 1, DType::f32);
+  Tensor out = Tensor::empty({5, 8}, DType::f32), lse = Tensor::empty({5, 2}, DType::f32);
+  kernel::attention(out, lse, q, q, q, ranges, {2, 2, 4, true, 1});
+  kernel::attention(out, lse, q, q, q, ranges, {2, 2, 4, false, 1});
+  const std::vector<KernelProfile> profile = stop_profile();
+  kernel::matmul_nt(y, x, weight, false);  // no longer counted
+  REQUIRE(profile.size() == 3);
+  for (const KernelProfile& k : profile) {
+    CHECK(k.seconds > 0);
+    if (k.name == "matmul_nt") {
+      CHECK(k.calls == 2);
+      CHECK(k.flops == 2 * (2 * 5 * 7 * 3));
+    } else if (k.name == "matmul_tn") {
+      CHECK(k.flops == 2 * 5 * 7 * 3);
+    } else {  // visible pairs: 3 + 6 when causal, 4 + 9 otherwise; q kT and p v over 2 heads of 4
+      CHECK(k.name == "attention");
+      CHECK(k.flops == (9 + 13) * 4 * 2 * 4);
+    }
+  }
+}

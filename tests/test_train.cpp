@@ -189,6 +189,25 @@ TEST_CASE("two processes do not share a run directory") {
   CHECK(has(second.text, std::to_string(getpid())));
 }
 
+TEST_CASE("a profile trains in memory only and says where the time goes") {
+  const Playground& p = playground();
+  const Outcome o =
+      p.run({"train", "run.toml", "--profile", "--profile-seconds", "0.05", "--profile-json", "profile.json",
+             "--profile-batches", "batches.safetensors", "--set", "train.accumulation=1"});
+  INFO(o.text);
+  REQUIRE(o.code == 0);
+  CHECK(has(o.text, "matmul_nt"));
+  CHECK(has(o.text, "of the GEMM peak"));
+  CHECK(has(p.read("profile.json"), "\"first_gradient_norm\""));
+  CHECK(
+      burrow::read_safetensors((p.folder / "batches.safetensors").string()).tensors.contains("batch.0.ids"));
+  CHECK(!fs::exists(p.folder / "runs"));
+  const Outcome several =
+      p.run({"train", "run.toml", "--profile", "--profile-batches", "batches.safetensors"});
+  CHECK(several.code == 1);
+  CHECK(has(several.text, "train.accumulation"));
+}
+
 TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
   const Playground& p = playground();
   const auto refused = [&](std::vector<std::string> more, const std::vector<std::string>& parts) {
