@@ -16,6 +16,8 @@ class Tokenizer {
   // Errors name the file and the field: malformed JSON, a missing field, ids that repeat or leave a gap,
   // a model, normalizer or pre-tokenizer other than those above.
   static Tokenizer load(const std::filesystem::path& path);
+  // The same of text in memory; `name` is for errors.
+  static Tokenizer parse(std::string_view text, const std::string& name);
   // Ids are places in `specials` followed by `words`. `unknown` must be among the specials.
   static Tokenizer of(const std::vector<std::string>& specials, const std::vector<std::string>& words,
                       const std::string& unknown = "<unk>");

@@ -73,11 +73,14 @@ toml::table load_table(const std::string& path, std::vector<std::string>& chain)
   BURROW_CHECK(base->is_string(), "{}: base: expected a string, found {}", at, found(*base));
   namespace fs = std::filesystem;
   const std::string base_path = (fs::path(path).parent_path() / base->as_string()->get()).lexically_normal();
-  chain.push_back(fs::weakly_canonical(path));
-  const std::string canonical = fs::weakly_canonical(base_path);
+  // A device or a pipe could be read without end.
+  std::error_code error;
+  BURROW_CHECK(base_path.find('\0') == std::string::npos && fs::is_regular_file(base_path, error),
+               "{}: base: there is no file {}", at, base_path);
+  chain.push_back(fs::canonical(path));
+  const std::string canonical = fs::canonical(base_path);
   BURROW_CHECK(std::find(chain.begin(), chain.end(), canonical) == chain.end(),
                "{}: base: {} leads back to {}", at, fmt::join(chain, " -> "), canonical);
-  BURROW_CHECK(fs::exists(base_path), "{}: base: there is no file {}", at, base_path);
   toml::table below = load_table(base_path, chain);
   table.erase("base");
   merge(below, std::move(table));
