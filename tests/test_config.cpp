@@ -326,6 +326,12 @@ TEST_CASE("base files") {
         bad + ":3: train.verbose: expected a boolean, found an integer");
   const std::string lost = put("lost.toml", "\nbase = \"nowhere.toml\"");
   CHECK(load_error(lost) == lost + ":2: base: there is no file " + folder + "/nowhere.toml");
+  const std::string endless = put("endless.toml", "base = \"/dev/zero\"");
+  CHECK(load_error(endless) == endless + ":1: base: there is no file /dev/zero");
+  const std::string overlong = put("overlong.toml", "base = \"" + std::string(300, 'a') + "\"");
+  CHECK(load_error(overlong).starts_with(overlong + ":1: base: there is no file "));
+  const std::string brackets = put("brackets.toml", "[[[a]]]\n");
+  CHECK(load_error(brackets).starts_with(brackets + ": malformed TOML"));
   const std::string number = put("number.toml", "base = 1");
   CHECK(load_error(number) == number + ":1: base: expected a string, found an integer");
   const std::string a = put("a.toml", "base = \"b.toml\""), b = put("b.toml", "base = \"sub/../a.toml\"");

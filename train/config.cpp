@@ -1,5 +1,13 @@
 #include "train/config.h"
 
+namespace burrow::train {
+namespace {
+struct ParserStopped {};
+[[noreturn]] void parser_stopped() { throw ParserStopped(); }
+}  // namespace
+}  // namespace burrow::train
+// toml++ asserts where it should refuse: on "[[[a]]]", for one.
+#define TOML_ASSERT(condition) ((condition) ? void() : ::burrow::train::parser_stopped())
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -47,6 +55,8 @@ toml::table parse_table(std::string_view text, const std::string& name) {
     return toml::parse(text, name);
   } catch (const toml::parse_error& e) {
     fail("{}:{}: {}", name, e.source().begin.line, e.description());
+  } catch (const ParserStopped&) {
+    fail("{}: malformed TOML that the parser cannot place: look for stray brackets", name);
   }
 }
 
@@ -338,8 +348,8 @@ void Document::apply_override(const std::string& assignment, const std::vector<F
   if (textual && !text.starts_with('"') && !text.starts_with('\'')) text = detail::toml_string(text);
   toml::table parsed;
   try {
-    parsed = toml::parse("value = " + text, at);
-  } catch (const toml::parse_error&) {
+    parsed = parse_table("value = " + text, at);
+  } catch (const Error&) {
     // Its words speak of a file that nobody wrote; checked below.
   }
   toml::node* value = parsed.get("value");
