@@ -2,12 +2,13 @@
 // The one seam between the library and its backends: kernel::f(...) picks cpu::f or cuda::f from the
 // device of its tensors, which must all agree. The list is kernels.def; the definitions are in
 // tensor/cpu/<topic>.cpp and tensor/cuda/<topic>.cu. This is also the only place for what every kernel
-// needs once: call counters and the optional finite check.
+// needs once: call counters, the profile and the optional finite check.
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tensor/profile.h"
 #include "tensor/scalar_ops.h"
 #include "tensor/tensor.h"
 
@@ -97,14 +98,18 @@ namespace cuda {
 #endif
 
 namespace kernel {
-#define KERNEL(backends, name, params, args)                                         \
-  inline void name params {                                                          \
-    count_kernel_call(KernelId::name);                                               \
-    if (detail::common_device(#name, BURROW_UNWRAP args) == Device::cpu)             \
-      cpu::name args;                                                                \
-    else                                                                             \
-      BURROW_RUN_##backends(name, args);                                             \
-    if (detail::finite_check) detail::check_first_output(#name, BURROW_UNWRAP args); \
+#define KERNEL(backends, name, params, args)                                             \
+  inline void name params {                                                              \
+    count_kernel_call(KernelId::name);                                                   \
+    const bool on_cpu = detail::common_device(#name, BURROW_UNWRAP args) == Device::cpu; \
+    const auto run = [&] {                                                               \
+      if (on_cpu)                                                                        \
+        cpu::name args;                                                                  \
+      else                                                                               \
+        BURROW_RUN_##backends(name, args);                                               \
+    };                                                                                   \
+    detail::timed(KernelId::name, run, BURROW_UNWRAP args);                              \
+    if (detail::finite_check) detail::check_first_output(#name, BURROW_UNWRAP args);     \
   }
 #include "tensor/kernels.def"
 #undef KERNEL

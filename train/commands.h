@@ -9,7 +9,9 @@ namespace burrow::train {
 struct TrainCommand {
   std::string config, out;
   std::vector<std::string> overrides;
-  bool resume = false, dry_run = false;
+  bool resume = false, dry_run = false, profile = false;
+  double profile_seconds = 6;
+  std::string profile_json, profile_batches;
 };
 int run_train(const TrainCommand& command);
 int run_eval(const std::string& run, const std::string& split, int64_t limit);

@@ -5,7 +5,7 @@
 
 #include "train/commands.h"
 #include "train/config.h"
-#include "train/trainer.h"
+#include "train/profile.h"
 
 namespace burrow::train {
 namespace {
@@ -76,6 +76,13 @@ int run_train(const TrainCommand& command) {
     fmt::print("{}{}", write_run_config(config), setup.attachment.report());
     return 0;
   }
+  if (command.profile) {
+    Setup setup = make_setup(config);
+    say(setup.attachment.report());
+    Trainer trainer(setup, say);
+    profile(trainer, setup, {command.profile_seconds, command.profile_json, command.profile_batches});
+    return 0;
+  }
   const std::string out =
       command.out.empty() ? "runs/" + std::filesystem::path(command.config).stem().string() : command.out;
   RunDirectory run(out, write_run_config(config), command.resume);
@@ -86,8 +93,8 @@ int run_train(const TrainCommand& command) {
   Setup setup = make_setup(config);
   run.write_json("provenance.json", run_provenance(setup));
   say(fmt::format("method {} on {}:\n{}", config.method.name, out, setup.attachment.report()));
-  Trainer trainer(setup, run, say);
-  const TrainResult trained = trainer.train();
+  Trainer trainer(setup, say);
+  const TrainResult trained = trainer.train(run);
   const std::vector<SetScore> scores = score_split(setup, config.eval.split);
   print_scores(scores);
   run.write_json(

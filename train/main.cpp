@@ -22,6 +22,12 @@ void add_train(CLI::App& app, TrainCommand& c, int& code) {
   train->add_option("--out", c.out, "run directory (default: runs/<name of the config>)");
   train->add_flag("--resume", c.resume, "continue the run in the directory, or start it");
   train->add_flag("--dry-run", c.dry_run, "print the resolved config and the parameter counts, and stop");
+  train->add_flag("--profile", c.profile,
+                  "train a few steps in memory only, print where their time goes, and stop");
+  train->add_option("--profile-seconds", c.profile_seconds, "how long to measure (default: 6)");
+  train->add_option("--profile-json", c.profile_json, "write the profile's figures to this file");
+  train->add_option("--profile-batches", c.profile_batches,
+                    "write the model and the profiled batches, as safetensors, for other programs");
   train->callback([&] { code = run_train(c); });
 }
 

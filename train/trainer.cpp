@@ -42,11 +42,8 @@ std::unique_ptr<data::Plan> make_plan(const RunConfig& c, const std::vector<data
 
 }  // namespace
 
-Trainer::Trainer(Setup& setup, RunDirectory& run, std::function<void(const std::string&)> say)
-    : setup_(setup),
-      run_(run),
-      say_(std::move(say)),
-      sets_(load_sets(setup, Split::train, setup.config.data.use)) {
+Trainer::Trainer(Setup& setup, std::function<void(const std::string&)> say)
+    : setup_(setup), say_(std::move(say)), sets_(load_sets(setup, Split::train, setup.config.data.use)) {
   const RunConfig& c = setup.config;
   BURROW_CHECK(c.data.ratios.empty() || c.data.ratios.size() == sets_.size(),
                "data.ratios: {} values for {} sets", c.data.ratios.size(), sets_.size());
@@ -109,8 +106,8 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
   return sums;
 }
 
-void Trainer::step(int64_t i, const data::StepPlan& plan) {
-  const bool logs = i % setup_.config.train.log_every == 0 || i + 1 == steps_;
+Trainer::StepFigures Trainer::step(int64_t i, const data::StepPlan& plan) {
+  const bool logs = metrics_ && (i % setup_.config.train.log_every == 0 || i + 1 == steps_);
   arena_.grads.zero();
   const StepSums sums = forward_backward(i, plan, logs);
   const double norm = optimizer_->gradient_norm();
@@ -118,6 +115,7 @@ void Trainer::step(int64_t i, const data::StepPlan& plan) {
   const double factor = schedule(setup_.config.train, i, steps_);
   optimizer_->step(norm, factor);
   if (logs) log(i, plan, sums, norm, factor);
+  return {sums.loss + setup_.config.method.balance.weight * sums.balance, norm};
 }
 
 void Trainer::log(int64_t i, const data::StepPlan& plan, const StepSums& sums, double norm, double factor) {
@@ -177,13 +175,13 @@ void Trainer::report_divergence(int64_t i, const data::StepPlan& plan, const Ste
        kernel_message.empty() ? "no kernel of the repeated step" : kernel_message, samples);
 }
 
-TrainResult Trainer::train() {
+TrainResult Trainer::train(RunDirectory& run) {
   const RunConfig& c = setup_.config;
-  const auto resumed = load_checkpoint(run_, arena_, *optimizer_, say_);
+  const auto resumed = load_checkpoint(run, arena_, *optimizer_, say_);
   Progress at = resumed.value_or(Progress{});
   if (resumed) say_(fmt::format("continuing at step {} of {}", at.step, steps_));
-  metrics_ = std::make_unique<LineLog>(run_.path() / "metrics.jsonl", at.metrics_bytes);
-  const auto timings_path = run_.path() / "timings.jsonl";
+  metrics_ = std::make_unique<LineLog>(run.path() / "metrics.jsonl", at.metrics_bytes);
+  const auto timings_path = run.path() / "timings.jsonl";
   LineLog timings(timings_path, std::filesystem::exists(timings_path)
                                     ? static_cast<int64_t>(std::filesystem::file_size(timings_path))
                                     : 0);
@@ -202,7 +200,7 @@ TrainResult Trainer::train() {
                     fmt::format("{:.0f} tokens/s", static_cast<double>(result.tokens) / result.seconds));
     if (c.train.checkpoint_every > 0 && (i + 1) % c.train.checkpoint_every == 0 && i + 1 < steps_) {
       metrics_->sync();
-      save_checkpoint(run_, arena_, *optimizer_, {i + 1, metrics_->bytes()}, c.train.keep_checkpoints);
+      save_checkpoint(run, arena_, *optimizer_, {i + 1, metrics_->bytes()}, c.train.keep_checkpoints);
       const double now = seconds_now();
       timings.write({{"step", i + 1}, {"seconds", now - checkpointed}, {"tokens", tokens_since}});
       checkpointed = now;
@@ -210,8 +208,8 @@ TrainResult Trainer::train() {
     }
   }
   metrics_->sync();
-  save_checkpoint(run_, arena_, *optimizer_, {steps_, metrics_->bytes()}, c.train.keep_checkpoints);
-  save_trained((run_.path() / "trained.safetensors").string(), arena_, c.method.name);
+  save_checkpoint(run, arena_, *optimizer_, {steps_, metrics_->bytes()}, c.train.keep_checkpoints);
+  save_trained((run.path() / "trained.safetensors").string(), arena_, c.method.name);
   result.peak_memory = memory_report(Device::cpu).peak;
   return result;
 }

@@ -15,30 +15,36 @@ struct TrainResult {
 class Trainer {
  public:
   // `say` receives lines for the user.
-  Trainer(Setup& setup, RunDirectory& run, std::function<void(const std::string&)> say);
+  Trainer(Setup& setup, std::function<void(const std::string&)> say);
   // Trains from the newest checkpoint (or from the start) to the end, and saves what was trained.
-  TrainResult train();
+  TrainResult train(RunDirectory& run);
+
+  // For the profile: one step at a time, in memory only.
+  int64_t steps() const { return steps_; }
+  const data::Plan& plan() const { return *plan_; }
+  struct StepFigures {
+    double loss = 0, gradient_norm = 0;  // the loss with its auxiliary terms
+  };
+  StepFigures step(int64_t i, const data::StepPlan& plan);
+  Var features_of(const data::Batch& batch) const;  // of its images [images*P, Cv]; undefined without images
 
  private:
   struct StepSums {  // of the step's micro-batches
     double loss = 0, balance = 0;
     std::vector<moe::RouterStatistics> routing;
   };
-  void step(int64_t i, const data::StepPlan& plan);
   StepSums forward_backward(int64_t i, const data::StepPlan& plan, bool with_routing);
-  Var features_of(const data::Batch& batch) const;
   void log(int64_t i, const data::StepPlan& plan, const StepSums& sums, double norm, double factor);
   [[noreturn]] void report_divergence(int64_t i, const data::StepPlan& plan, const StepSums& sums);
 
   Setup& setup_;
-  RunDirectory& run_;
   std::function<void(const std::string&)> say_;
   std::vector<data::Dataset> sets_;
   std::unique_ptr<data::Plan> plan_;
   std::unique_ptr<FeatureCache> features_;  // none when the tower trains
   nn::ParameterArena arena_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<LineLog> metrics_;
+  std::unique_ptr<LineLog> metrics_;  // while train() runs
   int64_t steps_ = 0;
 };
 
