@@ -6,7 +6,7 @@ struct ParserStopped {};
 [[noreturn]] void parser_stopped() { throw ParserStopped(); }
 }  // namespace
 }  // namespace burrow::train
-// toml++ asserts where it should refuse: on "[[[a]]]", for one.
+// toml++, where it is not a library but all in its header, asserts where it should refuse: on "[[[a]]]".
 #define TOML_ASSERT(condition) ((condition) ? void() : ::burrow::train::parser_stopped())
 #include <toml++/toml.h>
 
