@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "tensor/files.h"
+#include "train/toml_letters.h"
 
 // The structs live in another namespace, as those of nn/ and moe/ do, and know nothing of the visitors.
 namespace sample {
@@ -279,6 +280,18 @@ TEST_CASE("overrides") {
         "--set data.sets[2].weight=3: there is no [2]; the files give 2 entries");
   CHECK(read_error("train = 1", {"train.verbose=true"}) ==
         "--set train.verbose=true: x.toml:1 holds an integer, not a table");
+}
+
+TEST_CASE("letters beyond ASCII stand in strings and comments alone") {
+  for (const char* fine :
+       {"", "\xEF\xBB\xBF# a", "a = '\u00E9' # \u00E9\n\"\u00E9\" = \"\\\"\u00E9\"", "a = \"\" # \u00E9",
+        R"(a = """é"é""""")", "a = \"\"\"\\\n x\u00E9\"\"\"", "a = '''\\\u00E9'''"})
+    CHECK_MESSAGE(!line_of_stray_letter(fine), fine);
+  for (const char* stray : {"\n\u00E9 = 1", "\na = \u00E9", "a = ''\n'' \u00E9", "\na = \"\\\u00E9\"",
+                            "a = \"\"\"\\\n \u00E9\"\"\"", "a = '''\n''''' \u00E9"})
+    CHECK_MESSAGE(line_of_stray_letter(stray) == 2, stray);
+  CHECK(error_of([] { Document::parse("\ngr\u00F6\u00DFe = 1", "f"); }) ==
+        "f:2: a letter beyond ASCII outside of quotes");
 }
 
 TEST_CASE("base files") {

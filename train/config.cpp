@@ -17,6 +17,7 @@ struct ParserStopped {};
 #include <map>
 
 #include "tensor/files.h"
+#include "train/toml_letters.h"
 
 namespace burrow::train {
 namespace {
@@ -51,6 +52,8 @@ std::string found(const toml::node& node) {
 }
 
 toml::table parse_table(std::string_view text, const std::string& name) {
+  if (const auto line = line_of_stray_letter(text))
+    fail("{}:{}: a letter beyond ASCII outside of quotes", name, *line);
   try {
     return toml::parse(text, name);
   } catch (const toml::parse_error& e) {
