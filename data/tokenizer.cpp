@@ -198,7 +198,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
   std::string text;
   for (const int32_t id : ids) {
-    const std::string& word = token(id);
+    const std::string& word = token(id < size() ? id : unknown_);
     if (is_special(id)) continue;
     if (!text.empty()) text += ' ';
     text += word;

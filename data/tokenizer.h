@@ -29,7 +29,8 @@ class Tokenizer {
   // The same for text of a record: there a special token's name is an unknown word, so that data cannot
   // forge the end of an answer.
   std::vector<int32_t> encode_plain(std::string_view text) const;
-  // Words joined by one space; special tokens are left out.
+  // Words joined by one space; special tokens are left out. A model may have more rows than there are words:
+  // such an id is shown as the unknown token.
   std::string decode(std::span<const int32_t> ids) const;
 
   int64_t size() const { return static_cast<int64_t>(words_.size()); }  // V

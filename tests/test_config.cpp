@@ -288,7 +288,7 @@ TEST_CASE("letters beyond ASCII stand in strings and comments alone") {
         R"(a = """é"é""""")", "a = \"\"\"\\\n x\u00E9\"\"\"", "a = '''\\\u00E9'''"})
     CHECK_MESSAGE(!line_of_stray_letter(fine), fine);
   for (const char* stray : {"\n\u00E9 = 1", "\na = \u00E9", "a = ''\n'' \u00E9", "\na = \"\\\u00E9\"",
-                            "a = \"\"\"\\\n \u00E9\"\"\"", "a = '''\n''''' \u00E9"})
+                            "a = \"\"\"\\\n \u00E9\"\"\"", "a = '''\n''''' \u00E9", "\na = 1\"\u00E9\""})
     CHECK_MESSAGE(line_of_stray_letter(stray) == 2, stray);
   CHECK(error_of([] { Document::parse("\ngr\u00F6\u00DFe = 1", "f"); }) ==
         "f:2: a letter beyond ASCII outside of quotes");

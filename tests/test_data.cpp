@@ -31,6 +31,7 @@ TEST_CASE("a tokenizer goes through its file") {
   CHECK(t.encode("P other pq") == Ids{0, 0, 0});
   CHECK(t.encode("yes<eos>p <sep>") == Ids{9, 3, 4, 2});
   CHECK(t.decode(Ids{1, 7, 0, 4, 3}) == "what p");
+  CHECK(t.decode(Ids{7, 13, 4}) == "what <unk> p");
   CHECK(t.find("other") == -1);
   CHECK(error_of([&] { t.id_of("other"); }) == "[tokenizer] no token 'other' in the vocabulary");
   CHECK(error_of([&] { t.token(13); }) == "[tokenizer] id 13 is outside of the vocabulary of 13");

@@ -19,7 +19,7 @@ class Scanner {
       bool fine = true;
       if (c == '#')
         at_ = std::min(text_.find('\n', at_), text_.size());
-      else if (c == '"' || c == '\'')
+      else if ((c == '"' || c == '\'') && may_begin_string())
         fine = skip_string(c);
       else
         fine = !is_letter(text_[at_++]);
@@ -29,6 +29,10 @@ class Scanner {
   }
 
  private:
+  // A quote within a bare word, as in 1"2, begins no string: the parser reads on to the end of the word.
+  bool may_begin_string() const {
+    return at_ == 0 || std::string_view(" \t\r\n=[,{\xBF").find(text_[at_ - 1]) != std::string_view::npos;
+  }
   size_t quotes(char quote) const {
     return std::min(text_.find_first_not_of(quote, at_), text_.size()) - at_;
   }
