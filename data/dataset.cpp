@@ -4,6 +4,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "data/json.h"
 #include "data/records.h"
 #include "tensor/check.h"
 
@@ -21,6 +22,27 @@ int64_t Sample::length(int64_t visual_tokens) const {
 }
 int64_t Sample::supervised() const { return std::count(answer.begin(), answer.end(), 1); }
 int64_t Sample::first_answer() const { return std::find(answer.begin(), answer.end(), 1) - answer.begin(); }
+
+namespace {
+
+// What a record holds may be quoted in a reason: control characters are spelled out, and of a long text the
+// beginning is kept, so that a report has one line a fault.
+std::string one_line(std::string_view text) {
+  constexpr size_t limit = 400;
+  std::string line;
+  for (const char c : text) {
+    const bool continues =
+        (static_cast<unsigned char>(c) & 0xC0) == 0x80;  // a character of UTF-8 stays whole
+    if (line.size() >= limit && !continues) return line + "...";
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      line += fmt::format("\\x{:02x}", c);
+    else
+      line += c;
+  }
+  return line;
+}
+
+}  // namespace
 
 // Turns records into rows of a Dataset. A record adds its row only when nothing is wrong with it.
 class DatasetBuilder {
@@ -53,7 +75,7 @@ class DatasetBuilder {
       append(index, tokens, image, record.type);
       return std::nullopt;
     } catch (const RecordError& e) {
-      return Fault{file, index, e.field, e.reason, false};
+      return Fault{file, index, e.field, one_line(e.reason), false};
     }
   }
 
@@ -121,8 +143,12 @@ class DatasetBuilder {
 };
 
 Dataset Dataset::load(const DatasetSettings& settings, const Tokenizer& tokenizer) {
+  return parse(read_text(settings.file), settings, tokenizer);
+}
+
+Dataset Dataset::parse(std::string_view text, const DatasetSettings& settings, const Tokenizer& tokenizer) {
   DatasetBuilder builder(settings, tokenizer);
-  for_each_record(settings.file, [&](int64_t index, const nlohmann::json& element) {
+  for_each_record(text, settings.file.string(), [&](int64_t index, const nlohmann::json& element) {
     auto fault = builder.add(index, element);
     if (!fault) return;
     if (!fault->unsupervised) fail("[data] {}", fault->text());
@@ -175,11 +201,23 @@ std::string Dataset::print_sample(int64_t i, const Tokenizer& tokenizer) const {
 
 std::vector<Fault> check_dataset(const DatasetSettings& settings, const Tokenizer& tokenizer,
                                  int64_t* checked) {
+  std::string text;
+  try {
+    text = read_text(settings.file);
+  } catch (const Error& e) {
+    if (checked != nullptr) *checked = 0;
+    return {{settings.file.string(), -1, "", e.what(), false}};
+  }
+  return check_dataset(text, settings, tokenizer, checked);
+}
+
+std::vector<Fault> check_dataset(std::string_view text, const DatasetSettings& settings,
+                                 const Tokenizer& tokenizer, int64_t* checked) {
   std::vector<Fault> faults;
   int64_t count = 0;
   try {
     DatasetBuilder builder(settings, tokenizer);
-    for_each_record(settings.file, [&](int64_t index, const nlohmann::json& element) {
+    for_each_record(text, settings.file.string(), [&](int64_t index, const nlohmann::json& element) {
       ++count;
       if (auto fault = builder.add(index, element)) faults.push_back(std::move(*fault));
     });

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/chat.h"
@@ -58,6 +59,8 @@ class Dataset {
   // Throws an Error with the first fault, except that samples without a supervised token are skipped and
   // listed in skipped(). A dataset that ends empty is an error.
   static Dataset load(const DatasetSettings& settings, const Tokenizer& tokenizer);
+  // The same of text in memory; settings.file is for errors.
+  static Dataset parse(std::string_view text, const DatasetSettings& settings, const Tokenizer& tokenizer);
 
   const std::string& name() const { return settings_.name; }
   const DatasetSettings& settings() const { return settings_; }
@@ -98,5 +101,8 @@ class Dataset {
 // when given, receives the number of records read.
 std::vector<Fault> check_dataset(const DatasetSettings& settings, const Tokenizer& tokenizer,
                                  int64_t* checked = nullptr);
+// The same of text in memory; settings.file is for errors.
+std::vector<Fault> check_dataset(std::string_view text, const DatasetSettings& settings,
+                                 const Tokenizer& tokenizer, int64_t* checked = nullptr);
 
 }  // namespace burrow::data

@@ -20,13 +20,20 @@ uint64_t content_hash(const Image& image) {
   return h;
 }
 
+namespace {
+
+uint8_t padding_byte(const std::array<float, 3>& mean, size_t at) {
+  return static_cast<uint8_t>(std::clamp(mean[at % 3] * 255.0f, 0.0f, 255.0f));
+}
+
+}  // namespace
+
 Image pad_to_square(const Image& image, const std::array<float, 3>& mean) {
   if (image.width == image.height) return image;
   const int side = std::max(image.width, image.height);
   const int left = (side - image.width) / 2, top = (side - image.height) / 2;
   Image square{side, side, std::vector<uint8_t>(static_cast<size_t>(side) * side * 3)};
-  for (size_t i = 0; i < square.rgb.size(); ++i)
-    square.rgb[i] = static_cast<uint8_t>(std::clamp(mean[i % 3] * 255.0f, 0.0f, 255.0f));
+  for (size_t i = 0; i < square.rgb.size(); ++i) square.rgb[i] = padding_byte(mean, i);
   for (int y = 0; y < image.height; ++y)
     std::memcpy(square.rgb.data() + (static_cast<size_t>(y + top) * side + left) * 3,
                 image.rgb.data() + static_cast<size_t>(y) * image.width * 3,
@@ -108,6 +115,35 @@ Image resize_bicubic(const Image& image, int width, int height) {
   return both;
 }
 
+namespace {
+
+// resize_bicubic(pad_to_square(image, mean), size, size), bit for bit, without the square in memory: a row of
+// a thousand bytes in a file may be a picture of 16384 x 1, and its square 800 MB.
+Image resize_padded(const Image& image, const std::array<float, 3>& mean, int size) {
+  const int side = std::max(image.width, image.height);
+  if (side == size) return pad_to_square(image, mean);
+  const int left = (side - image.width) / 2, top = (side - image.height) / 2;
+  const size_t wide = static_cast<size_t>(size) * 3, row = static_cast<size_t>(image.width) * 3;
+  std::vector<uint8_t> padded(static_cast<size_t>(side) * 3), padding(wide);
+  for (size_t i = 0; i < padded.size(); ++i) padded[i] = padding_byte(mean, i);
+  const std::vector<Taps> across_taps = taps(side, size);
+  resize_lines(padded.data(), padding.data(), across_taps, 1, 0, 3, 0, 3);
+  Image across{size, side, std::vector<uint8_t>(wide * static_cast<size_t>(side))};
+  for (int y = 0; y < side; ++y) {
+    uint8_t* to = across.rgb.data() + static_cast<size_t>(y) * wide;
+    if (y < top || y >= top + image.height) {
+      std::copy(padding.begin(), padding.end(), to);
+      continue;
+    }
+    std::copy_n(image.rgb.data() + static_cast<size_t>(y - top) * row, row,
+                padded.data() + static_cast<size_t>(left) * 3);
+    resize_lines(padded.data(), to, across_taps, 1, 0, 3, 0, 3);
+  }
+  return resize_bicubic(across, size, size);
+}
+
+}  // namespace
+
 Tensor preprocess(const Image& image, const ImageSettings& settings) {
   BURROW_CHECK(image.width > 0 && image.height > 0 && settings.size > 0,
                "[preprocess] image {} x {}, size {}: every size must be positive", image.width, image.height,
@@ -116,7 +152,7 @@ Tensor preprocess(const Image& image, const ImageSettings& settings) {
   Image square;
   const Image* pixels = &image;
   if (image.width != s || image.height != s) {
-    square = resize_bicubic(pad_to_square(image, settings.mean), s, s);
+    square = resize_padded(image, settings.mean, s);
     pixels = &square;
   }
   Tensor out = Tensor::empty({3, s, s}, DType::f32, Device::cpu, "image");

@@ -1,9 +1,11 @@
 #pragma once
 // Image files and what the vision tower reads of them. Pixels are RGB, 8 bits a channel.
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,8 @@ struct ImageLimit {
 // Palette, grey and 16-bit files become RGB8; an alpha channel is dropped (as PIL's convert("RGB") does),
 // and a gamma chunk is ignored. Errors name the path: not a PNG, truncated, corrupt, over the limit.
 Image read_png(const std::filesystem::path& path, const ImageLimit& limit = {});
+// The same of bytes in memory; `name` is for errors.
+Image parse_png(std::span<const std::byte> bytes, const std::string& name, const ImageLimit& limit = {});
 
 // Lightly compressed: these files are written by the hundred thousand. Throws when the file cannot be
 // written in full, and leaves none behind then.

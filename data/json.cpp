@@ -46,12 +46,13 @@ void write_text(const fs::path& path, const std::string& text) {
   fail("[file] cannot write {}: {}", path.string(), std::strerror(error));
 }
 
-nlohmann::json parse_json(const fs::path& path) {
-  const std::string text = read_text(path);
+nlohmann::json parse_json(const fs::path& path) { return parse_json(read_text(path), path.string()); }
+
+nlohmann::json parse_json(std::string_view text, const std::string& name) {
   try {
     return nlohmann::json::parse(text);
   } catch (const nlohmann::json::exception& e) {
-    fail("[json] {}: {}", path.string(), e.what());
+    fail("[json] {}: {}", name, e.what());
   }
 }
 

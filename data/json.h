@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "tensor/check.h"
 
@@ -14,6 +15,8 @@ std::string read_text(const std::filesystem::path& path);
 void write_text(const std::filesystem::path& path, const std::string& text);
 // Throws an Error with the path and the parser's line, column and reason.
 nlohmann::json parse_json(const std::filesystem::path& path);
+// The same of text in memory; `name` is for errors.
+nlohmann::json parse_json(std::string_view text, const std::string& name);
 
 // The member `name` of an object, which must exist: `where` names the object in the error.
 inline const nlohmann::json& member(const nlohmann::json& object, const char* name,

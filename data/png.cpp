@@ -47,6 +47,8 @@ bool read_header(Reader& r, FILE* file) {
   png_init_io(r.png, file);
   // The limit is checked by the caller, who can name both numbers; libpng's own is a million a side.
   png_set_user_limits(r.png, 0x7fffffff, 0x7fffffff);
+  // Texts and profiles are never asked for, and a thousand of them may unpack to 8 MB each.
+  png_set_keep_unknown_chunks(r.png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
   png_read_info(r.png, r.info);
   return true;
 }
@@ -106,34 +108,44 @@ bool encode(Writer& w, const Image& image) {
   return true;
 }
 
-}  // namespace
-
-Image read_png(const std::filesystem::path& path, const ImageLimit& limit) {
-  File file(std::fopen(path.c_str(), "rb"), std::fclose);
-  BURROW_CHECK(file != nullptr, "[image] cannot open {}: {}", path.string(), std::strerror(errno));
+Image decode(FILE* file, const std::string& name, const ImageLimit& limit) {
   uint8_t signature[8] = {};
-  const size_t got = std::fread(signature, 1, sizeof(signature), file.get());
+  const size_t got = std::fread(signature, 1, sizeof(signature), file);
   BURROW_CHECK(got == sizeof(signature) && png_sig_cmp(signature, 0, sizeof(signature)) == 0,
-               "[image] {} is not a PNG file: wrong signature", path.string());
-  std::rewind(file.get());
+               "[image] {} is not a PNG file: wrong signature", name);
+  std::rewind(file);
 
   Reader reader;
-  BURROW_CHECK(reader.png != nullptr && reader.info != nullptr, "[image] {}: libpng does not start",
-               path.string());
-  BURROW_CHECK(read_header(reader, file.get()), "[image] {}: {}", path.string(), reader.message.text);
+  BURROW_CHECK(reader.png != nullptr && reader.info != nullptr, "[image] {}: libpng does not start", name);
+  BURROW_CHECK(read_header(reader, file), "[image] {}: {}", name, reader.message.text);
   const int64_t width = png_get_image_width(reader.png, reader.info);
   const int64_t height = png_get_image_height(reader.png, reader.info);
   BURROW_CHECK(width <= limit.side && height <= limit.side && width * height <= limit.pixels,
-               "[image] {}: {} x {} pixels are over the limit of {} a side and {} in all", path.string(),
-               width, height, limit.side, limit.pixels);
+               "[image] {}: {} x {} pixels are over the limit of {} a side and {} in all", name, width,
+               height, limit.side, limit.pixels);
 
   Image image{static_cast<int>(width), static_cast<int>(height), {}};
   image.rgb.resize(static_cast<size_t>(width * height * 3));
   std::vector<png_bytep> rows(static_cast<size_t>(height));
   for (size_t y = 0; y < rows.size(); ++y) rows[y] = image.rgb.data() + y * static_cast<size_t>(width) * 3;
-  BURROW_CHECK(read_rows(reader, rows.data(), static_cast<size_t>(width) * 3), "[image] {}: {}",
-               path.string(), reader.message.text);
+  BURROW_CHECK(read_rows(reader, rows.data(), static_cast<size_t>(width) * 3), "[image] {}: {}", name,
+               reader.message.text);
   return image;
+}
+
+}  // namespace
+
+Image read_png(const std::filesystem::path& path, const ImageLimit& limit) {
+  const File file(std::fopen(path.c_str(), "rb"), std::fclose);
+  BURROW_CHECK(file != nullptr, "[image] cannot open {}: {}", path.string(), std::strerror(errno));
+  return decode(file.get(), path.string(), limit);
+}
+
+Image parse_png(std::span<const std::byte> bytes, const std::string& name, const ImageLimit& limit) {
+  // Opened for reading, the stream writes nothing.
+  const File file(fmemopen(const_cast<std::byte*>(bytes.data()), bytes.size(), "rb"), std::fclose);
+  BURROW_CHECK(file != nullptr, "[image] {}: {}", name, std::strerror(errno));
+  return decode(file.get(), name, limit);
 }
 
 void write_png(const std::filesystem::path& path, const Image& image) {

@@ -91,12 +91,16 @@ Record read_record(const json& element) {
 
 void for_each_record(const std::filesystem::path& path,
                      const std::function<void(int64_t, const json&)>& use) {
-  const std::string text = read_text(path);
+  for_each_record(read_text(path), path.string(), use);
+}
+
+void for_each_record(std::string_view text, const std::string& name,
+                     const std::function<void(int64_t, const json&)>& use) {
   int64_t index = 0;
   const auto on_event = [&](int depth, json::parse_event_t event, json& parsed) {
     using Event = json::parse_event_t;
     if (depth == 0 && event != Event::array_start && event != Event::array_end)
-      fail("[data] {}: a list of records is expected at the top", path.string());
+      fail("[data] {}: a list of records is expected at the top", name);
     const bool whole = event == Event::object_end || event == Event::array_end || event == Event::value;
     if (depth != 1 || !whole) return true;
     use(index++, parsed);
@@ -104,10 +108,10 @@ void for_each_record(const std::filesystem::path& path,
   };
   try {
     const json list = json::parse(text, on_event);
-    BURROW_CHECK(list.is_array(), "[data] {}: a list of records is expected at the top", path.string());
+    BURROW_CHECK(list.is_array(), "[data] {}: a list of records is expected at the top", name);
   } catch (const json::exception& e) {
     // A parse error says line and column, and quotes what was read last, which may be long.
-    fail("[data] {}: after {} records: {:.400}", path.string(), index, e.what());
+    fail("[data] {}: after {} records: {:.400}", name, index, e.what());
   }
 }
 

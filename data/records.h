@@ -5,6 +5,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/chat.h"
@@ -27,6 +28,9 @@ Record read_record(const nlohmann::json& element);
 // Calls `use(index, element)` for each element of the list in `path`. Throws an Error that names the file,
 // and for malformed JSON the line and column, when it is not a readable JSON list; `use` may throw too.
 void for_each_record(const std::filesystem::path& path,
+                     const std::function<void(int64_t index, const nlohmann::json& element)>& use);
+// The same of text in memory; `name` is for errors.
+void for_each_record(std::string_view text, const std::string& name,
                      const std::function<void(int64_t index, const nlohmann::json& element)>& use);
 
 }  // namespace burrow::data

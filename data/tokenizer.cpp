@@ -28,13 +28,18 @@ void check_part(const nlohmann::json& file, const char* part, const char* suppor
   const auto it = file.find(part);
   const std::string type = it == file.end() || it->is_null() ? "none"
                            : it->is_object()                 ? it->value("type", std::string("?"))
-                                                             : it->dump();
+                                                             : it->type_name();
   BURROW_CHECK(type == supported, "{}: {} '{}' is not supported, only {}", where, part, type, supported);
+}
+
+// A value for an error. dump() of a list within a list within a list, as deep as a file likes, is recursive.
+std::string shown(const nlohmann::json& value) {
+  return value.is_structured() ? value.type_name() : value.dump();
 }
 
 int32_t read_id(const nlohmann::json& value, const std::string& where) {
   BURROW_CHECK(value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() < (1 << 24),
-               "{}: an id must be a small non-negative integer, not {}", where, value.dump());
+               "{}: an id must be a small non-negative integer, not {}", where, shown(value));
   return value.get<int32_t>();
 }
 
@@ -56,10 +61,12 @@ std::vector<std::string> words_by_id(const std::vector<std::pair<std::string, in
 
 }  // namespace
 
-Tokenizer Tokenizer::load(const std::filesystem::path& path) {
-  const std::string where = fmt::format("[tokenizer] {}", path.string());
+Tokenizer Tokenizer::load(const std::filesystem::path& path) { return parse(read_text(path), path.string()); }
+
+Tokenizer Tokenizer::parse(std::string_view text, const std::string& name) {
+  const std::string where = fmt::format("[tokenizer] {}", name);
   try {
-    const nlohmann::json file = parse_json(path);
+    const nlohmann::json file = parse_json(text, name);
     const nlohmann::json& model = member(file, "model", where);
     const std::string& type = string_member(model, "type", where + " model");
     BURROW_CHECK(type == "WordLevel", "{}: model type '{}' is not supported, only WordLevel", where, type);
@@ -75,16 +82,16 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
     const nlohmann::json& added = member(file, "added_tokens", where);
     BURROW_CHECK(added.is_array(), "{}: added_tokens must be an array, not {}", where, added.type_name());
     for (const nlohmann::json& token : added) {
-      const std::string& name = string_member(token, "content", where + " added_tokens");
+      const std::string& content = string_member(token, "content", where + " added_tokens");
       const int32_t id = read_id(member(token, "id", where + " added_tokens"), where + " added_tokens");
-      BURROW_CHECK(!name.empty(), "{}: an added token has no content", where);
+      BURROW_CHECK(!content.empty(), "{}: an added token has no content", where);
       specials.insert(id);
-      const auto known = vocab.find(name);
+      const auto known = vocab.find(content);
       if (known == vocab.end())
-        pairs.emplace_back(name, id);
+        pairs.emplace_back(content, id);
       else
-        BURROW_CHECK(*known == id, "{}: added token '{}' has id {}, and {} in model.vocab", where, name, id,
-                     known->dump());
+        BURROW_CHECK(*known == id, "{}: added token '{}' has id {}, and {} in model.vocab", where, content,
+                     id, shown(*known));
     }
     Tokenizer t;
     t.words_ = words_by_id(pairs, where);
@@ -191,7 +198,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
   std::string text;
   for (const int32_t id : ids) {
-    const std::string& word = token(id);
+    const std::string& word = token(id < size() ? id : unknown_);
     if (is_special(id)) continue;
     if (!text.empty()) text += ' ';
     text += word;

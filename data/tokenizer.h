@@ -16,6 +16,8 @@ class Tokenizer {
   // Errors name the file and the field: malformed JSON, a missing field, ids that repeat or leave a gap,
   // a model, normalizer or pre-tokenizer other than those above.
   static Tokenizer load(const std::filesystem::path& path);
+  // The same of text in memory; `name` is for errors.
+  static Tokenizer parse(std::string_view text, const std::string& name);
   // Ids are places in `specials` followed by `words`. `unknown` must be among the specials.
   static Tokenizer of(const std::vector<std::string>& specials, const std::vector<std::string>& words,
                       const std::string& unknown = "<unk>");
@@ -27,7 +29,8 @@ class Tokenizer {
   // The same for text of a record: there a special token's name is an unknown word, so that data cannot
   // forge the end of an answer.
   std::vector<int32_t> encode_plain(std::string_view text) const;
-  // Words joined by one space; special tokens are left out.
+  // Words joined by one space; special tokens are left out. A model may have more rows than there are words:
+  // such an id is shown as the unknown token.
   std::string decode(std::span<const int32_t> ids) const;
 
   int64_t size() const { return static_cast<int64_t>(words_.size()); }  // V

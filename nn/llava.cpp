@@ -4,35 +4,6 @@
 
 namespace burrow::nn {
 
-void check(const ModelConfig& c) {
-  const auto positive = [](const char* key, int64_t value) {
-    BURROW_CHECK(value > 0, "{} = {}: must be positive", key, value);
-  };
-  positive("vision.image_size", c.vision.image_size);
-  positive("vision.patch_size", c.vision.patch_size);
-  positive("vision.width", c.vision.width);
-  positive("vision.layers", c.vision.layers);
-  positive("vision.heads", c.vision.heads);
-  positive("decoder.vocabulary", c.decoder.vocabulary);
-  positive("decoder.width", c.decoder.width);
-  positive("decoder.layers", c.decoder.layers);
-  positive("decoder.heads", c.decoder.heads);
-  positive("decoder.kv_heads", c.decoder.kv_heads);
-  positive("decoder.mlp_width", c.decoder.mlp_width);
-  const auto divides = [](const char* what, int64_t small, int64_t large) {
-    BURROW_CHECK(large % small == 0, "{}: {} does not divide {}", what, small, large);
-  };
-  divides("vision.patch_size in vision.image_size", c.vision.patch_size, c.vision.image_size);
-  divides("vision.heads in vision.width", c.vision.heads, c.vision.width);
-  divides("twice decoder.heads in decoder.width (rotary pairs)", 2 * c.decoder.heads, c.decoder.width);
-  divides("decoder.kv_heads in decoder.heads", c.decoder.kv_heads, c.decoder.heads);
-  BURROW_CHECK(c.vision.feature_layer < 0 && c.vision.feature_layer >= -c.vision.layers - 1,
-               "vision.feature_layer = {}: must count from the end, -1 to {}", c.vision.feature_layer,
-               -c.vision.layers - 1);
-  BURROW_CHECK(c.vision.pixel_mean.size() == 3 && c.vision.pixel_std.size() == 3,
-               "vision.pixel_mean and vision.pixel_std need three values each");
-}
-
 Llava::Llava(const ModelConfig& c, WeightSource& source)
     : config((check(c), c)),
       tower(c.vision, source),

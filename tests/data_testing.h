@@ -47,6 +47,27 @@ inline std::string replaced(std::string text, const std::string& from, const std
   return text.replace(at, from.size(), to);
 }
 
+inline uint32_t crc(const std::string& bytes) {
+  uint32_t c = ~0u;
+  for (const char b : bytes) {
+    c ^= static_cast<uint8_t>(b);
+    for (int k = 0; k < 8; ++k) c = c & 1 ? c >> 1 ^ 0xEDB88320u : c >> 1;
+  }
+  return ~c;
+}
+
+inline std::string big_endian(uint32_t v) {
+  std::string bytes;
+  for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(v >> shift & 255);
+  return bytes;
+}
+
+// The file of an image with another size in its header, whose checksum is right.
+inline std::string with_size(std::string png, uint32_t width, uint32_t height) {
+  png.replace(16, 8, big_endian(width) + big_endian(height));
+  return png.replace(29, 4, big_endian(crc(png.substr(12, 17))));
+}
+
 namespace data {
 
 inline const std::vector<std::string> words{"p", "q", "r", "what", "is", "yes", "no", "USER:", "ASSISTANT:"};

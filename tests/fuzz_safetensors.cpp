@@ -1,5 +1,5 @@
 // libFuzzer target: any bytes either become tensors or are refused with an Error; nothing else happens.
-//   fuzz_safetensors -max_len=4096 -max_total_time=60 build/corpus tests/corpus/safetensors
+//   scripts/fuzz safetensors
 #include "tensor/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

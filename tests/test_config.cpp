@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "tensor/files.h"
+#include "train/toml_letters.h"
 
 // The structs live in another namespace, as those of nn/ and moe/ do, and know nothing of the visitors.
 namespace sample {
@@ -281,6 +282,18 @@ TEST_CASE("overrides") {
         "--set train.verbose=true: x.toml:1 holds an integer, not a table");
 }
 
+TEST_CASE("letters beyond ASCII stand in strings and comments alone") {
+  for (const char* fine :
+       {"", "\xEF\xBB\xBF# a", "a = '\u00E9' # \u00E9\n\"\u00E9\" = \"\\\"\u00E9\"", "a = \"\" # \u00E9",
+        R"(a = """é"é""""")", "a = \"\"\"\\\n x\u00E9\"\"\"", "a = '''\\\u00E9'''"})
+    CHECK_MESSAGE(!line_of_stray_letter(fine), fine);
+  for (const char* stray : {"\n\u00E9 = 1", "\na = \u00E9", "a = ''\n'' \u00E9", "\na = \"\\\u00E9\"",
+                            "a = \"\"\"\\\n \u00E9\"\"\"", "a = '''\n''''' \u00E9", "\na = 1\"\u00E9\""})
+    CHECK_MESSAGE(line_of_stray_letter(stray) == 2, stray);
+  CHECK(error_of([] { Document::parse("\ngr\u00F6\u00DFe = 1", "f"); }) ==
+        "f:2: a letter beyond ASCII outside of quotes");
+}
+
 TEST_CASE("base files") {
   std::string folder = (std::filesystem::temp_directory_path() / "burrow_XXXXXX").string();
   REQUIRE(::mkdtemp(folder.data()));
@@ -326,6 +339,12 @@ TEST_CASE("base files") {
         bad + ":3: train.verbose: expected a boolean, found an integer");
   const std::string lost = put("lost.toml", "\nbase = \"nowhere.toml\"");
   CHECK(load_error(lost) == lost + ":2: base: there is no file " + folder + "/nowhere.toml");
+  const std::string endless = put("endless.toml", "base = \"/dev/zero\"");
+  CHECK(load_error(endless) == endless + ":1: base: there is no file /dev/zero");
+  const std::string overlong = put("overlong.toml", "base = \"" + std::string(300, 'a') + "\"");
+  CHECK(load_error(overlong).starts_with(overlong + ":1: base: there is no file "));
+  const std::string brackets = put("brackets.toml", "[[[a]]]\n");
+  CHECK(load_error(brackets).starts_with(brackets + ":"));
   const std::string number = put("number.toml", "base = 1");
   CHECK(load_error(number) == number + ":1: base: expected a string, found an integer");
   const std::string a = put("a.toml", "base = \"b.toml\""), b = put("b.toml", "base = \"sub/../a.toml\"");

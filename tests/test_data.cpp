@@ -31,6 +31,7 @@ TEST_CASE("a tokenizer goes through its file") {
   CHECK(t.encode("P other pq") == Ids{0, 0, 0});
   CHECK(t.encode("yes<eos>p <sep>") == Ids{9, 3, 4, 2});
   CHECK(t.decode(Ids{1, 7, 0, 4, 3}) == "what p");
+  CHECK(t.decode(Ids{7, 13, 4}) == "what <unk> p");
   CHECK(t.find("other") == -1);
   CHECK(error_of([&] { t.id_of("other"); }) == "[tokenizer] no token 'other' in the vocabulary");
   CHECK(error_of([&] { t.token(13); }) == "[tokenizer] id 13 is outside of the vocabulary of 13");
@@ -308,4 +309,35 @@ TEST_CASE("damaged lists of records are reported, never worse") {
   CHECK(faulty > 500);
   CHECK(faulty < 1000);
   CHECK(differ == 0);
+}
+
+TEST_CASE("a quoted value is shortened and stays on its line") {
+  Files files;
+  const auto reason_for = [&](const std::string& role) {
+    files.put(R"([{"conversations":[{"from":")" + role + R"(","value":""}]}])");
+    const std::vector<Fault> faults = files.check();
+    REQUIRE(faults.size() == 1);
+    return faults[0].reason;
+  };
+  CHECK(reason_for("a\\nb\\u0007") == "must be human or gpt, not 'a\\x0ab\\x07'");
+  CHECK(reason_for(std::string(100000, 'a')).size() == 403);
+  const std::string accents = reason_for(std::string(399, 'a') + "\u00E9\u00E9");
+  CHECK(contains(accents, "a..."));
+}
+
+TEST_CASE("lists in lists, as deep as a file likes") {
+  const Folder folder;
+  const std::string sound = small_tokenizer().json(), deep(200000, '['), end(200000, ']');
+  const auto refuses = [&](const std::string& from, const std::string& to, const std::string& reason) {
+    const std::string error = error_of([&] { Tokenizer::parse(replaced(sound, from, to), "t"); });
+    CHECK_MESSAGE(contains(error, reason), error);
+  };
+  refuses("\"q\": 5", "\"q\": " + deep + end, "an id must be a small non-negative integer, not array");
+  refuses("\"normalizer\": null", "\"normalizer\": " + deep + end, "normalizer 'array' is not supported");
+  Files files;
+  files.put("[" + with_image + "," + deep + end + ",{\"image\":" + deep + end + "}]");
+  const std::vector<Fault> faults = files.check();
+  REQUIRE(faults.size() == 2);
+  CHECK(faults[0].reason == "must be an object, not array");
+  CHECK(faults[1].text() == files.settings.file.string() + ", record 2, image: must be a string, not array");
 }

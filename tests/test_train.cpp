@@ -92,6 +92,21 @@ bool has(const std::string& text, const std::string& part) { return text.find(pa
 
 }  // namespace
 
+TEST_CASE("the balance term is part of what is trained") {
+  // With the gate "none" nothing else reaches a router.
+  const Playground& p = playground();
+  const auto router_after_a_step = [&](const std::string& weight) {
+    const Outcome run = p.run({"train", "run.toml", "--out", "balance" + weight, "--set", "train.max_steps=1",
+                               "--set", "eval.limit=1", "--set", "method.balance.weight=" + weight});
+    REQUIRE_MESSAGE(run.code == 0, run.text);
+    const auto trained =
+        burrow::read_safetensors((p.folder / ("balance" + weight) / "trained.safetensors").string());
+    const burrow::Tensor& router = trained.tensors.at("language_model.model.layers.0.mlp.router.weight");
+    return std::string(reinterpret_cast<const char*>(router.bytes()), router.nbytes());
+  };
+  CHECK(router_after_a_step("0.01") != router_after_a_step("0"));
+}
+
 TEST_CASE("a run writes its directory, and eval and ask read it") {
   const Playground& p = playground();
   const Outcome train = p.run({"train", "run.toml", "--out", "whole"});

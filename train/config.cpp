@@ -1,5 +1,13 @@
 #include "train/config.h"
 
+namespace burrow::train {
+namespace {
+struct ParserStopped {};
+[[noreturn]] void parser_stopped() { throw ParserStopped(); }
+}  // namespace
+}  // namespace burrow::train
+// toml++, where it is not a library but all in its header, asserts where it should refuse: on "[[[a]]]".
+#define TOML_ASSERT(condition) ((condition) ? void() : ::burrow::train::parser_stopped())
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -9,6 +17,7 @@
 #include <map>
 
 #include "tensor/files.h"
+#include "train/toml_letters.h"
 
 namespace burrow::train {
 namespace {
@@ -43,10 +52,14 @@ std::string found(const toml::node& node) {
 }
 
 toml::table parse_table(std::string_view text, const std::string& name) {
+  if (const auto line = line_of_stray_letter(text))
+    fail("{}:{}: a letter beyond ASCII outside of quotes", name, *line);
   try {
     return toml::parse(text, name);
   } catch (const toml::parse_error& e) {
     fail("{}:{}: {}", name, e.source().begin.line, e.description());
+  } catch (const ParserStopped&) {
+    fail("{}: malformed TOML that the parser cannot place: look for stray brackets", name);
   }
 }
 
@@ -73,11 +86,14 @@ toml::table load_table(const std::string& path, std::vector<std::string>& chain)
   BURROW_CHECK(base->is_string(), "{}: base: expected a string, found {}", at, found(*base));
   namespace fs = std::filesystem;
   const std::string base_path = (fs::path(path).parent_path() / base->as_string()->get()).lexically_normal();
-  chain.push_back(fs::weakly_canonical(path));
-  const std::string canonical = fs::weakly_canonical(base_path);
+  // A device or a pipe could be read without end.
+  std::error_code error;
+  BURROW_CHECK(base_path.find('\0') == std::string::npos && fs::is_regular_file(base_path, error),
+               "{}: base: there is no file {}", at, base_path);
+  chain.push_back(fs::canonical(path));
+  const std::string canonical = fs::canonical(base_path);
   BURROW_CHECK(std::find(chain.begin(), chain.end(), canonical) == chain.end(),
                "{}: base: {} leads back to {}", at, fmt::join(chain, " -> "), canonical);
-  BURROW_CHECK(fs::exists(base_path), "{}: base: there is no file {}", at, base_path);
   toml::table below = load_table(base_path, chain);
   table.erase("base");
   merge(below, std::move(table));
@@ -335,8 +351,8 @@ void Document::apply_override(const std::string& assignment, const std::vector<F
   if (textual && !text.starts_with('"') && !text.starts_with('\'')) text = detail::toml_string(text);
   toml::table parsed;
   try {
-    parsed = toml::parse("value = " + text, at);
-  } catch (const toml::parse_error&) {
+    parsed = parse_table("value = " + text, at);
+  } catch (const Error&) {
     // Its words speak of a file that nobody wrote; checked below.
   }
   toml::node* value = parsed.get("value");

@@ -1,12 +1,13 @@
 #include "train/options.h"
 
-#include "train/config.h"
-
 namespace burrow::train {
 
 RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+  return read_run_config(Document::load(path), overrides);
+}
+
+RunConfig read_run_config(Document document, const std::vector<std::string>& overrides) {
   RunConfig config;
-  Document document = Document::load(path);
   for (const std::string& o : overrides) document.apply_override(o, fields_of(config));
   if (const auto name = document.string_at("method.name")) config.method = moe::method(*name);
   read_config(document, config);

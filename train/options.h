@@ -6,6 +6,7 @@
 
 #include "moe/config.h"
 #include "nn/config.h"
+#include "train/config.h"
 
 namespace burrow::train {
 
@@ -109,6 +110,7 @@ void visit_fields(V& v, RunConfig& c) {
 
 // Reads a TOML file with `--set` overrides. The method's row gives the defaults of [method].
 RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides);
+RunConfig read_run_config(Document document, const std::vector<std::string>& overrides);
 std::string write_run_config(const RunConfig& config);  // the resolved config as TOML
 void check(const RunConfig& c);                         // throws an Error that names the key
 

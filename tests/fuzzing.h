@@ -1,0 +1,42 @@
+#pragma once
+// What the fuzz targets share: a property that fails stops the target, as a crash does.
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "tensor/check.h"
+
+namespace burrow {
+
+inline void require(bool holds, const char* property) {
+  if (holds) return;
+  std::fprintf(stderr, "does not hold: %s\n", property);
+  std::abort();
+}
+
+inline std::string_view text_of(const uint8_t* data, size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
+
+// A folder of the process; what is left of it when a target is stopped lies in the temporary folder.
+struct FuzzFolder {
+  std::filesystem::path path;
+  FuzzFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "burrow_fuzz_XXXXXX").string();
+    require(::mkdtemp(name.data()) != nullptr, "a temporary folder can be made");
+    path = name;
+  }
+  ~FuzzFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+  FuzzFolder(const FuzzFolder&) = delete;
+  FuzzFolder& operator=(const FuzzFolder&) = delete;
+};
+
+}  // namespace burrow
