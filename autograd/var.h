@@ -21,6 +21,7 @@ struct Edge {
   int output = 0;
 };
 
+// A value in the graph: a constant, a leaf whose gradient the caller owns, or the output of an op.
 class Var {
  public:
   Var() = default;
@@ -34,6 +35,7 @@ class Var {
   const Shape& shape() const { return value_.shape(); }
   int64_t dim(int i) const { return value_.dim(i); }
   bool needs_grad() const { return edge_.node != nullptr; }
+  // Made by leaf(), not by an op.
   bool is_leaf() const;
   const Tensor& grad() const;  // of a leaf; throws otherwise
   const Edge& edge() const { return edge_; }
@@ -49,6 +51,7 @@ class Var {
 class Grads {
  public:
   explicit Grads(Node& node) : node_(node) {}
+  // Whether anybody needs the gradient of input i.
   bool wants(int i) const;
   Tensor like(int i) const;  // uninitialised, shaped like input i; undefined when i wants no gradient
   // Hands over a gradient of input i (ignored when undefined or unwanted). The tensor may be shared with
@@ -60,7 +63,7 @@ class Grads {
     Tensor tensor;
     bool adds = false;
   };
-  Target target(int i);
+  Target target(int i);  // of input i
   // For kernels that only add: the same, with zeros at first.
   Tensor accumulator(int i);
 

@@ -16,12 +16,14 @@ struct ImageRef {
   bool operator==(const ImageRef&) const = default;
 };
 
+// A sample as it goes into a batch: its tokens, and what keys its randomness.
 struct BatchSample {
   Sample sample;
   int32_t dataset = 0;  // entry of the mixture
   int64_t ordinal = 0;  // global
 };
 
+// What a forward pass and its loss read.
 struct Batch {
   Segments segments;             // N rows, B samples
   Tensor ids;                    // i32 [N]: a token's id, or -1 - v for visual row v of the batch

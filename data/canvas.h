@@ -14,7 +14,9 @@ using Color = std::array<int, 3>;
 class Canvas {
  public:
   explicit Canvas(const Color& fill);
+  // Adds to one pixel, without clamping.
   void add(int y, int x, const Color& color);
+  // Overwrites one pixel.
   void set(int y, int x, const Color& color);
   // Colours the pixels of the 7 x 7 square at (y, x) where inside(dy, dx) holds, dy and dx from -3 to 3.
   template <class Inside>

@@ -32,6 +32,7 @@ struct Tokens {
   int32_t visual_at = -1;       // visual tokens stand before ids[visual_at]; -1 without an image
 };
 
+// How the turns of a conversation become spans: the words around questions and answers, and which are learnt.
 class ChatTemplate {
  public:
   // "plain":     [image] question <sep> answer <eos>, turn after turn
@@ -55,6 +56,7 @@ class ChatTemplate {
   std::vector<Span::Content> needs_;
 };
 
+// The spans' tokens end to end. Words of a record never become special tokens.
 Tokens tokenize(const std::vector<Span>& spans, const Tokenizer& tokenizer);
 
 }  // namespace burrow::data

@@ -54,6 +54,7 @@ struct Sample {
   int64_t first_answer() const;                 // index in ids of the first supervised token
 };
 
+// One conversation file, tokenized: every sample's tokens in one array. Pictures stay on the disk.
 class Dataset {
  public:
   // Throws an Error with the first fault, except that samples without a supervised token are skipped and
@@ -65,6 +66,7 @@ class Dataset {
   const std::string& name() const { return settings_.name; }
   const DatasetSettings& settings() const { return settings_; }
   int64_t size() const { return static_cast<int64_t>(rows_.size()); }
+  // Sample i of size(); a view.
   Sample sample(int64_t i) const;
   const std::vector<std::string>& types() const { return types_; }    // distinct, in order of appearance
   const std::vector<std::string>& images() const { return images_; }  // distinct, as written in records

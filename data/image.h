@@ -37,6 +37,7 @@ void write_png(const std::filesystem::path& path, const Image& image);
 // A hash of size and pixels: equal pictures in different files have equal hashes.
 uint64_t content_hash(const Image& image);
 
+// What preprocess makes of a picture; the defaults are those of CLIP ViT-L/14-336.
 struct ImageSettings {
   int size = 336;                                                   // S: side of the square, in pixels
   std::array<float, 3> mean{0.48145466f, 0.4578275f, 0.40821073f};  // CLIP's
@@ -65,6 +66,7 @@ class ImageFolder {
   std::set<std::string> checked_;  // directories below the folder, as written in records
 };
 
+// ImageFolder::resolve for a single file.
 std::filesystem::path resolve_image(const std::filesystem::path& folder, const std::string& relative);
 
 }  // namespace burrow::data

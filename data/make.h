@@ -28,6 +28,7 @@ struct MakeOptions {
   int threads = 2;                                        // changes no byte
 };
 
+// The stage-1 set: image and text records that teach the base model to see and to copy.
 struct PretrainOptions {
   uint64_t seed = 1;
   int64_t images = 50000;     // train images, over the three domains in turn

@@ -14,6 +14,7 @@ struct MixtureEntry {
   double ratio = 1;  // share of the samples, relative to the other entries
 };
 
+// What, with the mixture, determines a Plan.
 struct PlanOptions {
   uint64_t seed = 0;
   int64_t samples = 0;          // S: drawn in the whole run
@@ -29,18 +30,21 @@ struct Draw {
   int32_t sample = 0;   // of that dataset
 };
 
+// The part of a step that one forward and backward take.
 struct MicroBatch {
   int64_t begin = 0, end = 0;  // ordinals
   int64_t tokens = 0;          // visual ones counted
   int64_t supervised = 0;      // tokens
 };
 
+// The samples of one optimiser step.
 struct StepPlan {
   int64_t begin = 0, end = 0;             // ordinals
   int64_t tokens = 0, supervised = 0;     // of the whole step, known before its first forward
   std::vector<MicroBatch> micro_batches;  // contiguous, none empty; fewer than asked when samples are few
 };
 
+// Every draw of a run, and where steps begin; computed once, then only read.
 class Plan {
  public:
   // Dataset d is drawn n_d times: S * ratio_d / sum of ratios, rounded by largest remainder. Its draws are
@@ -50,6 +54,7 @@ class Plan {
   Plan(std::vector<MixtureEntry> mixture, const PlanOptions& options);
 
   int64_t steps() const { return static_cast<int64_t>(first_.size()) - 1; }
+  // Step i of steps(), cut into micro-batches of about equal size.
   StepPlan step(int64_t i) const;
   int64_t draws() const { return static_cast<int64_t>(draws_.size()); }  // S
   Draw draw(int64_t ordinal) const { return draws_.at(static_cast<size_t>(ordinal)); }

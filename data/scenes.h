@@ -16,6 +16,7 @@ namespace burrow::data {
 
 enum class Domain { general, document, biomedicine };
 inline constexpr std::array<Domain, 3> domains{Domain::general, Domain::document, Domain::biomedicine};
+// "general", "document" or "biomedicine": the domain's folder.
 const char* name_of(Domain domain);
 
 inline constexpr int scene_size = 32;  // pixels a side, of every generated image
@@ -40,6 +41,7 @@ Tokenizer scene_tokenizer();
 
 // 3 to 5 coloured shapes on a 4 x 4 grid, no two alike, in reading order.
 struct GeneralScene {
+  // Places 0 to 3; colour and shape index the words above.
   struct Object {
     int row, column, color, shape;
   };
@@ -48,6 +50,7 @@ struct GeneralScene {
 
 // 3 or 4 lines "key:dd" of distinct keys and distinct values 10 to 99.
 struct DocumentPage {
+  // `key` indexes key_words.
   struct Field {
     int key, value;
   };
@@ -56,6 +59,7 @@ struct DocumentPage {
 
 // 2 to 6 cells on a 4 x 4 grid over one of three tissues, in reading order.
 struct BiomedicineSlide {
+  // Places 0 to 3; `type` indexes cell_words.
   struct Cell {
     int row, column, type;
   };
@@ -72,6 +76,7 @@ GeneralScene draw_general(Random& random, Image& image);
 DocumentPage draw_document(Random& random, Image& image);
 BiomedicineSlide draw_biomedicine(Random& random, Image& image);
 
+// One turn, as text; `type` is what evaluation reports by.
 struct Question {
   std::string type, question, answer;
 };

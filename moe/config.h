@@ -115,10 +115,12 @@ void visit_fields(V& v, MethodConfig& c) {
   v.section("balance", [&] { visit_fields(v, c.balance); });
 }
 
+// A row of the table, with the line that `burrow methods` prints.
 struct Method {
   MethodConfig config;
   const char* about;
 };
+// The table, in the order of `burrow methods`.
 const std::vector<Method>& methods();
 // The row's config; an unknown name is an error that lists the rows.
 const MethodConfig& method(const std::string& name);

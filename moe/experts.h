@@ -13,6 +13,7 @@ struct RoutingSlot {
   Routing routing;
 };
 
+// The E experts of one Linear side by side: two parameters, whatever E is.
 class LoraExperts {
  public:
   // A is uniform within 1/sqrt(in) (Kaiming with a = sqrt 5), B zero; each expert drawn by itself.

@@ -10,6 +10,7 @@ namespace burrow::nn {
 
 class ParameterArena {
  public:
+  // Where one parameter lies.
   struct Slot {
     std::string name;
     Shape shape;
@@ -21,6 +22,7 @@ class ParameterArena {
   explicit ParameterArena(const std::vector<std::pair<std::string, Var*>>& parameters);
 
   const std::vector<Slot>& slots() const { return slots_; }
+  // By the parameter's name; throws when there is none.
   const Slot& slot(const std::string& name) const;
   int64_t parameter_count() const;  // without padding
   Tensor value(const Slot& s) const { return values.slice_rows(s.begin, s.end).reshape(s.shape); }

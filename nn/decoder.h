@@ -23,6 +23,7 @@ struct DecoderBlock {
   Var attend(const Var& x, const Pass& pass) const;
 };
 
+// Embedding, blocks, last norm and head. The head is not applied here: the loss takes it in chunks of rows.
 struct Decoder {
   Decoder(const DecoderConfig& config, WeightSource& source);
   // The hidden states after the last norm: x [N,C] (embedded tokens) -> [N,C]

@@ -41,6 +41,7 @@ struct Pass {
   Tensor cache_slots;  // i32 [N] where the rows of this pass go in the cache
 };
 
+// y = x Wᵀ + b. moe/ derives Linears that add LoRA experts.
 class Linear {
  public:
   Linear(std::string name, int64_t in, int64_t out, bool bias, WeightSource& source, Init init = Init::linear,
@@ -59,6 +60,7 @@ class Linear {
   Var weight, bias;  // [out, in], [out] or undefined
 };
 
+// x rstd w over the channels, without a mean (Zhang and Sennrich 2019).
 struct RmsNorm {
   RmsNorm(std::string name, int64_t width, double eps, WeightSource& source);
   Var operator()(const Var& x) const { return rms_norm(x, weight, eps); }
@@ -68,6 +70,7 @@ struct RmsNorm {
   Var weight;
 };
 
+// (x - mean) rstd w + b over the channels (Ba et al. 2016).
 struct LayerNorm {
   LayerNorm(std::string name, int64_t width, double eps, WeightSource& source);
   Var operator()(const Var& x) const { return layer_norm(x, weight, bias, eps); }

@@ -20,6 +20,7 @@ struct VisionBlock {
   Linear q, k, v, out, fc1, fc2;
 };
 
+// Patches, a class token, positions, norm, blocks. The last norm is applied where `feature_norm` says so.
 struct VisionTower {
   VisionTower(const VisionConfig& config, WeightSource& source);
   // pixels f32 [images, 3, S, S], normalised -> features [images*P, C], P patches of an image in row order

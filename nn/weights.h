@@ -8,6 +8,7 @@
 
 namespace burrow::nn {
 
+// How a tensor begins where weights are random.
 enum class Init {
   linear,     // N(0, 1/in), a Linear's weight [out, in]
   residual,   // as linear, divided by the square root of twice the layers: it feeds the residual stream
@@ -33,7 +34,9 @@ std::unique_ptr<WeightSource> shapes_only(DType dtype);
 class FileWeights : public WeightSource {
  public:
   FileWeights(const std::string& path, DType dtype);
+  // From the file; `init` and `layers` are not read.
   Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers) override;
+  // Throws when the file holds a tensor that nobody took.
   void finish() const;
 
  private:

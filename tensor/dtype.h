@@ -27,6 +27,7 @@ struct bf16 {
   explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
+// Bytes of an element.
 constexpr size_t size_of(DType t) {
   switch (t) {
     case DType::f32:
@@ -40,6 +41,7 @@ constexpr size_t size_of(DType t) {
   }
   return 0;
 }
+// As in errors and configs: "f32", "f64", "bf16", "i32".
 constexpr std::string_view name_of(DType t) {
   switch (t) {
     case DType::f32:
@@ -55,6 +57,7 @@ constexpr std::string_view name_of(DType t) {
 }
 constexpr std::string_view name_of(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
 
+// The DType of a C++ element type: DTypeOf<float>::value.
 template <class T>
 struct DTypeOf;
 template <>

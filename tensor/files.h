@@ -13,6 +13,7 @@
 
 namespace burrow {
 
+// The bytes of `text`, which must outlive the span.
 inline std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }

@@ -19,11 +19,13 @@ struct AttentionRanges {
   Tensor q_offsets, k_offsets;      // i32 [B+1]
   Tensor q_positions, k_positions;  // i32 [Nq], [Nk]
 };
+// Heads and their size; H is a multiple of Hkv, the key heads (grouped queries).
 struct AttentionShape {
   int64_t heads = 1, kv_heads = 1, head_size = 1;
   bool causal = true;
   double scale = 1;  // of the logits, usually 1/sqrt(D)
 };
+// Loshchilov and Hutter 2019; weight decay is decoupled from the gradient.
 struct AdamW {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
 };
@@ -62,8 +64,10 @@ void check_first_output(const char* name, const First& first, const Rest&...) {
 
 }  // namespace detail
 
+// Turns the check of every kernel's first output on or off; an Error names the kernel.
 void set_finite_check(bool on);
 
+// A number for each kernel of the list, in its order.
 enum class KernelId : int {
 #define KERNEL(backends, name, params, args) name,
 #include "tensor/kernels.def"

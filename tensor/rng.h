@@ -18,6 +18,7 @@ struct PhiloxBlock {
   uint32_t v[4];
 };
 
+// 128 random bits of one key at the counter (c0, c1, c2, c3).
 BURROW_HD inline PhiloxBlock philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
@@ -54,6 +55,7 @@ inline uint64_t random_key(uint64_t seed, uint64_t step, std::string_view path) 
 class Random {
  public:
   explicit Random(uint64_t key, uint64_t ordinal = 0) : key_(key), ordinal_(ordinal) {}
+  // 32 random bits, the next lane of the stream.
   uint32_t bits() {
     if (lane_ == 4) {
       block_ = philox(key_, static_cast<uint32_t>(ordinal_), static_cast<uint32_t>(ordinal_ >> 32),

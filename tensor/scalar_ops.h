@@ -9,6 +9,7 @@
 
 namespace burrow {
 
+// The pointwise functions by name; visit_unary finds the struct.
 enum class Unary {
 #define X(name) name,
   BURROW_UNARY_OPS(X)

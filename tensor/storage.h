@@ -13,6 +13,7 @@ namespace burrow {
 
 class Storage {
  public:
+  // Uninitialised; counted under the name `what`, a string literal, in the memory report.
   static std::shared_ptr<Storage> allocate(size_t bytes, Device device, const char* what);
   // Memory that somebody else owns (a mapped file); `release` runs when the last user is gone.
   static std::shared_ptr<Storage> external(std::byte* bytes, size_t size, std::function<void()> release);
@@ -33,7 +34,9 @@ class Storage {
   std::function<void()> release_;
 };
 
+// What a device's memory held when most was in use, by the names of the allocations.
 struct MemoryReport {
+  // All blocks of one name.
   struct Line {
     std::string what;
     size_t bytes = 0, blocks = 0;

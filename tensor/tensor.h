@@ -18,6 +18,8 @@ struct Shape : std::vector<int64_t> {  // a type of its own, so that fmt and == 
   int64_t numel() const;
 };
 
+// Contiguous elements in row-major order: a shape, a dtype and an offset into a Storage. A copy shares the
+// storage; clone() copies the elements.
 class Tensor {
  public:
   Tensor() = default;  // undefined: as a kernel's output it means "not wanted"

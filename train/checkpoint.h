@@ -13,6 +13,7 @@ struct Progress {
   int64_t metrics_bytes = 0;  // length of metrics.jsonl then
 };
 
+// Writes the checkpoint of progress.step; of the older ones only the newest are kept, `keep` in all.
 void save_checkpoint(const RunDirectory& run, const nn::ParameterArena& arena, const Optimizer& optimizer,
                      const Progress& progress, int64_t keep);
 // Restores the newest sound checkpoint; one that is damaged is passed over and named to `say`. Nothing when

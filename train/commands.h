@@ -13,25 +13,34 @@ struct TrainCommand {
   double profile_seconds = 6;
   std::string profile_json, profile_batches;
 };
+// Trains, evaluates and writes the run directory, or what dry_run and profile ask for.
 int run_train(const TrainCommand& command);
+// Scores a finished run; an empty split is the config's, limit 0 takes all samples.
 int run_eval(const std::string& run, const std::string& split, int64_t limit);
+// Prints the answer to one question; `image` is a PNG file or empty.
 int run_ask(const std::string& run, const std::string& image, const std::string& question);
 // Computes the feature caches of every set and split of a config, so that runs beside each other find them.
 int run_features(const std::string& config, const std::vector<std::string>& overrides);
 
+// Counts are records of each domain; with `pretrain`, images and records_per_image of the stage-1 set.
 struct DataMakeCommand {
   std::string folder;
   int64_t seed = 0, train = 32000, validation = 1500, test = 1500;
   bool pretrain = false;
   int64_t images = 60000, records_per_image = 8;
 };
+// Writes the folder, or says that it already holds exactly this.
 int run_data_make(const DataMakeCommand& command);
+// Prints every fault of a conversation file; 1 where there is one. Empty arguments have defaults (main.cpp).
 int run_data_check(const std::string& path, const std::string& images, const std::string& tokenizer,
                    const std::string& chat);
+// Prints one sample's tokens, the supervised ones marked.
 int run_data_show(const std::string& path, const std::string& images, const std::string& tokenizer,
                   const std::string& chat, int64_t sample);
 
+// Prints the table of methods.
 int run_methods();
+// Prints every key of a run's config, for a terminal or as Markdown.
 int run_config_reference(bool markdown);
 
 }  // namespace burrow::train

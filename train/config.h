@@ -66,10 +66,13 @@ struct Field {
 // declaration. The pointers live as long as the struct does.
 class FieldCollector {
  public:
+  // One key. `value` holds the default; its type is one of Field::value's, or an enum with enum_names.
   template <class T>
   void field(std::string_view key, T& value, std::string_view unit, std::string_view help);
+  // The keys that `body` declares, under `name`.
   template <class Body>
   void section(std::string_view name, Body&& body);
+  // An array of tables, each with T's keys.
   template <class T>
   void list(std::string_view key, std::vector<T>& items, std::string_view help);
   std::vector<Field> take() { return std::move(fields_); }
@@ -80,6 +83,7 @@ class FieldCollector {
   std::vector<Field> fields_;
 };
 
+// The fields of a struct through its visit_fields; they point into `config`.
 template <class Config>
 std::vector<Field> fields_of(Config& config) {
   FieldCollector collector;
@@ -135,6 +139,7 @@ std::string fields_to_markdown(const std::vector<Field>& fields);
 // The same for a terminal.
 std::string fields_to_help(const std::vector<Field>& fields);
 
+// The struct as TOML; with comments, each key's meaning above it.
 template <class Config>
 std::string to_toml(const Config& config, bool comments = false) {
   Config copy = config;  // visiting wants references that could be written through

@@ -15,6 +15,7 @@ struct Job {
   std::vector<std::string> command;  // program and arguments; no shell between
   std::filesystem::path log;         // stdout and stderr are appended
 };
+// A job that has begun and not ended.
 struct RunningJob {
   size_t job = 0;
   int pid = 0;
@@ -32,6 +33,7 @@ struct JobEvents {
 // when a child cannot be started; the others are ended then.
 bool run_jobs(const std::vector<Job>& jobs, int64_t at_once, int64_t threads, const JobEvents& events);
 
+// The end of a log, for the report of a failure.
 std::string last_lines(const std::filesystem::path& log, size_t lines);
 
 }  // namespace burrow::train

@@ -12,6 +12,7 @@ class ProgressLine {
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
+  // Shows `done` of the total and `more`: at most five times a second, in a pipe every 20 seconds.
   void update(int64_t done, const std::string& more);
 
  private:

@@ -4,7 +4,7 @@
 //   provenance.json      commit, build flags, CPU, threads, hashes of base and data, schema version
 //   metrics.jsonl        losses, learning rate, gradient norm, routing; equal bytes for equal runs
 //   timings.jsonl        seconds and tokens/s, which differ from run to run
-//   checkpoints/         step-NNNNNN.safetensors, each whole or absent
+//   checkpoints/         step-NNNNNNNN.safetensors, each whole or absent
 //   trained.safetensors  the trained parameters, by name
 //   result.json          written last: a run that has it is finished
 // A lock keeps a second process out.
@@ -37,6 +37,7 @@ class LineLog {
   int64_t bytes_ = 0;
 };
 
+// One run's folder, locked for as long as this lives.
 class RunDirectory {
  public:
   // Creates the folder and locks it. An existing run is an error unless `resume`, and then its config must
@@ -45,7 +46,9 @@ class RunDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   bool finished() const { return std::filesystem::exists(path_ / "result.json"); }
+  // Writes `name` whole or not at all.
   void write_json(const std::string& name, const nlohmann::ordered_json& value) const;
+  // checkpoints/step-NNNNNNNN.safetensors, the step in eight digits.
   std::filesystem::path checkpoint_path(int64_t step) const;
   std::vector<int64_t> checkpoint_steps() const;  // newest first
 

@@ -21,6 +21,7 @@ struct Setup {
 Setup make_setup(const RunConfig& config, bool shapes_only = false);
 
 enum class Split { train, validation, test };
+// "train", "validation" or "test"; throws for another name.
 Split split_named(const std::string& name);
 // The sets that have this split, with `names` (empty: all of them) in the order of the config.
 std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std::vector<std::string>& names);

@@ -21,6 +21,7 @@ struct Cell {
   int64_t samples = 0;                 // trained on; 0: all there are
 };
 
+// The table's config with everything that follows from it before a cell is run.
 struct TablePlan {
   TableConfig config;
   std::string file;  // the table's config
@@ -33,6 +34,7 @@ struct TablePlan {
   std::vector<std::vector<std::string>> trained_on;  // by row: its sets; empty for an assembled row
   std::vector<Cell> cells;                           // by row, then seed
 
+  // Index in config.rows; throws when there is none.
   size_t row_named(const std::string& name) const;
   // Whether a row trains on a part of the sets only, so that the mean over sets says little of it.
   bool partial(size_t row) const;
@@ -46,6 +48,7 @@ enum class CellState { missing, started, finished };
 // Throws when the directory holds a run of another config than the table's.
 CellState state_of(const Cell& cell);
 
+// What a table reads of a finished cell's result.json and provenance.json.
 struct CellResult {
   std::vector<double> exact_match;  // percent, in the order of TablePlan::sets
   int64_t trainable = 0, active = 0, total = 0, steps = 0;

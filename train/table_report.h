@@ -35,6 +35,7 @@ enum class Verdict { reproduced, contradicted, undecided };
 inline constexpr double kAlpha = 0.05;
 const char* name_of(Verdict verdict);
 
+// A claim beside what was measured.
 struct ClaimReport {
   TableClaim claim;
   Comparison comparison;
@@ -44,6 +45,7 @@ struct ClaimReport {
 std::vector<ClaimReport> judge(const std::vector<TableClaim>& claims,
                                const std::vector<Comparison>& comparisons);
 
+// A row over its finished seeds.
 struct RowReport {
   TableRow row;
   int64_t seeds = 0;                    // finished, all parts of an assembled row
@@ -61,6 +63,7 @@ struct GroupReport {
   size_t complete = 0, rows = 0;
 };
 
+// Everything that the three formats print.
 struct TableReport {
   const TablePlan* plan = nullptr;
   std::vector<std::string> scores;  // the sets, then "mean"
@@ -73,8 +76,10 @@ struct TableReport {
   std::vector<std::string> commits, cpus, threads;  // of the cells, each once
 };
 
+// Reads the results of the finished cells; the others are missing values.
 TableReport make_report(const TablePlan& plan);
 
+// What is printed: rows, baselines, groups, claims and provenance.
 std::string to_markdown(const TableReport& report);
 std::string to_csv(const TableReport& report);   // one line for each row and score
 std::string to_json(const TableReport& report);  // everything, each seed's values too

@@ -12,6 +12,7 @@ struct TrainResult {
   size_t peak_memory = 0;  // bytes in tensors
 };
 
+// Trains a Setup. Its model's trained values move into an arena here.
 class Trainer {
  public:
   // `say` receives lines for the user.
@@ -22,6 +23,7 @@ class Trainer {
   // For the profile: one step at a time, in memory only.
   int64_t steps() const { return steps_; }
   const data::Plan& plan() const { return *plan_; }
+  // Of one step, before its update.
   struct StepFigures {
     double loss = 0, gradient_norm = 0;  // the loss with its auxiliary terms
   };

@@ -171,7 +171,8 @@ void attend(const Problem<T>& p, int64_t b, int64_t kv_head, T* y, T* lse) {
 // in: q [Nq,H*D], k v [Nk,Hkv*D], ranges, shape   out: y [Nq,H*D], lse [Nq,H], written; a query that sees no
 // key gives y = 0 and lse = -infinity
 // A thread owns (sequence, head of keys) pairs; 48 rows of scores are held at once; sums in the dtype.
-// Positions must ascend within a sequence. Source of lse for the backward: Dao et al., FlashAttention, 2022.
+// Positions must ascend within a sequence.
+// Source: Dao et al., FlashAttention, 2022 (lse for the backward).
 void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionRanges& ranges, const AttentionShape& shape) {
   visit_float("attention", q.dtype(), [&]<class T>(T) {
@@ -283,9 +284,11 @@ void attend_backward(const Problem<T>& p, const Gradients<T>& g, int64_t b, int6
 
 // With p = e^(scale q.k - lse) and delta[n,h] = dy.y:  dv_j = sum_n p dy_n,  ds = p (dy.v_j - delta) scale,
 // dq_n = sum_j ds k_j,  dk_j = sum_n ds q_n
-// in: dy y q [Nq,H*D], lse [Nq,H], k v [Nk,Hkv*D]   out: dq [Nq,H*D], dk dv [Nk,Hkv*D], written; each or
-// undefined A thread owns (sequence, head of keys) pairs, so that grouped queries add to dk and dv in order;
-// sums in the dtype. Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
+// in: dy y q [Nq,H*D], lse [Nq,H], k v [Nk,Hkv*D], ranges, shape
+// out: dq [Nq,H*D], dk dv [Nk,Hkv*D], written; each or undefined
+// A thread owns (sequence, head of keys) pairs, so that grouped queries add to dk and dv in order;
+// sums in the dtype. Positions must ascend within a sequence.
+// Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, const Tensor& y,
                         const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                         const AttentionRanges& ranges, const AttentionShape& shape) {

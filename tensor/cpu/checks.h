@@ -13,6 +13,7 @@ inline int64_t leading(const Tensor& t) {
   return n;
 }
 
+// Equal shape and dtype.
 inline void check_same(const char* op, const char* a_name, const Tensor& a, const char* b_name,
                        const Tensor& b) {
   BURROW_CHECK(a.shape() == b.shape() && a.dtype() == b.dtype(), "[{}] {} {} {} and {} {} {} differ", op,
@@ -25,6 +26,7 @@ inline void check_vector(const char* op, const char* name, const Tensor& t, DTyp
                t.dtype(), t.shape(), dtype, n);
 }
 
+// n rows of c channels, in any shape that row-wise kernels take for such a matrix.
 inline void check_matrix(const char* op, const char* name, const Tensor& t, DType dtype, int64_t n,
                          int64_t c) {
   BURROW_CHECK(leading(t) == n && channels(t) == c && t.dtype() == dtype,

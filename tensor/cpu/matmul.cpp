@@ -90,7 +90,7 @@ const T* converted(const Tensor& w) {
 
 // y[N,O] = x[N,C] w[O,C]^T, or y += with `accumulate`
 // in: x [N,C], w [O,C] of x's dtype or bf16   out: y [N,O]
-// The library shares out blocks of y; f32 in f32, f64 in f64.
+// A thread owns rows of y and calls the library for them; sums in the dtype.
 void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   const int64_t N = leading(x), C = channels(x), O = leading(w);
   BURROW_CHECK(channels(w) == C, "[matmul_nt] x {} and w {}: inner sizes {} and {} differ", x.shape(),
@@ -105,7 +105,7 @@ void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
 
 // y[N,C] = x[N,O] w[O,C], or y += with `accumulate`
 // in: x [N,O], w [O,C] of x's dtype or bf16   out: y [N,C]
-// The library shares out blocks of y; f32 in f32, f64 in f64.
+// A thread owns rows of y and calls the library for them; sums in the dtype.
 void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   const int64_t N = leading(x), O = channels(x), C = channels(w);
   BURROW_CHECK(leading(w) == O, "[matmul_nn] x {} and w {}: inner sizes {} and {} differ", x.shape(),
@@ -120,7 +120,7 @@ void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
 
 // y[O,C] = a[N,O]^T b[N,C], or y += with `accumulate`: the gradient of a weight
 // in: a [N,O], b [N,C]   out: y [O,C]
-// The library shares out blocks of y; f32 in f32, f64 in f64.
+// The library shares out blocks of y among its threads; sums in the dtype.
 void matmul_tn(Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
   const int64_t N = leading(a), O = channels(a), C = channels(b);
   BURROW_CHECK(leading(b) == N, "[matmul_tn] a {} and b {}: inner sizes {} and {} differ", a.shape(),

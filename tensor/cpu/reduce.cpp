@@ -53,9 +53,9 @@ void sum_squares(Tensor& y, const Tensor& x) {
               [&]<class T>(T) { *y.data<double>() = product_sum(x.data<T>(), x.data<T>(), x.numel()); });
 }
 
-// y[g,c] = mean_{n: group[n] = g} x[n,c];  count[g] = rows of g; group -1 belongs to none, an empty group is
-// 0 in: x [N,C], group i32 [N] in [-1, G)   out: y [G,C], count [G], written A thread owns channels and takes
-// the rows in order; sums in f64.
+// y[g,c] = mean_{n: group[n] = g} x[n,c];  count[g] = rows of g;  -1 is no group, an empty one gives 0
+// in: x [N,C], group i32 [N] in [-1, G)   out: y [G,C], count [G], written
+// A thread owns channels and takes the rows in order; sums in f64.
 void group_mean(Tensor& y, Tensor& count, const Tensor& x, const Tensor& group) {
   const int64_t C = channels(x), N = leading(x), G = leading(y);
   check_matrix("group_mean", "y", y, x.dtype(), G, C);

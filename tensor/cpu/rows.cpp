@@ -58,8 +58,9 @@ void scatter_add_rows(Tensor& y, const Tensor& x, const Tensor& index) {
 }
 
 // y[n] = table[id[n]] where id[n] >= 0, else visual[-1 - id[n]]
-// in: table [V,C] of y's dtype or bf16, visual [M,C] or undefined, id i32 [N] in [-M, V)   out: y [N,C],
-// written A thread owns rows.
+// in: table [V,C] of y's dtype or bf16, visual [M,C] or undefined, id i32 [N] in [-M, V)
+// out: y [N,C], written
+// A thread owns rows.
 void embedding(Tensor& y, const Tensor& table, const Tensor& visual, const Tensor& id) {
   const int64_t C = channels(table), N = id.numel(), V = leading(table),
                 M = visual.defined() ? leading(visual) : 0;

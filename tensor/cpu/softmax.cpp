@@ -64,8 +64,9 @@ void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y) {
 }
 
 // loss[n] = log sum_v e^logits[n,v] - logits[n,target[n]];  dlogits = softmax(logits) - onehot(target)
-// in: logits [N,V], target i32 [N] in [0, V)   out: loss [N], dlogits [N,V] or undefined, written; dlogits
-// may be logits A thread owns rows; sums in the dtype.
+// in: logits [N,V], target i32 [N] in [0, V)
+// out: loss [N], dlogits [N,V] or undefined, written; dlogits may be logits
+// A thread owns rows; sums in the dtype.
 void cross_entropy(Tensor& loss, Tensor& dlogits, const Tensor& logits, const Tensor& target) {
   const int64_t V = channels(logits), N = leading(logits);
   check_vector("cross_entropy", "loss", loss, logits.dtype(), N);

@@ -41,16 +41,19 @@ constexpr int64_t whole_vectors(int64_t n) {  // n rounded up
   return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 }
 
+// One vector from an address of any alignment, and back.
 template <class T>
 inline Vec<T> load(const T* p) {
   Vec<T> v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
+// p[0..lanes) = v, at any alignment.
 template <class T>
 inline void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
+// e^x in every lane, the polynomial of vector_math.h.
 template <class T>
 inline Vec<T> exp_of(Vec<T> x) {
   return burrow::detail::exp_of<T, Mask<T>>(x);
