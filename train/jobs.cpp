@@ -90,7 +90,7 @@ struct Start {
     execve(start.arguments[0], start.arguments.data(), start.environment.data());
   }
   const int error = errno;
-  _exit(write(start.report[1], &error, sizeof error) == sizeof error ? 127 : 126);
+  _exit(write(start.report[1], &error, sizeof error) > 0 ? 127 : 126);
 }
 
 // The pid, once the child has become the command.
@@ -102,7 +102,7 @@ pid_t spawn(Start& start, const SignalInbox& inbox) {
     if (pid == 0) become(start, inbox);
     if (pid < 0) error = errno;
     close(start.report[1]);
-    if (pid > 0 && read(start.report[0], &error, sizeof error) == sizeof error) waitpid(pid, nullptr, 0);
+    if (pid > 0 && read(start.report[0], &error, sizeof error) > 0) waitpid(pid, nullptr, 0);
     close(start.report[0]);
   }
   BURROW_CHECK(error == 0, "cannot start {} with its output in {}: {}", start.command[0], start.log,
