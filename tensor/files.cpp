@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <system_error>
 #include <utility>
 
@@ -118,6 +120,8 @@ void write_file_atomically(const std::string& path, const std::function<void(con
   ::unlink(temporary.path.c_str());
   Descriptor fd(temporary.path, O_WRONLY | O_CREAT | O_EXCL);
   BURROW_CHECK(fd.get() >= 0, "[files] cannot write {}: {}", path, reason(errno));
+  // Tells the temporaries of the living from those of the dead. Some network file systems have no locks.
+  (void)::flock(fd.get(), LOCK_EX | LOCK_NB);
   writer([&](std::span<const std::byte> bytes) { write_all(fd.get(), bytes, path); });
   BURROW_CHECK(::fsync(fd.get()) == 0, "[files] cannot write {}: {}", path, reason(errno));
   // Network file systems report a full disk here. After EINTR the descriptor is closed all the same.
@@ -135,6 +139,32 @@ void write_file_atomically(const std::string& path, std::span<const std::byte> b
 
 void write_file_atomically(const std::string& path, std::string_view text) {
   write_file_atomically(path, bytes_of(text));
+}
+
+namespace {
+
+bool is_temporary(const std::string& name) {
+  const size_t dot = name.rfind('.');
+  return dot != std::string::npos && dot >= 4 && dot + 1 < name.size() &&
+         name.compare(dot - 4, 4, ".tmp") == 0 &&
+         name.find_first_not_of("0123456789", dot + 1) == std::string::npos;
+}
+
+}  // namespace
+
+void remove_abandoned_temporaries(const std::string& folder, double seconds_old) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;  // what cannot be removed costs room and nothing else
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string path = entry.path().string();
+    if (!is_temporary(entry.path().filename().string())) continue;
+    const std::chrono::duration<double> age =
+        fs::file_time_type::clock::now() - fs::last_write_time(path, ignored);
+    const Descriptor fd(path, O_RDONLY);
+    if (age.count() >= seconds_old && fd.get() >= 0 && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
+      ::unlink(path.c_str());
+    }
+  }
 }
 
 namespace {
@@ -186,11 +216,18 @@ uint64_t hash_bytes(std::span<const std::byte> bytes, uint64_t seed) {
 
 std::string hash_hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
-FileLock::FileLock(std::string path) : path_(std::move(path)) {
+FileLock::FileLock(std::string path, double patience) : path_(std::move(path)) {
   Descriptor fd(path_, O_RDWR | O_CREAT);
   BURROW_CHECK(fd.get() >= 0, "[files] cannot open the lock {}: {}", path_, reason(errno));
-  const bool locked = ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0;
-  const int error = locked ? 0 : errno;
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience);
+  bool locked = false;
+  int error = EWOULDBLOCK;
+  for (;;) {
+    locked = ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0;
+    error = locked ? 0 : errno;
+    if (error != EWOULDBLOCK || std::chrono::steady_clock::now() >= give_up) break;
+    ::usleep(10'000);
+  }
   BURROW_CHECK(locked || error == EWOULDBLOCK, "[files] cannot lock {}: {}", path_, reason(error));
   const std::string record = read_all(fd.get(), path_);
   const std::string holder = record.substr(0, record.find('\n'));

@@ -53,6 +53,10 @@ void write_file_atomically(const std::string& path, const std::function<void(con
 void write_file_atomically(const std::string& path, std::span<const std::byte> bytes);
 void write_file_atomically(const std::string& path, std::string_view text);
 
+// Removes what killed processes have left of the above in a folder, where it is older than that. The file of
+// a living writer is locked; only a younger one may be about to be.
+void remove_abandoned_temporaries(const std::string& folder, double seconds_old);
+
 // XXH64: not against forgery, only to notice damage and to name contents. Equal to `xxhsum -H64`.
 uint64_t hash_bytes(std::span<const std::byte> bytes, uint64_t seed = 0);
 std::string hash_hex(uint64_t hash);  // 16 hexadecimal digits, lower case
@@ -61,8 +65,9 @@ std::string hash_hex(uint64_t hash);  // 16 hexadecimal digits, lower case
 // it ends, so that no lock is ever stale; the file's text (pid and host) is only for the message.
 class FileLock {
  public:
-  // Throws when the lock is held, by this process or another, naming the pid and host of the holder.
-  explicit FileLock(std::string path);
+  // Throws when the lock is held, by this process or another, naming the pid and host of the holder. With
+  // patience (in seconds) a holder may be on its way out: a killed process has its locks until it is gone.
+  explicit FileLock(std::string path, double patience = 0);
   ~FileLock();
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;

@@ -1,6 +1,7 @@
 // Tables as they run: child processes, and what is trained again.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <signal.h>
+#include <sys/wait.h>
 
 #include "tests/table_testing.h"
 #include "train/jobs.h"
@@ -40,6 +41,29 @@ TEST_CASE("jobs run a few at once, and end on a signal") {
   CHECK(error_of([&] {
           run_jobs({Job{"g", {folder / "no_program"}, folder / "g.txt"}}, 1, 1, {});
         }).find("cannot start") == 0);
+}
+
+TEST_CASE("children go with a parent that is killed") {
+  const Folder folder;
+  const pid_t parent = fork();
+  if (parent == 0) {
+    run_jobs({Job{"a", {"/bin/sh", "-c", "echo $$; exec sleep 100"}, folder / "a.txt"}}, 1, 1, {});
+    _exit(0);
+  }
+  const auto eventually = [](auto&& condition) {
+    for (int i = 0; i < 500 && !condition(); ++i) usleep(10'000);
+    return condition();
+  };
+  REQUIRE(eventually([&] { return !last_lines(folder / "a.txt", 1).empty(); }));
+  const int child = std::stoi(last_lines(folder / "a.txt", 1));
+  CHECK(::kill(child, 0) == 0);
+  ::kill(parent, SIGKILL);
+  waitpid(parent, nullptr, 0);
+  // Whoever adopts it may leave it a zombie for a while.
+  CHECK(eventually([&] {
+    const std::string path = fmt::format("/proc/{}/stat", child);
+    return ::kill(child, 0) != 0 || last_lines(path, 1).find(") Z") != std::string::npos;
+  }));
 }
 
 TEST_CASE("a table trains what is not finished") {

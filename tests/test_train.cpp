@@ -223,6 +223,103 @@ TEST_CASE("a profile trains in memory only and says where the time goes") {
   CHECK(has(several.text, "train.accumulation"));
 }
 
+// One bit of the state of a run's file, `from_end` bytes before its end.
+void flip_bit(const fs::path& path, size_t from_end) {
+  std::string bytes = burrow::read_file(path.string());
+  bytes[bytes.size() - from_end] ^= 4;
+  burrow::write_file_atomically(path.string(), bytes);
+}
+
+TEST_CASE("a damaged step in a checkpoint's metadata is passed over, and the file makes room for new ones") {
+  const Playground& p = playground();
+  const std::vector<std::string> command{"train",
+                                         "run.toml",
+                                         "--out",
+                                         "metadata",
+                                         "--resume",
+                                         "--set",
+                                         "train.max_steps=16",
+                                         "--set",
+                                         "train.keep_checkpoints=1"};
+  REQUIRE(p.run(command).code == 0);
+  const std::string sound = p.read("metadata/trained.safetensors");
+  fs::remove(p.folder / "metadata/result.json");
+  const fs::path last = p.folder / "metadata/checkpoints/step-00000016.safetensors";
+  std::string bytes = burrow::read_file(last.string());
+  const size_t at = bytes.find("\"step\":\"16\"");
+  REQUIRE(at != std::string::npos);
+  bytes[at + 8] = 'q';
+  // Newer than any that this run will write: it must not be kept in their place.
+  burrow::write_file_atomically((p.folder / "metadata/checkpoints/step-00000099.safetensors").string(),
+                                bytes);
+  fs::remove(last);
+  const Outcome resumed = p.run(command);
+  INFO(resumed.text);
+  CHECK(resumed.code == 0);
+  CHECK(has(resumed.text, "step-00000099.safetensors: 'step' is 'q6'"));
+  CHECK(fs::exists(last));
+  CHECK(!fs::exists(p.folder / "metadata/checkpoints/step-00000099.safetensors"));
+  CHECK(p.read("metadata/trained.safetensors") == sound);
+}
+
+TEST_CASE("damaged features are computed again, and damaged trained parameters are refused") {
+  const Playground& p = playground();
+  REQUIRE(p.run({"train", "run.toml", "--out", "flips", "--set", "train.max_steps=3"}).code == 0);
+  std::vector<fs::path> features;
+  for (const auto& entry : fs::directory_iterator(p.folder / "features")) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("features-")) features.push_back(entry.path());
+    if (name.starts_with("images-")) burrow::write_file_atomically(entry.path().string(), "no hash");
+  }
+  REQUIRE(features.size() >= 3);
+  const std::string sound = burrow::read_file(features[0].string());
+  flip_bit(features[0], 9);
+  const Outcome again = p.run({"features", "run.toml"});
+  INFO(again.text);
+  CHECK(again.code == 0);
+  CHECK(has(again.text, "computing the features again"));
+  CHECK(has(again.text, features[0].filename().string()));
+  CHECK(has(again.text, "not a hash"));
+  CHECK(burrow::read_file(features[0].string()) == sound);
+  flip_bit(p.folder / "flips/trained.safetensors", 9);
+  const Outcome eval = p.run({"eval", "flips"});
+  CHECK(eval.code == 1);
+  CHECK(has(eval.text, "trained.safetensors: the checksum does not match"));
+}
+
+TEST_CASE("what a killed run left is named and removed, and a dying holder of the lock is waited for") {
+  const Playground& p = playground();
+  const fs::path run = p.folder / "left";
+  fs::create_directories(run / "checkpoints");
+  const fs::path left = run / "checkpoints/step-00000007.safetensors.tmp.12";
+  p.write("left/checkpoints/step-00000007.safetensors.tmp.12", "half");
+  p.write("left/lock", "process 12 on host a\n");
+  pid_t child = 0;
+  {
+    const burrow::FileLock held((run / "lock").string());
+    child = p.start({"train", "run.toml", "--out", "left", "--set", "train.max_steps=2"}, "left.txt");
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  }
+  CHECK(Playground::wait(child) == 0);
+  CHECK(!fs::exists(left));
+  p.write("left/lock", "process 12 on host a\n");
+  fs::remove(run / "result.json");
+  CHECK(has(p.run({"train", "run.toml", "--out", "left", "--resume", "--set", "train.max_steps=2"}).text,
+            "process 12 on host a was killed here"));
+}
+
+TEST_CASE("an error ends in exit code 1 where its message cannot be written") {
+  if (!fs::exists("/dev/full")) return;
+  const pid_t child = fork();
+  if (child == 0) {
+    const int full = open("/dev/full", O_WRONLY);
+    dup2(full, 2);
+    execl(BURROW_PROGRAM, BURROW_PROGRAM, "eval", "absent", static_cast<char*>(nullptr));
+    _exit(98);
+  }
+  CHECK(Playground::wait(child) == 1);
+}
+
 TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
   const Playground& p = playground();
   const auto refused = [&](std::vector<std::string> more, const std::vector<std::string>& parts) {

@@ -1,5 +1,7 @@
 #include "train/checkpoint.h"
 
+#include <charconv>
+
 namespace burrow::train {
 namespace {
 
@@ -18,9 +20,8 @@ Named state_of(const nn::ParameterArena& arena, const Optimizer& optimizer) {
   return state;
 }
 
-uint64_t checksum(const Named& state, const Progress& p) {
-  uint64_t h = hash_bytes(bytes_of(fmt::format("{} {}", p.step, p.metrics_bytes)));
-  for (const auto& [name, tensor] : state) {
+uint64_t hash_tensors(const Named& tensors, uint64_t h) {
+  for (const auto& [name, tensor] : tensors) {
     h = hash_bytes(bytes_of(name), h);
     const Tensor host = tensor.to(Device::cpu);
     h = hash_bytes({host.bytes(), host.nbytes()}, h);
@@ -28,10 +29,20 @@ uint64_t checksum(const Named& state, const Progress& p) {
   return h;
 }
 
+uint64_t checksum(const Named& state, const Progress& p) {
+  const uint64_t h = hash_bytes(bytes_of(fmt::format("{} {}", p.step, p.metrics_bytes)));
+  return hash_tensors(state, h);
+}
+
 int64_t number(const std::map<std::string, std::string>& metadata, const char* key, const std::string& path) {
   const auto found = metadata.find(key);
   BURROW_CHECK(found != metadata.end(), "{}: metadata has no '{}'", path, key);
-  return std::stoll(found->second);
+  int64_t value = 0;
+  const char *begin = found->second.data(), *end = begin + found->second.size();
+  const auto [stop, error] = std::from_chars(begin, end, value);
+  BURROW_CHECK(error == std::errc{} && stop == end, "{}: '{}' is '{}', not a number: the file is damaged",
+               path, key, found->second);
+  return value;
 }
 
 Progress restore(const std::string& path, nn::ParameterArena& arena, Optimizer& optimizer) {
@@ -65,9 +76,14 @@ void save_checkpoint(const RunDirectory& run, const nn::ParameterArena& arena, c
                     {{"step", std::to_string(progress.step)},
                      {"metrics_bytes", std::to_string(progress.metrics_bytes)},
                      {"checksum", hash_hex(checksum(state, progress))}});
-  const std::vector<int64_t> steps = run.checkpoint_steps();
-  for (size_t i = static_cast<size_t>(keep); i < steps.size(); ++i)
-    std::filesystem::remove(run.checkpoint_path(steps[i]));
+  // A later one was refused when the run was continued: it must not count among those that are kept.
+  int64_t kept = 0;
+  for (const int64_t step : run.checkpoint_steps()) {
+    if (step > progress.step || kept == keep)
+      std::filesystem::remove(run.checkpoint_path(step));
+    else
+      ++kept;
+  }
 }
 
 std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterArena& arena,
@@ -86,19 +102,27 @@ std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterAr
 void save_trained(const std::string& path, const nn::ParameterArena& arena, const std::string& method) {
   Named tensors;
   for (const auto& slot : arena.slots()) tensors.emplace_back(slot.name, arena.value(slot));
-  write_safetensors(path, tensors, {{"method", method}});
+  write_safetensors(path, tensors, {{"method", method}, {"checksum", hash_hex(hash_tensors(tensors, 0))}});
 }
 
 void load_trained(const std::string& path, const std::vector<std::pair<std::string, Var*>>& trainable) {
   const SafetensorsFile file = read_safetensors(path);
+  Named read;
   for (const auto& [name, var] : trainable) {
     const auto found = file.tensors.find(name);
     BURROW_CHECK(found != file.tensors.end() && found->second.shape() == var->shape(),
                  "{}: no tensor '{}' of shape {}", path, name, var->shape());
-    *var = Var(found->second.to(var->value().dtype()));
+    read.emplace_back(name, found->second);
   }
   BURROW_CHECK(file.tensors.size() == trainable.size(), "{}: {} tensors, but the method trains {}", path,
                file.tensors.size(), trainable.size());
+  // Files from before there were checksums have the method alone.
+  const auto sum = file.metadata.find("checksum");
+  BURROW_CHECK(
+      sum == file.metadata.end() ? file.metadata.size() <= 1 : sum->second == hash_hex(hash_tensors(read, 0)),
+      "{}: the checksum does not match: the file is damaged", path);
+  for (size_t i = 0; i < read.size(); ++i)
+    *trainable[i].second = Var(read[i].second.to(trainable[i].second->value().dtype()));
 }
 
 }  // namespace burrow::train

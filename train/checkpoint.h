@@ -24,7 +24,8 @@ std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterAr
 
 // The trained parameters by name: what `eval` and `ask` read, and for the `full` row a base for others.
 void save_trained(const std::string& path, const nn::ParameterArena& arena, const std::string& method);
-// Puts a file's values into the trainable parameters: every one must be there, with its shape.
+// Puts a file's values into the trainable parameters: every one must be there, with its shape, and the
+// checksum must match.
 void load_trained(const std::string& path, const std::vector<std::pair<std::string, Var*>>& trainable);
 
 }  // namespace burrow::train

@@ -12,7 +12,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-void say(const std::string& line) { fmt::print(stderr, "{}\n", line); }
+// A line that the terminal or a full disk does not take must not end the run: fmt::print would throw.
+void say(const std::string& line) { std::fputs((line + "\n").c_str(), stderr); }
 
 Json scores_json(const std::vector<SetScore>& scores) {
   Json all = {{"exact_match", Json::object()}, {"count", Json::object()}, {"by_type", Json::object()}};
@@ -90,6 +91,8 @@ int run_train(const TrainCommand& command) {
     say(fmt::format("{}: finished already; nothing to do", out));
     return 0;
   }
+  if (!run.abandoned_by().empty())
+    say(fmt::format("{}: {} was killed here; going on from what it left", out, run.abandoned_by()));
   Setup setup = make_setup(config);
   run.write_json("provenance.json", run_provenance(setup));
   say(fmt::format("method {} on {}:\n{}", config.method.name, out, setup.attachment.report()));

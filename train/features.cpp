@@ -1,5 +1,6 @@
 #include "train/features.h"
 
+#include <charconv>
 #include <cstring>
 
 #include "tensor/files.h"
@@ -8,6 +9,11 @@ namespace burrow::train {
 namespace {
 
 constexpr int64_t kImagesAtOnce = 256;
+constexpr double kAbandonedAfter = 60;  // seconds: others may be writing to the cache now
+
+std::string checksum(const Tensor& features) {
+  return hash_hex(hash_bytes({features.bytes(), features.nbytes()}));
+}
 
 uint64_t hash_tower(const nn::VisionTower& tower) {
   const nn::VisionConfig& c = tower.config;
@@ -49,7 +55,9 @@ Tensor read_pixels(std::span<const data::ImageRef> images, const std::vector<dat
 FeatureCache::FeatureCache(const nn::VisionTower& tower, std::filesystem::path folder,
                            std::function<void(const std::string&)> say)
     : tower_(tower), folder_(std::move(folder)), say_(std::move(say)), tower_hash_(hash_tower(tower)) {
-  if (!folder_.empty()) std::filesystem::create_directories(folder_);
+  if (folder_.empty()) return;
+  std::filesystem::create_directories(folder_);
+  remove_abandoned_temporaries(folder_.string(), kAbandonedAfter);
 }
 
 uint64_t FeatureCache::hash_images(const data::Dataset& set) const {
@@ -62,8 +70,13 @@ uint64_t FeatureCache::hash_images(const data::Dataset& set) const {
                          listing);
   }
   const auto known = folder_ / fmt::format("images-{}.hash", hash_hex(listing));
-  if (!folder_.empty() && std::filesystem::exists(known))
-    return std::stoull(read_file(known.string()), nullptr, 16);
+  if (!folder_.empty() && std::filesystem::exists(known)) {
+    const std::string text = read_file(known.string());
+    uint64_t hash = 0;
+    const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), hash, 16);
+    if (error == std::errc{} && stop == text.data() + text.size() && text.size() == 16) return hash;
+    say_(fmt::format("{}: not a hash: the file is damaged; reading the images again", known.string()));
+  }
   const auto count = static_cast<int64_t>(set.images().size());
   std::vector<uint64_t> hashes(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) hashes[static_cast<size_t>(i)] = data::content_hash(set.read_image(i));
@@ -89,6 +102,24 @@ Tensor FeatureCache::compute(const data::Dataset& set) const {
   return all;
 }
 
+Tensor FeatureCache::cached(const std::string& path, const data::Dataset& set) const {
+  if (!std::filesystem::exists(path)) return {};
+  const Shape shape{static_cast<int64_t>(set.images().size()), tower_.config.patches() * tower_.config.width};
+  try {
+    const SafetensorsFile file = read_safetensors(path);
+    const auto features = file.tensors.find("features");
+    const auto sum = file.metadata.find("checksum");
+    BURROW_CHECK(features != file.tensors.end() && features->second.shape() == shape,
+                 "{}: no features of shape {}", path, shape);
+    BURROW_CHECK(sum != file.metadata.end() && sum->second == checksum(features->second),
+                 "{}: the checksum does not match: the file is damaged", path);
+    return features->second;
+  } catch (const Error& e) {
+    say_(fmt::format("{}; computing the features again", e.what()));
+    return {};
+  }
+}
+
 void FeatureCache::add(const data::Dataset& set) {
   if (set.images().empty()) {
     features_.emplace_back();
@@ -100,11 +131,14 @@ void FeatureCache::add(const data::Dataset& set) {
   }
   const auto path =
       folder_ / fmt::format("features-{}-{}.safetensors", hash_hex(tower_hash_), hash_hex(hash_images(set)));
-  if (!std::filesystem::exists(path)) {
+  Tensor features = cached(path.string(), set);
+  if (!features.defined()) {
     say_(fmt::format("{}: computing the features of {} images", set.name(), set.images().size()));
-    write_safetensors(path.string(), {{"features", compute(set)}});
+    const Tensor computed = compute(set);
+    write_safetensors(path.string(), {{"features", computed}}, {{"checksum", checksum(computed)}});
+    features = read_safetensors(path.string()).tensors.at("features");
   }
-  features_.push_back(read_safetensors(path.string()).tensors.at("features"));
+  features_.push_back(std::move(features));
 }
 
 Tensor FeatureCache::gather(std::span<const data::ImageRef> images) const {

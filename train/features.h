@@ -13,7 +13,8 @@ namespace burrow::train {
 
 // Features before the projector, for every image of some data sets. The file's name is a hash of the tower
 // (weights and settings) and one of the images' pixels, so that a stale entry cannot be read; which pixels
-// a list of files holds is remembered by their paths, sizes and times of change.
+// a list of files holds is remembered by their paths, sizes and times of change. A file whose checksum does
+// not match is computed again.
 class FeatureCache {
  public:
   // `folder` may be empty: features are then computed and kept in memory only.
@@ -27,6 +28,8 @@ class FeatureCache {
 
  private:
   Tensor compute(const data::Dataset& set) const;
+  // What the cache has of a set, or an undefined tensor: nothing, or a file that is damaged, which is said.
+  Tensor cached(const std::string& path, const data::Dataset& set) const;
   uint64_t hash_images(const data::Dataset& set) const;
   const nn::VisionTower& tower_;
   std::filesystem::path folder_;

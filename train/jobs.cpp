@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,30 +49,6 @@ class SignalInbox {
   sigset_t wanted_, before_;
 };
 
-struct SpawnSettings {
-  posix_spawn_file_actions_t files;
-  posix_spawnattr_t attributes;
-  SpawnSettings(const SignalInbox& inbox, const std::string& log) {
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&files, 1, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-    posix_spawn_file_actions_adddup2(&files, 1, 2);
-    posix_spawnattr_init(&attributes);
-    // A group of its own: what a child starts ends with it, and a terminal's Ctrl-C comes to us alone.
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setsigmask(&attributes, &inbox.before());
-    posix_spawnattr_setsigdefault(&attributes, &inbox.wanted());
-    posix_spawnattr_setflags(&attributes, static_cast<short>(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-                                                             POSIX_SPAWN_SETSIGDEF));
-  }
-  ~SpawnSettings() {
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attributes);
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
-};
-
 std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   std::vector<char*> pointers;
   for (std::string& text : texts) pointers.push_back(text.data());
@@ -88,19 +64,61 @@ std::vector<std::string> environment_with(int64_t threads) {
   return environment;
 }
 
+// What a child is given. All memory is had before the fork: after it only system calls are safe.
+struct Start {
+  std::vector<std::string> command;
+  std::vector<char*> arguments, environment;
+  std::string log;
+  int report[2];  // a pipe: the error of a child that did not become the command, else closed by exec
+  pid_t parent = getpid();
+};
+
+// The child's side of the fork.
+[[noreturn]] void become(const Start& start, const SignalInbox& inbox) {
+  // A group of its own: what a child starts ends with it, and a terminal's Ctrl-C comes to us alone.
+  setpgid(0, 0);
+  // A parent that is killed takes its children along: they would hold their folders' locks against the next.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != start.parent) _exit(127);  // it went before that was set
+  for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) {
+    if (sigismember(&inbox.wanted(), signal)) ::signal(signal, SIG_DFL);
+  }
+  pthread_sigmask(SIG_SETMASK, &inbox.before(), nullptr);
+  const int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  const int out = open(start.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (in >= 0 && out >= 0 && dup2(in, 0) == 0 && dup2(out, 1) == 1 && dup2(out, 2) == 2) {
+    execve(start.arguments[0], start.arguments.data(), start.environment.data());
+  }
+  const int error = errno;
+  _exit(write(start.report[1], &error, sizeof error) > 0 ? 127 : 126);
+}
+
+// The pid, once the child has become the command.
+pid_t spawn(Start& start, const SignalInbox& inbox) {
+  int error = pipe2(start.report, O_CLOEXEC) == 0 ? 0 : errno;
+  pid_t pid = -1;
+  if (error == 0) {
+    pid = fork();
+    if (pid == 0) become(start, inbox);
+    if (pid < 0) error = errno;
+    close(start.report[1]);
+    if (pid > 0 && read(start.report[0], &error, sizeof error) > 0) waitpid(pid, nullptr, 0);
+    close(start.report[0]);
+  }
+  BURROW_CHECK(error == 0, "cannot start {} with its output in {}: {}", start.command[0], start.log,
+               std::strerror(error));
+  return pid;
+}
+
 // The children that run now. Whatever way the scope is left, none outlives it.
 class Children {
  public:
   ~Children() { end_all(); }
 
   void start(const Job& job, size_t index, std::vector<std::string>& environment, const SignalInbox& inbox) {
-    std::vector<std::string> command = job.command;
-    const SpawnSettings settings(inbox, job.log.string());
-    int pid = 0;
-    const int error = posix_spawn(&pid, command[0].c_str(), &settings.files, &settings.attributes,
-                                  pointers_to(command).data(), pointers_to(environment).data());
-    BURROW_CHECK(error == 0, "cannot start {} with its output in {}: {}", command[0], job.log.string(),
-                 std::strerror(error));
+    Start start{job.command, {}, pointers_to(environment), job.log.string(), {-1, -1}};
+    start.arguments = pointers_to(start.command);
+    const pid_t pid = spawn(start, inbox);
     running_.push_back({index, pid, Clock::now()});
   }
 

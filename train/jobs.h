@@ -30,7 +30,7 @@ struct JobEvents {
 
 // Starts the jobs in order, `at_once` at a time, each with OMP_NUM_THREADS = threads, and waits for all.
 // SIGINT, SIGTERM and SIGHUP (where they are not ignored) end the children, and it returns false. Throws
-// when a child cannot be started; the others are ended then.
+// when a child cannot be started; the others are ended then. Children are killed with the thread that calls.
 bool run_jobs(const std::vector<Job>& jobs, int64_t at_once, int64_t threads, const JobEvents& events);
 
 // The end of a log, for the report of a failure.

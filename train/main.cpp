@@ -136,7 +136,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e);
   } catch (const std::exception& e) {
-    fmt::print(stderr, "burrow: {}\n", e.what());
+    // Not fmt::print, which throws when stderr is a file on a disk that is full.
+    std::fprintf(stderr, "burrow: %s\n", e.what());
     return 1;
   }
   return code;

@@ -13,6 +13,12 @@
 #include "build_info.h"
 
 namespace burrow::train {
+namespace {
+
+// Long enough for a killed process of some gigabytes to go.
+constexpr double kLockPatience = 2;
+
+}  // namespace
 
 LineLog::LineLog(std::filesystem::path path, int64_t bytes) : path_(std::move(path)), bytes_(bytes) {
   fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
@@ -30,7 +36,11 @@ void LineLog::write(const nlohmann::ordered_json& line) {
   while (done < text.size()) {
     const ssize_t n = ::write(fd_, text.data() + done, text.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    BURROW_CHECK(n > 0, "{}: {}", path_.string(), std::strerror(errno));
+    if (n <= 0) {
+      const int error = errno;
+      if (::ftruncate(fd_, bytes_) != 0) std::perror(path_.c_str());  // no half line for who appends next
+      fail("{}: {}", path_.string(), std::strerror(error));
+    }
     done += static_cast<size_t>(n);
   }
   bytes_ += static_cast<int64_t>(text.size());
@@ -40,7 +50,8 @@ void LineLog::sync() { BURROW_CHECK(::fsync(fd_) == 0, "{}: {}", path_.string(),
 RunDirectory::RunDirectory(std::filesystem::path path, const std::string& config, bool resume)
     : path_(std::move(path)) {
   std::filesystem::create_directories(path_ / "checkpoints");
-  lock_ = std::make_unique<FileLock>((path_ / "lock").string());
+  lock_ = std::make_unique<FileLock>((path_ / "lock").string(), kLockPatience);
+  for (const auto& folder : {path_, path_ / "checkpoints"}) remove_abandoned_temporaries(folder.string(), 0);
   const auto file = path_ / "config.toml";
   if (!std::filesystem::exists(file)) {
     write_file_atomically(file.string(), config);

@@ -45,6 +45,8 @@ class RunDirectory {
   RunDirectory(std::filesystem::path path, const std::string& config, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
+  // The process that worked here before and was killed, as "process 12 on host a", or "".
+  const std::string& abandoned_by() const { return lock_->abandoned_by(); }
   bool finished() const { return std::filesystem::exists(path_ / "result.json"); }
   // Writes `name` whole or not at all.
   void write_json(const std::string& name, const nlohmann::ordered_json& value) const;

@@ -104,12 +104,13 @@ class TableProgress {
     const double all = seconds_ / work_done_ * work_left_ - spent;
     return fmt::format("about {} left", time_text(std::max(0.0, all) / static_cast<double>(at_once_)));
   }
+  // Not fmt::print, which throws where stderr takes nothing any more.
   void say(const std::string& line) {
     clear();
-    fmt::print(stderr, "{}\n", line);
+    std::fputs((line + "\n").c_str(), stderr);
   }
   void clear() {
-    if (open_) fmt::print(stderr, "\r\x1b[K");
+    if (open_) std::fputs("\r\x1b[K", stderr);
     open_ = false;
   }
 
@@ -236,6 +237,7 @@ int run_table(const TableCommand& command) {
   }
   fs::create_directories(plan.out);
   const FileLock lock((plan.out / "table.lock").string());
+  remove_abandoned_temporaries(plan.out.string(), 0);
   const int code = run_cells(plan, command);
   if (code == kInterrupted) return code;
   write_report(plan);
