@@ -1,24 +1,39 @@
 #include "nn/llava.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace burrow::nn {
 
 void check(const ModelConfig& c) {
   const auto positive = [](const char* key, int64_t value) {
-    BURROW_CHECK(value > 0, "{} = {}: must be positive", key, value);
+    BURROW_CHECK(value > 0 && value <= INT32_MAX, "{} = {}: must be positive, and {} at most", key, value,
+                 INT32_MAX);
+  };
+  const auto few = [](const char* key, int64_t value) {
+    constexpr int64_t kMostLayers = 10'000;
+    BURROW_CHECK(value > 0 && value <= kMostLayers, "{} = {}: must be positive, and {} at most", key, value,
+                 kMostLayers);
+  };
+  const auto positive_number = [](const char* key, double value) {
+    BURROW_CHECK(value > 0 && std::isfinite(value), "{} = {}: must be positive and finite", key, value);
   };
   positive("vision.image_size", c.vision.image_size);
   positive("vision.patch_size", c.vision.patch_size);
   positive("vision.width", c.vision.width);
-  positive("vision.layers", c.vision.layers);
+  few("vision.layers", c.vision.layers);
   positive("vision.heads", c.vision.heads);
+  positive("vision.mlp_width", c.vision.mlp_width);
+  positive_number("vision.norm_eps", c.vision.norm_eps);
   positive("decoder.vocabulary", c.decoder.vocabulary);
   positive("decoder.width", c.decoder.width);
-  positive("decoder.layers", c.decoder.layers);
+  few("decoder.layers", c.decoder.layers);
   positive("decoder.heads", c.decoder.heads);
   positive("decoder.kv_heads", c.decoder.kv_heads);
   positive("decoder.mlp_width", c.decoder.mlp_width);
+  positive("decoder.max_tokens", c.decoder.max_tokens);
+  positive_number("decoder.norm_eps", c.decoder.norm_eps);
+  positive_number("decoder.rope_theta", c.decoder.rope_theta);
   const auto divides = [](const char* what, int64_t small, int64_t large) {
     BURROW_CHECK(large % small == 0, "{}: {} does not divide {}", what, small, large);
   };
@@ -31,6 +46,9 @@ void check(const ModelConfig& c) {
                -c.vision.layers - 1);
   BURROW_CHECK(c.vision.pixel_mean.size() == 3 && c.vision.pixel_std.size() == 3,
                "vision.pixel_mean and vision.pixel_std need three values each");
+  for (const double mean : c.vision.pixel_mean)
+    BURROW_CHECK(std::isfinite(mean), "vision.pixel_mean has {}: must be finite", mean);
+  for (const double deviation : c.vision.pixel_std) positive_number("vision.pixel_std", deviation);
 }
 
 Llava::Llava(const ModelConfig& c, WeightSource& source)
