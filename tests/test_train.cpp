@@ -285,6 +285,24 @@ TEST_CASE("bad options and files of the other commands") {
   CHECK(Playground::wait(child) == 1);
 }
 
+// 7,062,902,784 weights of CLIP ViT-L/14-336, projector and Vicuna; 2 * (4096 + 11008) for each of 96
+// Linears.
+TEST_CASE("a dry run on LLaVA-1.5-7B counts its parameters") {
+  const Playground& p = playground();
+  const std::string config = Playground::config();
+  p.write(
+      "7b.toml",
+      fmt::format("base = '{}'\n{}",
+                  fs::proximate(fs::path(BURROW_TEST_FILES) / "../configs/models/llava_1_5_7b.toml", p.folder)
+                      .string(),
+                  config.substr(config.find("[method]"))));
+  const Outcome o = p.run(
+      {"train", "7b.toml", "--dry-run", "--set", "method.name=lora", "--set", "method.lora_targets=[]"});
+  CHECK(o.code == 0);
+  CHECK_MESSAGE(has(o.text, "parameters: 7065802752 in all, 2899968 trainable, 2899968 of these"), o.text);
+  CHECK(has(o.text, "vocabulary = 32000"));
+}
+
 // Ratios belong to the sets in the order in which `use` names them.
 TEST_CASE("data.ratios follow data.use") {
   const Playground& p = playground();
