@@ -47,8 +47,9 @@ void make_domain(const fs::path& work, Domain domain, const MakeOptions& options
 }  // namespace
 
 bool make_domains(const fs::path& dir, const MakeOptions& options, const Progress& progress) {
-  BURROW_CHECK(options.train >= 0 && options.validation >= 0 && options.test >= 0 && options.threads > 0 &&
-                   options.knowledge_percent >= 0 && options.knowledge_percent <= 100,
+  const auto sound = [](int64_t samples) { return samples >= 0 && samples <= kMostRecords; };
+  BURROW_CHECK(sound(options.train) && sound(options.validation) && sound(options.test) &&
+                   options.threads > 0 && options.knowledge_percent >= 0 && options.knowledge_percent <= 100,
                "[make] train {}, validation {}, test {}, threads {}, knowledge_percent {}: out of range",
                options.train, options.validation, options.test, options.threads, options.knowledge_percent);
   const nlohmann::json values = {{"seed", options.seed},

@@ -21,6 +21,8 @@ namespace burrow::data {
 // Called now and then with the records' file in the making, and its images done and to do.
 using Progress = std::function<void(const std::string& what, int64_t done, int64_t total)>;
 
+inline constexpr int64_t kMostRecords = 10'000'000;  // of a split: more is a slip of the keyboard
+
 struct MakeOptions {
   uint64_t seed = 1;
   int64_t train = 16000, validation = 1500, test = 1500;  // samples of each domain; one image each

@@ -82,8 +82,8 @@ int64_t images_for(int64_t records, const PretrainOptions& options) {
 
 bool make_pretrain(const fs::path& dir, const PretrainOptions& options, const Progress& progress) {
   BURROW_CHECK(
-      options.images >= 0 && options.records_per_image > 0 && options.validation >= 0 &&
-          options.records_per_copy >= 0 && options.threads > 0,
+      options.images >= 0 && options.images <= kMostRecords && options.records_per_image > 0 &&
+          options.validation >= 0 && options.records_per_copy >= 0 && options.threads > 0,
       "[make] images {}, records_per_image {}, validation {}, records_per_copy {}, threads {}: out of range",
       options.images, options.records_per_image, options.validation, options.records_per_copy,
       options.threads);

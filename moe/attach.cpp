@@ -200,6 +200,10 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
   result.config_ = config;
   Adapter adapter(result.config_, seed, result.gathered_, result.lines_);
   const auto layers = static_cast<int64_t>(model.decoder.blocks.size());
+  if (const auto blocks = static_cast<int64_t>(config.experts_by_layer.size()); blocks > 0) {
+    BURROW_CHECK(layers % blocks == 0,
+                 "method.experts_by_layer: {} values do not cut {} layers into equal blocks", blocks, layers);
+  }
   for (int64_t i = 0; i < layers; ++i) adapter.adapt(model.decoder.blocks[static_cast<size_t>(i)], i, layers);
   adapter.check_all_matched();
   adapter.report();

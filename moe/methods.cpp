@@ -1,4 +1,7 @@
 // The table of methods. A row names its choice of router, experts, auxiliary loss and placement.
+#include <algorithm>
+#include <cmath>
+
 #include "moe/config.h"
 
 namespace burrow::moe {
@@ -44,16 +47,23 @@ const MethodConfig& method(const std::string& name) {
 }
 
 void check(const MethodConfig& c) {
-  BURROW_CHECK(c.experts >= 1, "method.experts = {}: needs at least 1", c.experts);
+  constexpr int64_t kMostExperts = 4096;
+  const auto sound = [](int64_t experts) { return experts >= 1 && experts <= kMostExperts; };
+  BURROW_CHECK(sound(c.experts), "method.experts = {}: needs 1 to {}", c.experts, kMostExperts);
+  int64_t most = c.experts_by_layer.empty() ? c.experts : 1;
+  for (const int64_t e : c.experts_by_layer) {
+    BURROW_CHECK(sound(e), "method.experts_by_layer has {}: needs 1 to {}", e, kMostExperts);
+    most = std::max(most, e);
+  }
   BURROW_CHECK(c.rank >= 1, "method.rank = {}: needs at least 1", c.rank);
   BURROW_CHECK(c.dropout >= 0 && c.dropout < 1, "method.dropout = {}: must be in [0, 1)", c.dropout);
-  BURROW_CHECK(c.alpha > 0, "method.alpha = {}: must be positive", c.alpha);
-  for (const int64_t e : c.experts_by_layer) {
-    BURROW_CHECK(e >= 1, "method.experts_by_layer has {}: needs at least 1", e);
-  }
-  BURROW_CHECK(c.router.top_k >= 1 && c.router.top_k <= c.experts, "method.router.top_k = {} with {} experts",
-               c.router.top_k, c.experts);
-  BURROW_CHECK(c.balance.weight >= 0, "method.balance.weight = {}: must not be negative", c.balance.weight);
+  BURROW_CHECK(c.alpha > 0 && std::isfinite(c.alpha), "method.alpha = {}: must be positive and finite",
+               c.alpha);
+  BURROW_CHECK(c.router.top_k >= 1 && c.router.top_k <= most, "method.router.top_k = {} with {} experts",
+               c.router.top_k, most);
+  for (const auto& [key, value] :
+       {std::pair{"method.router.init_std", c.router.init_std}, {"method.balance.weight", c.balance.weight}})
+    BURROW_CHECK(value >= 0 && std::isfinite(value), "{} = {}: must be at least 0, and finite", key, value);
 }
 
 }  // namespace burrow::moe

@@ -1,25 +1,40 @@
 #include "nn/config.h"
 
+#include <cmath>
+
 #include "tensor/check.h"
 
 namespace burrow::nn {
 
 void check(const ModelConfig& c) {
   const auto positive = [](const char* key, int64_t value) {
-    constexpr int64_t most = 1 << 24;  // so that no product of two sizes overflows
-    BURROW_CHECK(value > 0 && value <= most, "{} = {}: must be positive, {} at most", key, value, most);
+    constexpr int64_t kMost = 1 << 24;  // so that no product of two sizes overflows
+    BURROW_CHECK(value > 0 && value <= kMost, "{} = {}: must be positive, and {} at most", key, value, kMost);
+  };
+  const auto few = [](const char* key, int64_t value) {
+    constexpr int64_t kMostLayers = 10'000;
+    BURROW_CHECK(value > 0 && value <= kMostLayers, "{} = {}: must be positive, and {} at most", key, value,
+                 kMostLayers);
+  };
+  const auto positive_number = [](const char* key, double value) {
+    BURROW_CHECK(value > 0 && std::isfinite(value), "{} = {}: must be positive and finite", key, value);
   };
   positive("vision.image_size", c.vision.image_size);
   positive("vision.patch_size", c.vision.patch_size);
   positive("vision.width", c.vision.width);
-  positive("vision.layers", c.vision.layers);
+  few("vision.layers", c.vision.layers);
   positive("vision.heads", c.vision.heads);
+  positive("vision.mlp_width", c.vision.mlp_width);
+  positive_number("vision.norm_eps", c.vision.norm_eps);
   positive("decoder.vocabulary", c.decoder.vocabulary);
   positive("decoder.width", c.decoder.width);
-  positive("decoder.layers", c.decoder.layers);
+  few("decoder.layers", c.decoder.layers);
   positive("decoder.heads", c.decoder.heads);
   positive("decoder.kv_heads", c.decoder.kv_heads);
   positive("decoder.mlp_width", c.decoder.mlp_width);
+  positive("decoder.max_tokens", c.decoder.max_tokens);
+  positive_number("decoder.norm_eps", c.decoder.norm_eps);
+  positive_number("decoder.rope_theta", c.decoder.rope_theta);
   const auto divides = [](const char* what, int64_t small, int64_t large) {
     BURROW_CHECK(large % small == 0, "{}: {} does not divide {}", what, small, large);
   };
@@ -32,6 +47,9 @@ void check(const ModelConfig& c) {
                -c.vision.layers - 1);
   BURROW_CHECK(c.vision.pixel_mean.size() == 3 && c.vision.pixel_std.size() == 3,
                "vision.pixel_mean and vision.pixel_std need three values each");
+  for (const double mean : c.vision.pixel_mean)
+    BURROW_CHECK(std::isfinite(mean), "vision.pixel_mean has {}: must be finite", mean);
+  for (const double deviation : c.vision.pixel_std) positive_number("vision.pixel_std", deviation);
 }
 
 }  // namespace burrow::nn

@@ -1,6 +1,7 @@
 #include "nn/llava.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace burrow::nn {
 

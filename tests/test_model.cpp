@@ -172,7 +172,20 @@ TEST_CASE("what attach refuses, with the key's name") {
   refuses("method.dropout = 1", [](C& c) { c.dropout = 1; });
   refuses("method.alpha = 0", [](C& c) { c.alpha = 0; });
   refuses("method.balance.weight = -1", [](C& c) { c.balance.weight = -1; });
+  refuses("method.balance.weight = inf",
+          [](C& c) { c.balance.weight = std::numeric_limits<double>::infinity(); });
+  refuses("method.alpha = nan", [](C& c) { c.alpha = std::nan(""); });
+  refuses("method.router.init_std = nan", [](C& c) { c.router.init_std = std::nan(""); });
+  refuses("method.experts = 9000000000000000000", [](C& c) { c.experts = 9'000'000'000'000'000'000; });
   refuses("method.experts_by_layer has 0", [](C& c) { c.experts_by_layer = {2, 0}; });
+  refuses("method.experts_by_layer: 3 values do not cut 4 layers", [](C& c) {
+    c.experts_by_layer = {1, 2, 3};
+  });
+  refuses("method.experts_by_layer: 5 values", [](C& c) { c.experts_by_layer = {1, 2, 3, 4, 5}; });
+  refuses("method.router.top_k = 3 with 2 experts", [](C& c) {
+    c.experts_by_layer = {1, 2};
+    c.router.top_k = 3;
+  });
   CHECK(contains(message_of([] { (void)moe::method("mola2"); }),
                  "method.name = 'mola2': no such method; the table has full, lora"));
 }

@@ -1,10 +1,13 @@
 // Tables as they run: child processes, and what is trained again.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/table_testing.h"
 #include "train/jobs.h"
+#include "train/progress.h"
 
 using namespace burrow;
 using namespace burrow::train;
@@ -64,6 +67,38 @@ TEST_CASE("children go with a parent that is killed") {
     const std::string path = fmt::format("/proc/{}/stat", child);
     return ::kill(child, 0) != 0 || last_lines(path, 1).find(") Z") != std::string::npos;
   }));
+}
+
+TEST_CASE("progress is one rewritten line on a terminal, and plain lines now and then in a pipe") {
+  const auto shown = [](bool terminal) {
+    int reads = -1, writes = -1, ends[2];
+    if (terminal) {
+      REQUIRE(openpty(&reads, &writes, nullptr, nullptr, nullptr) == 0);
+    } else {
+      REQUIRE(pipe(ends) == 0);
+      reads = ends[0];
+      writes = ends[1];
+    }
+    const int before = dup(2);
+    dup2(writes, 2);
+    {
+      ProgressLine line("train", 2);
+      line.update(1, "soon");  // too soon for either
+      line.update(2, "9 tokens/s");
+    }
+    fmt::print(stderr, "end\n");
+    dup2(before, 2);
+    close(before);
+    char text[256];
+    const ssize_t n = read(reads, text, sizeof text);
+    close(writes);
+    close(reads);
+    return std::string(text, static_cast<size_t>(std::max<ssize_t>(n, 0)));
+  };
+  const std::string terminal = shown(true);
+  CHECK_MESSAGE(terminal.starts_with("\rtrain 2/2  9 tokens/s"), terminal);
+  CHECK(terminal.find("soon") == terminal.npos);
+  CHECK(shown(false) == "end\n");  // done within 20 s: nothing to say
 }
 
 TEST_CASE("a table trains what is not finished") {

@@ -118,6 +118,8 @@ TEST_CASE("a run writes its directory, and eval and ask read it") {
   }
   CHECK(has(p.read("whole/metrics.jsonl"),
             "\"routing\":[{\"site\":\"language_model.model.layers.0.mlp.router\",\"load\":{"));
+  for (const char* key : {"loss", "balance", "lr", "gradient_norm", "entropy", "dead_experts", "document"})
+    CHECK_MESSAGE(has(p.read("whole/metrics.jsonl"), fmt::format("\"{}\":", key)), key);
   CHECK(has(train.text, "gate_proj"));
   const Outcome eval = p.run({"eval", "whole", "--limit", "5"});
   CHECK(eval.code == 0);
@@ -342,6 +344,34 @@ TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
   refused({"--set", "model.decoder.heads=5"}, {"heads"});
   refused({"--set", "data.tokenizer=data/general/train.json"}, {"data/general/train.json"});
   refused({"--set", "train.tokens_per_step=many"}, {"train.tokens_per_step"});
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, std::string>>{{"train.lr", "inf"},
+                                                        {"train.lr", "-1"},
+                                                        {"train.router_lr", "-1"},
+                                                        {"train.warmup", "2"},
+                                                        {"train.final_lr", "nan"},
+                                                        {"train.beta1", "1"},
+                                                        {"train.eps", "0"},
+                                                        {"train.weight_decay", "nan"},
+                                                        {"train.clip", "nan"},
+                                                        {"train.clip", "-1"},
+                                                        {"train.max_steps", "-1"},
+                                                        {"train.accumulation", "0"},
+                                                        {"eval.limit", "-1"},
+                                                        {"eval.max_new", "9223372036854775807"},
+                                                        {"data.ratios", "[-1, 1, 1]"},
+                                                        {"data.ratios", "[0, 0, 0]"},
+                                                        {"data.ratios", "[nan, 1, 1]"},
+                                                        {"data.ratios", "[1]"},
+                                                        {"data.use", "['general', 'general']"},
+                                                        {"data.sets[1].name", "general"},
+                                                        {"model.decoder.rope_theta", "0"},
+                                                        {"model.decoder.norm_eps", "-1"},
+                                                        {"model.decoder.layers", "99999999999"},
+                                                        {"model.vision.pixel_std", "[0, 1, 1]"}}) {
+    const std::string section = key.substr(0, key.find('['));  // an element's fault names its list
+    refused({"--set", key + "=" + value}, {section.starts_with("model.") ? section.substr(6) : section});
+  }
   refused({"--set", "train.lr=1e38", "--set", "train.clip=0"},
           {"step", "not finite", "samples (set:record):"});
   CHECK(p.run({"train", "absent.toml"}).code == 1);
@@ -350,6 +380,70 @@ TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
   const Outcome help = p.run({"train", "--help"});
   CHECK(help.code == 0);
   CHECK(has(help.text, "--resume"));
+}
+
+TEST_CASE("bad options and files of the other commands") {
+  const Playground& p = playground();
+  const auto refused = [&](const std::vector<std::string>& arguments, const std::string& part) {
+    const Outcome o = p.run(arguments);
+    CHECK_MESSAGE(o.code > 0, arguments[0]);
+    CHECK_MESSAGE(has(o.text, part), o.text);
+  };
+  for (const char* seconds : {"-1", "0", "nan", "1e99"})
+    refused({"train", "run.toml", "--profile", "--profile-seconds", seconds}, "--profile-seconds");
+  refused({"train", "run.toml", "--profile-json", "x.json"}, "--profile-json requires --profile");
+  refused({"train", "run.toml", "--profile", "--profile-seconds", "0.01", "--profile-json", "no/x.json"},
+          "no/x.json");
+  refused({"train", "data"}, "data: Is a directory");
+  refused({"table", "run.toml", "--jobs", "0"}, "--jobs");
+  refused({"table", "run.toml", "--jobs", "-1"}, "--jobs");
+  refused({"table", "run.toml", "--seeds", "0"}, "--seeds");
+  refused({"data", "make", "new", "--train", "99999999999"}, "train 99999999999");
+  refused({"data", "make", "new", "--seed", "-1"}, "--seed");
+  refused({"data", "make", "new", "--pretrain", "--records-per-image", "4294967297"}, "--records-per-image");
+  refused({"data", "check", "absent.json"}, "absent.json: no such file");
+  refused({"data", "show", "data/general/test.json", "--sample", "-1"}, "no sample -1; there are 30");
+  CHECK(!fs::exists(p.folder / "new/general"));
+  REQUIRE(p.run({"train", "run.toml", "--out", "asked", "--set", "train.max_steps=2"}).code == 0);
+  refused({"eval", "asked", "--limit", "-1"}, "--limit");
+  refused({"ask", "asked", " "}, "the question is empty");
+  std::string long_question;
+  for (int i = 0; i < 64; ++i) long_question += "circle ";
+  refused({"ask", "asked", long_question}, "too long: 65 tokens");
+  refused({"ask", "asked", "what", "--image", "run.toml"}, "run.toml");
+  CHECK(has(p.run({"ask", "asked", "what \xff\xfe is \u6f22"}).text, "2 of the question's 4 words"));
+  const pid_t child = p.start({"eval", "asked", "--limit", "1"}, "/dev/full");
+  CHECK(Playground::wait(child) == 1);
+}
+
+// 7,062,902,784 weights of CLIP ViT-L/14-336, projector and Vicuna; 2 * (4096 + 11008) for each of 96
+// Linears.
+TEST_CASE("a dry run on LLaVA-1.5-7B counts its parameters") {
+  const Playground& p = playground();
+  const std::string config = Playground::config();
+  p.write(
+      "7b.toml",
+      fmt::format("base = '{}'\n{}",
+                  fs::proximate(fs::path(BURROW_TEST_FILES) / "../configs/models/llava_1_5_7b.toml", p.folder)
+                      .string(),
+                  config.substr(config.find("[method]"))));
+  const Outcome o = p.run(
+      {"train", "7b.toml", "--dry-run", "--set", "method.name=lora", "--set", "method.lora_targets=[]"});
+  CHECK(o.code == 0);
+  CHECK_MESSAGE(has(o.text, "parameters: 7065802752 in all, 2899968 trainable, 2899968 of these"), o.text);
+  CHECK(has(o.text, "vocabulary = 32000"));
+}
+
+// Ratios belong to the sets in the order in which `use` names them.
+TEST_CASE("data.ratios follow data.use") {
+  const Playground& p = playground();
+  REQUIRE(
+      p.run({"train", "run.toml", "--out", "ratios", "--set", "data.use=['biomedicine', 'general']", "--set",
+             "data.ratios=[1, 0]", "--set", "train.max_steps=4", "--set", "method.router.granularity=token"})
+          .code == 0);
+  const std::string metrics = p.read("ratios/metrics.jsonl");
+  CHECK(has(metrics, "\"load\":{\"biomedicine\":"));
+  CHECK(!has(metrics, "general"));
 }
 
 TEST_CASE("data check names each fault with file, index and reason") {

@@ -27,6 +27,7 @@ data::DatasetSettings settings_of(const std::string& path, const std::string& im
 }
 
 data::Tokenizer tokenizer_near(const std::string& path, const std::string& given) {
+  BURROW_CHECK(fs::exists(path), "{}: no such file", path);
   if (!given.empty()) return data::Tokenizer::load(given);
   const fs::path folder = fs::absolute(path).parent_path();
   for (const fs::path& place : {folder, folder.parent_path()}) {

@@ -1,6 +1,7 @@
 // train, eval, ask, features: what works on a model.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "train/commands.h"
@@ -78,6 +79,8 @@ int run_train(const TrainCommand& command) {
     return 0;
   }
   if (command.profile) {
+    BURROW_CHECK(command.profile_seconds > 0 && command.profile_seconds <= 3600,
+                 "--profile-seconds {}: must be positive, and 3600 at most", command.profile_seconds);
     Setup setup = make_setup(config);
     say(setup.attachment.report());
     Trainer trainer(setup, say);
@@ -125,6 +128,9 @@ int run_eval(const std::string& run, const std::string& split, int64_t limit) {
 
 int run_ask(const std::string& run, const std::string& image, const std::string& question) {
   const Setup setup = load_run(run);
+  const std::vector<int32_t> words = setup.tokenizer.encode_plain(question);
+  if (const auto unknown = std::count(words.begin(), words.end(), setup.tokenizer.unknown()); unknown > 0)
+    say(fmt::format("{} of the question's {} words are not in the vocabulary", unknown, words.size()));
   if (image.empty()) {
     fmt::print("{}\n", answer(setup, nullptr, question));
   } else {

@@ -79,6 +79,7 @@ std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Datas
 
 std::string answer(const Setup& setup, const data::Image* image, const std::string& question) {
   NoGrad no_grad;
+  BURROW_CHECK(question.find_first_not_of(" \t\n") != question.npos, "the question is empty");
   const auto& chat = data::ChatTemplate::by_name(setup.config.data.chat);
   chat.check(setup.tokenizer);
   const data::Tokens tokens =
@@ -89,6 +90,9 @@ std::string answer(const Setup& setup, const data::Image* image, const std::stri
   sample.visual_at = tokens.visual_at;
   sample.image = image ? 0 : -1;
   const nn::VisionConfig& vision = setup.config.model.sizes.vision;
+  const int64_t length = sample.length(vision.patches()), most = setup.config.model.sizes.decoder.max_tokens;
+  BURROW_CHECK(length < most, "the question is too long: {} tokens with its image, and the model reads {}",
+               length, most - 1);
   const std::vector<data::BatchSample> one{{sample, 0, 0}};
   const data::Batch batch = data::make_batch(one, vision.patches());
   Var features;

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
 #include <exception>
+#include <system_error>
 
 #include "train/commands.h"
 #include "train/table.h"
@@ -22,12 +25,16 @@ void add_train(CLI::App& app, TrainCommand& c, int& code) {
   train->add_option("--out", c.out, "run directory (default: runs/<name of the config>)");
   train->add_flag("--resume", c.resume, "continue the run in the directory, or start it");
   train->add_flag("--dry-run", c.dry_run, "print the resolved config and the parameter counts, and stop");
-  train->add_flag("--profile", c.profile,
-                  "train a few steps in memory only, print where their time goes, and stop");
-  train->add_option("--profile-seconds", c.profile_seconds, "how long to measure (default: 6)");
-  train->add_option("--profile-json", c.profile_json, "write the profile's figures to this file");
-  train->add_option("--profile-batches", c.profile_batches,
-                    "write the model and the profiled batches, as safetensors, for other programs");
+  CLI::Option* profile = train->add_flag(
+      "--profile", c.profile, "train a few steps in memory only, print where their time goes, and stop");
+  train->add_option("--profile-seconds", c.profile_seconds, "how long to measure (default: 6)")
+      ->needs(profile);
+  train->add_option("--profile-json", c.profile_json, "write the profile's figures to this file")
+      ->needs(profile);
+  train
+      ->add_option("--profile-batches", c.profile_batches,
+                   "write the model and the profiled batches, as safetensors, for other programs")
+      ->needs(profile);
   train->callback([&] { code = run_train(c); });
 }
 
@@ -40,7 +47,7 @@ void add_eval(CLI::App& app, EvalArguments& a, int& code) {
       app.add_subcommand("eval", "Exact match of a finished run, by data set and type of question");
   eval->add_option("run", a.run, "run directory")->required();
   eval->add_option("--split", a.split, "test or validation (default: the config's)");
-  eval->add_option("--limit", a.limit, "samples of each set (default: all)");
+  eval->add_option("--limit", a.limit, "samples of each set (default: all)")->check(CLI::PositiveNumber);
   eval->callback([&] { code = run_eval(a.run, a.split, a.limit); });
   CLI::App* ask = app.add_subcommand("ask", "One question about one image, answered greedily");
   ask->add_option("run", a.run, "run directory")->required();
@@ -60,7 +67,7 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
   CLI::App* make = data->add_subcommand(
       "make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
   make->add_option("folder", a.make.folder, "where to")->required();
-  make->add_option("--seed", a.make.seed, "of everything drawn");
+  make->add_option("--seed", a.make.seed, "of everything drawn")->check(CLI::NonNegativeNumber);
   make->add_option("--train", a.make.train, "training records of each domain");
   make->add_option("--validation", a.make.validation, "validation records of each domain");
   make->add_option("--test", a.make.test, "test records of each domain");
@@ -68,7 +75,8 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
                  "the stage-1 set instead: captions, grounding, counting, copying");
   make->add_option("--images", a.make.images, "images of the stage-1 set");
   make->add_option("--records-per-image", a.make.records_per_image,
-                   "records that share an image of the stage-1 set");
+                   "records that share an image of the stage-1 set")
+      ->check(CLI::Range(1, 1000));
   make->callback([&] { code = run_data_make(a.make); });
   const auto reads = [&a](CLI::App* c) {
     c->add_option("path", a.path, "conversation JSON")->required();
@@ -101,13 +109,21 @@ void add_table(CLI::App& app, TableCommand& c, int& code) {
                          "in its config are relative to the current directory; docs/tables.md has more.");
   table->add_option("config", c.config, "TOML file of the table")->required();
   table->add_option("--out", c.out, "folder of the cells and the table (default: runs/<name of the config>)");
-  table->add_option("--jobs", c.jobs,
-                    "cells at once, the threads shared between them (default: the faster on this machine)");
+  table
+      ->add_option("--jobs", c.jobs,
+                   "cells at once, the threads shared between them (default: the faster on this machine)")
+      ->check(CLI::PositiveNumber);
   table->add_option("--set", c.overrides, "key=value over every cell's config (repeatable)");
-  table->add_option("--seeds", c.seeds, "only the first so many seeds");
+  table->add_option("--seeds", c.seeds, "only the first so many seeds")->check(CLI::PositiveNumber);
   table->add_flag("--list", c.list, "print the cells and whether they are finished, and stop");
   table->add_flag("--report", c.report_only, "print the table from the finished cells, train nothing");
   table->callback([&] { code = run_table(c); });
+}
+
+// What was printed is still in a buffer: a full disk or a closed pipe shows only when that is written.
+void finish_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  throw std::system_error(errno, std::generic_category(), "standard output");
 }
 
 }  // namespace
@@ -133,6 +149,7 @@ int main(int argc, char** argv) {
   reference->callback([&] { code = run_config_reference(markdown); });
   try {
     app.parse(argc, argv);
+    finish_output();
   } catch (const CLI::ParseError& e) {
     return app.exit(e);
   } catch (const std::exception& e) {

@@ -1,5 +1,9 @@
 #include "train/options.h"
 
+#include <cmath>
+#include <limits>
+#include <set>
+
 namespace burrow::train {
 
 RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides) {
@@ -17,30 +21,83 @@ RunConfig read_run_config(Document document, const std::vector<std::string>& ove
 
 std::string write_run_config(const RunConfig& config) { return to_toml(config); }
 
+namespace {
+
+constexpr double kNoLimit = std::numeric_limits<double>::max();
+
+// Written so that a NaN fails.
+void in_range(const char* key, double value, double least, double most) {
+  const std::string range =
+      most == kNoLimit ? fmt::format("at least {}, and finite", least) : fmt::format("{} to {}", least, most);
+  BURROW_CHECK(value >= least && value <= most, "{} = {}: must be {}", key, value, range);
+}
+void in_range(const char* key, int64_t value, int64_t least, int64_t most = INT64_MAX) {
+  const std::string range =
+      most == INT64_MAX ? fmt::format("at least {}", least) : fmt::format("{} to {}", least, most);
+  BURROW_CHECK(value >= least && value <= most, "{} = {}: must be {}", key, value, range);
+}
+
+void check_sets(const DataConfig& c) {
+  BURROW_CHECK(!c.sets.empty(),
+               "data.sets is missing: [[data.sets]] tables with name, train, test and images");
+  std::set<std::string> names, used;
+  for (const DataSet& d : c.sets) {
+    BURROW_CHECK(!d.name.empty(), "data.sets[{}].name is missing", names.size());
+    BURROW_CHECK(names.insert(d.name).second, "data.sets: two sets are named '{}'", d.name);
+  }
+  for (const std::string& name : c.use) {
+    BURROW_CHECK(names.contains(name), "data.use: no set named '{}' among data.sets ({})", name,
+                 fmt::join(names, ", "));
+    BURROW_CHECK(used.insert(name).second, "data.use: '{}' is listed twice", name);
+  }
+}
+
+void check_ratios(const std::vector<double>& ratios) {
+  double sum = 0;
+  for (const double r : ratios) {
+    in_range("data.ratios", r, 0, kNoLimit);
+    sum += r;
+  }
+  BURROW_CHECK(ratios.empty() || (sum > 0 && std::isfinite(sum)),
+               "data.ratios: the sum is {}: must be positive and finite", sum);
+}
+
+void check_training(const TrainConfig& c) {
+  in_range("train.seed", c.seed, 0);
+  in_range("train.tokens_per_step", c.tokens_per_step, 1);
+  in_range("train.accumulation", c.accumulation, 1, INT32_MAX);
+  in_range("train.max_steps", c.max_steps, 0);
+  in_range("train.log_every", c.log_every, 1);
+  in_range("train.checkpoint_every", c.checkpoint_every, 0);
+  in_range("train.keep_checkpoints", c.keep_checkpoints, 1);
+  in_range("train.lr", c.lr, 0, kNoLimit);
+  in_range("train.router_lr", c.router_lr, 0, kNoLimit);
+  in_range("train.warmup", c.warmup, 0, 1);
+  in_range("train.final_lr", c.final_lr, 0, 1);
+  in_range("train.weight_decay", c.weight_decay, 0, kNoLimit);
+  in_range("train.clip", c.clip, 0, kNoLimit);
+  for (const auto& [key, beta] : {std::pair{"train.beta1", c.beta1}, {"train.beta2", c.beta2}})
+    BURROW_CHECK(beta >= 0 && beta < 1, "{} = {}: must be in [0, 1)", key, beta);
+  BURROW_CHECK(c.eps > 0 && std::isfinite(c.eps), "train.eps = {}: must be positive and finite", c.eps);
+}
+
+}  // namespace
+
 void check(const RunConfig& c) {
-  const auto at_least = [](const char* key, double value, double least) {
-    BURROW_CHECK(value >= least, "{} = {}: must be at least {}", key, value, least);
-  };
   nn::check(c.model.sizes);
   moe::check(c.method);
   BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64", "model.dtype = '{}': f32 or f64",
                c.model.dtype);
   BURROW_CHECK(!c.data.tokenizer.empty(), "data.tokenizer is missing: the path of a tokenizer.json");
-  BURROW_CHECK(!c.data.sets.empty(),
-               "data.sets is missing: [[data.sets]] tables with name, train, test and images");
+  check_sets(c.data);
+  check_ratios(c.data.ratios);
+  in_range("data.samples", c.data.samples, 0);
+  check_training(c.train);
   BURROW_CHECK(c.eval.split == "test" || c.eval.split == "validation",
                "eval.split = '{}': test or validation", c.eval.split);
-  at_least("train.seed", static_cast<double>(c.train.seed), 0);
-  at_least("train.tokens_per_step", static_cast<double>(c.train.tokens_per_step), 1);
-  at_least("train.accumulation", static_cast<double>(c.train.accumulation), 1);
-  at_least("train.log_every", static_cast<double>(c.train.log_every), 1);
-  at_least("train.checkpoint_every", static_cast<double>(c.train.checkpoint_every), 0);
-  at_least("train.keep_checkpoints", static_cast<double>(c.train.keep_checkpoints), 1);
-  at_least("train.lr", c.train.lr, 0);
-  at_least("train.warmup", c.train.warmup, 0);
-  at_least("data.samples", static_cast<double>(c.data.samples), 0);
-  at_least("eval.max_new", static_cast<double>(c.eval.max_new), 1);
-  at_least("eval.batch_tokens", static_cast<double>(c.eval.batch_tokens), 1);
+  in_range("eval.limit", c.eval.limit, 0);
+  in_range("eval.max_new", c.eval.max_new, 1, INT32_MAX);
+  in_range("eval.batch_tokens", c.eval.batch_tokens, 1);
 }
 
 }  // namespace burrow::train

@@ -30,11 +30,14 @@ double median(std::vector<double> values) {
 std::vector<double> time_steps(Trainer& trainer, double seconds) {
   const int64_t round = std::min(kProfiledSteps, trainer.steps());
   std::vector<double> times;
-  for (double sum = 0; sum < seconds || times.size() % static_cast<size_t>(round) != 0; sum += times.back()) {
-    const auto i = static_cast<int64_t>(times.size()) % round;
-    const data::StepPlan plan = trainer.plan().step(i);
-    times.push_back(seconds_of([&] { trainer.step(i, plan); }));
-  }
+  double sum = 0;
+  do {
+    for (int64_t i = 0; i < round; ++i) {
+      const data::StepPlan plan = trainer.plan().step(i);
+      times.push_back(seconds_of([&] { trainer.step(i, plan); }));
+      sum += times.back();
+    }
+  } while (sum < seconds);
   return times;
 }
 

@@ -34,16 +34,26 @@ Split split_named(const std::string& name) {
   fail("no split '{}': train, validation or test", name);
 }
 
+namespace {
+
+std::vector<DataSet> chosen_sets(const DataConfig& c, const std::vector<std::string>& names) {
+  if (names.empty()) return c.sets;
+  std::vector<DataSet> sets;
+  for (const std::string& name : names) {
+    const auto found =
+        std::find_if(c.sets.begin(), c.sets.end(), [&](const DataSet& d) { return d.name == name; });
+    BURROW_CHECK(found != c.sets.end(), "data.use: no set named '{}' among data.sets", name);
+    sets.push_back(*found);
+  }
+  return sets;
+}
+
+}  // namespace
+
 std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std::vector<std::string>& names) {
   std::vector<data::Dataset> sets;
   const RunConfig& c = setup.config;
-  for (const std::string& name : names) {
-    BURROW_CHECK(
-        std::any_of(c.data.sets.begin(), c.data.sets.end(), [&](const DataSet& d) { return d.name == name; }),
-        "data.use: no set named '{}' among data.sets", name);
-  }
-  for (const DataSet& d : c.data.sets) {
-    if (!names.empty() && std::find(names.begin(), names.end(), d.name) == names.end()) continue;
+  for (const DataSet& d : chosen_sets(c.data, names)) {
     const std::string& file = split == Split::train        ? d.train
                               : split == Split::validation ? d.validation
                                                            : d.test;

@@ -23,7 +23,7 @@ Setup make_setup(const RunConfig& config, bool shapes_only = false);
 enum class Split { train, validation, test };
 // "train", "validation" or "test"; throws for another name.
 Split split_named(const std::string& name);
-// The sets that have this split, with `names` (empty: all of them) in the order of the config.
+// The sets that have this split: those of `names` in its order, or all (empty) in that of the config.
 std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std::vector<std::string>& names);
 
 }  // namespace burrow::train
