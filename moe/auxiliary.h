@@ -10,8 +10,8 @@ namespace burrow::moe {
 //   mean over groups g of  sum_e  P[g,e] C[g,e]
 // P the mean probability of expert e, C the share of rows that chose it (no gradient). A group is a sample
 // or the micro-batch; layers are pooled before the product, or the product is taken per layer or per router
-// and then averaged. Uniform routing gives 1/E, or 1 with times_experts. Routers with one expert are left
-// out; without any other the result is undefined. -> [1]
+// and then averaged. Uniform top-K routing gives K/E, or K with times_experts. Routers with one expert are
+// left out; without any other the result is undefined. -> [1]
 Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const BalanceConfig& config);
 
 // What a micro-batch's balance loss counts for in its step: its share of the samples (scope sample), or one
