@@ -53,6 +53,9 @@ void check(const MethodConfig& c) {
   }
   BURROW_CHECK(c.router.top_k >= 1 && c.router.top_k <= c.experts, "method.router.top_k = {} with {} experts",
                c.router.top_k, c.experts);
+  BURROW_CHECK(c.execution != Execution::grouped || c.router.selection == Selection::top_k,
+               "method.execution = 'grouped' with method.router.selection = 'soft': every row needs every "
+               "expert");
   BURROW_CHECK(c.balance.weight >= 0, "method.balance.weight = {}: must not be negative", c.balance.weight);
 }
 

@@ -34,6 +34,8 @@ Groups checked(const char* op, const ExpertGroups& groups, int64_t N) {
   for (int64_t e = 0; e < E; ++e) {
     BURROW_CHECK(g.offsets[e] <= g.offsets[e + 1], "[{}] offsets[{}] is {}, more than the next", op, e,
                  g.offsets[e]);
+  }
+  for (int64_t e = 0; e < E; ++e) {
     for (int64_t j = g.offsets[e] + 1; j < g.offsets[e + 1]; ++j) {
       BURROW_CHECK(g.order[j - 1] < g.order[j], "[{}] order[{}] is {}: the rows of expert {} do not ascend",
                    op, j, g.order[j], e);
