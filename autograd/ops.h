@@ -58,4 +58,13 @@ Var gate(const Var& probs, const Tensor& mask, GateMode mode);  // mask [N,E] of
 // y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]: h [N,E*R], weights [N,E] -> [N,E*R]
 Var scale_experts(const Var& h, const Var& weights, double alpha);
 
+// ops_experts.cpp: the same LoRA experts, computed only on the rows that chose them. M = N*K places.
+ExpertGroups group_by_expert(const Tensor& chosen, int64_t k);               // chosen [N,E], k of a row
+Var grouped_linear(const Var& x, const Var& a, const ExpertGroups& groups);  // x [N,C], a [E*R,C] -> [M,R]
+// y[j] = alpha weights[n,e] h[j], e the expert of place j and n its row: h [M,R], weights [N,E] -> [M,R]
+Var grouped_scale(const Var& h, const Var& weights, const ExpertGroups& groups, double alpha);
+// x wᵀ + bias, and b_e h[j] added to the row of each place j: h [M,R], b [O,E*R] -> [N,O]
+Var linear_with_grouped_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b,
+                             const ExpertGroups& groups);
+
 }  // namespace burrow

@@ -133,7 +133,8 @@ class Adapter {
             experts,
             router,
             dtype == DType::f64 ? DType::f64 : DType::f32,
-            seed_};
+            seed_,
+            executes_grouped(config_, experts)};
   }
 
   // Returns whether the Linear now obeys the FFN's slot.

@@ -30,6 +30,8 @@ enum class RouterPlacement { ffn, linear };
 // product of shares and probabilities or after it (pool).
 enum class BalanceScope { sample, batch };
 enum class BalancePool { all_layers, layer, router };
+// How LoRA experts under a sparse selection are computed; the results agree to rounding (moe/experts.h).
+enum class Execution { automatic, masked, grouped };
 
 inline std::vector<std::pair<const char*, Granularity>> enum_names(Granularity) {
   return {{"token", Granularity::token}, {"sample", Granularity::sample}};
@@ -47,6 +49,9 @@ inline std::vector<std::pair<const char*, BalancePool>> enum_names(BalancePool) 
   return {{"all_layers", BalancePool::all_layers},
           {"layer", BalancePool::layer},
           {"router", BalancePool::router}};
+}
+inline std::vector<std::pair<const char*, Execution>> enum_names(Execution) {
+  return {{"auto", Execution::automatic}, {"masked", Execution::masked}, {"grouped", Execution::grouped}};
 }
 
 struct RouterConfig {
@@ -72,6 +77,7 @@ struct MethodConfig {
   std::vector<std::string> lora_targets;
   std::vector<int64_t> experts_by_layer;
   bool train_projector = false;
+  Execution execution = Execution::automatic;
   RouterConfig router;
   BalanceConfig balance;
 };
@@ -111,6 +117,9 @@ void visit_fields(V& v, MethodConfig& c) {
   v.field("experts_by_layer", c.experts_by_layer, "experts",
           "experts of equal blocks of layers (MoLA's 2-4-6-8); empty: `experts` everywhere");
   v.field("train_projector", c.train_projector, "", "train the projector as well");
+  v.field(
+      "execution", c.execution, "",
+      "masked: all experts on all rows; grouped: each on the rows that chose it; auto: the faster, by E, K");
   v.section("router", [&] { visit_fields(v, c.router); });
   v.section("balance", [&] { visit_fields(v, c.balance); });
 }

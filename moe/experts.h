@@ -1,7 +1,8 @@
 #pragma once
 // LoRA experts on a frozen Linear: y = W x + (alpha/R) sum_e w_e B_e A_e x, with E = 1 and no router for
-// plain LoRA. The experts' sides lie next to each other, so that E experts are one GEMM per side with the
-// routing as a mask in between: no sorting, no count read back, the same result as a loop over experts.
+// plain LoRA. The experts' sides lie next to each other. Masked, E experts are one GEMM per side with the
+// routing as a mask in between. Grouped, rows are sorted by expert and meet only the experts that they chose.
+// Neither reads a count back; both agree with a loop over experts.
 #include <memory>
 
 #include "moe/router.h"
@@ -13,14 +14,18 @@ struct RoutingSlot {
   Routing routing;
 };
 
+// Whether E experts are computed grouped: a function of the config alone, so that a run can be repeated.
+bool executes_grouped(const MethodConfig& c, int64_t experts);
+
 // The E experts of one Linear side by side: two parameters, whatever E is.
 class LoraExperts {
  public:
   // A is uniform within 1/sqrt(in) (Kaiming with a = sqrt 5), B zero; each expert drawn by itself.
   LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts, const MethodConfig& config,
               uint64_t seed);
-  // Adds the experts' deltas to the frozen Linear's output. weights [N,E], or undefined for plain LoRA.
-  Var apply(const nn::Linear& base, const Var& x, const Var& weights, const nn::Pass& pass) const;
+  // Adds the experts' deltas to the frozen Linear's output; grouped where the routing has groups. No routing:
+  // plain LoRA.
+  Var apply(const nn::Linear& base, const Var& x, const Routing* routing, const nn::Pass& pass) const;
   void parameters(const nn::ParameterVisit& visit);
   int64_t experts() const { return experts_; }
   int64_t rank() const { return a.dim(0) / experts_; }
@@ -39,7 +44,7 @@ class AdaptedLinear : public nn::Linear {
   AdaptedLinear(nn::Linear base, LoraExperts experts, std::shared_ptr<RoutingSlot> slot)
       : nn::Linear(std::move(base)), experts(std::move(experts)), slot_(std::move(slot)) {}
   Var operator()(const Var& x, const nn::Pass& pass) const override {
-    return experts.apply(*this, x, slot_ ? slot_->routing.weights : Var{}, pass);
+    return experts.apply(*this, x, slot_ ? &slot_->routing : nullptr, pass);
   }
   void parameters(const nn::ParameterVisit& visit) override;
   LoraExperts experts;

@@ -64,6 +64,9 @@ void check(const MethodConfig& c) {
   for (const auto& [key, value] :
        {std::pair{"method.router.init_std", c.router.init_std}, {"method.balance.weight", c.balance.weight}})
     BURROW_CHECK(value >= 0 && std::isfinite(value), "{} = {}: must be at least 0, and finite", key, value);
+  BURROW_CHECK(c.execution != Execution::grouped || c.router.selection == Selection::top_k,
+               "method.execution = 'grouped' with method.router.selection = 'soft': every row needs every "
+               "expert");
 }
 
 }  // namespace burrow::moe

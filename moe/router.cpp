@@ -38,8 +38,8 @@ Tensor readable_rows(const Segments& s) {
 }  // namespace
 
 Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, const RouterConfig& config,
-               DType dtype, uint64_t seed)
-    : name(std::move(name)), layer_(layer), config_(config) {
+               DType dtype, uint64_t seed, bool grouped)
+    : name(std::move(name)), layer_(layer), config_(config), grouped_(grouped) {
   const double bound = 1 / std::sqrt(static_cast<double>(width));
   Tensor w = uniform_tensor(this->name + ".weight", {experts, width}, bound, seed, DType::f64);
   if (config.init_std > 0) {
@@ -65,12 +65,13 @@ Var Router::probabilities(const Var& x, const nn::Pass& pass) const {
 }
 
 Routing Router::route(const Var& x, const nn::Pass& pass) const {
-  Routing r{name, layer_, probabilities(x, pass), {}, {}};
+  Routing r{name, layer_, probabilities(x, pass), {}, {}, {}};
   const Tensor& P = r.probs.value();
   const bool soft = config_.selection == Selection::soft;
   r.chosen = Tensor::empty(P.shape(), P.dtype(), P.device(), "routing");
   kernel::top_k_mask(r.chosen, P, soft ? 1 : config_.top_k);
   r.weights = soft ? r.probs : gate(r.probs, r.chosen, config_.gate);
+  if (grouped_) r.groups = group_by_expert(r.chosen, config_.top_k);
   return r;
 }
 

@@ -16,6 +16,7 @@ struct Routing {
   Var probs;          // [N,E] softmax of the router's logits
   Var weights;        // [N,E] what the experts are multiplied by; zero where unselected
   Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
+  ExpertGroups groups = {};  // of `chosen`; undefined where the experts are to be masked
 };
 
 // A Linear on the router's input, softmax, selection rule, gate mode (LLaVA-MoLE, section 3; its released
@@ -23,7 +24,7 @@ struct Routing {
 class Router {
  public:
   Router(std::string name, int64_t layer, int64_t width, int64_t experts, const RouterConfig& config,
-         DType dtype, uint64_t seed);
+         DType dtype, uint64_t seed, bool grouped);
   Routing route(const Var& x, const nn::Pass& pass) const;  // x [N,C]
   void parameters(const nn::ParameterVisit& visit);
   int64_t experts() const { return weight.dim(0); }
@@ -35,6 +36,7 @@ class Router {
   Var probabilities(const Var& x, const nn::Pass& pass) const;  // [N,E]
   int64_t layer_;
   RouterConfig config_;
+  bool grouped_;  // whether to sort the rows by expert
 };
 
 // Uniform on [-bound, bound], a function of (seed, name) alone.

@@ -25,6 +25,12 @@ struct AttentionShape {
   bool causal = true;
   double scale = 1;  // of the logits, usually 1/sqrt(D)
 };
+// Rows in the order of the experts that they go to: expert e owns the places offsets[e] to offsets[e+1] of
+// order, and no count is ever read back. Ascending rows within an expert.
+struct ExpertGroups {
+  Tensor order;    // i32 [M] of rows
+  Tensor offsets;  // i32 [E+1]
+};
 // Loshchilov and Hutter 2019; weight decay is decoupled from the gradient.
 struct AdamW {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
@@ -43,6 +49,10 @@ void note_device(const char*, const A&, const Tensor*&) {}
 inline void note_device(const char* name, const AttentionRanges& r, const Tensor*& first) {
   note_device(name, r.q_offsets, first);
   note_device(name, r.k_offsets, first);
+}
+inline void note_device(const char* name, const ExpertGroups& g, const Tensor*& first) {
+  note_device(name, g.order, first);
+  note_device(name, g.offsets, first);
 }
 
 template <class... A>

@@ -40,6 +40,15 @@ double flops_of(KernelId id, const detail::CallArguments& a) {
       return 2 * numel(0) * static_cast<double>(a.tensors[1]->cols());
     case KernelId::matmul_tn:  // y, a: the inner size is a's rows
       return 2 * numel(0) * static_cast<double>(a.tensors[1]->rows());
+    case KernelId::gather_matmul_nt:
+    case KernelId::gather_matmul_nn:  // h, x
+      return 2 * numel(0) * static_cast<double>(a.tensors[1]->cols());
+    case KernelId::scatter_matmul_nt:
+    case KernelId::scatter_matmul_nn:
+    case KernelId::gather_matmul_tn_a:  // y, h; a, h
+      return 2 * numel(1) * static_cast<double>(a.tensors[0]->cols());
+    case KernelId::gather_matmul_tn_b:  // b, y, h
+      return 2 * numel(2) * static_cast<double>(a.tensors[1]->cols());
     case KernelId::attention:  // q kᵀ and p v
       return 4 * visible_pairs(*a.ranges, a.shape->causal) *
              static_cast<double>(a.shape->heads * a.shape->head_size);

@@ -71,6 +71,31 @@ Var lora_experts(X x, I) {  // x a b weights
   return linear(scale_experts(linear(x[0], x[1]), x[3], 3.0 / 2), x[2]);
 }
 
+// The same on the rows that chose an expert; without groups, all rows chose all.
+Var grouped_lora_experts(X x, I i) {
+  const Tensor& weights = x[3].value();
+  const ExpertGroups groups =
+      i.empty() ? group_by_expert(Tensor::full(weights.shape(), 1, weights.dtype(), weights.device()),
+                                  weights.dim(1))
+                : ExpertGroups{i[0], i[1]};
+  const Tensor &a = x[1].value(), &b = x[2].value(), &in = x[0].value();
+  const Var no_x(Tensor::empty({in.dim(0), 0}, in.dtype(), in.device())),
+      no_w(Tensor::empty({b.dim(0), 0}, b.dtype(), b.device()));
+  const double R = static_cast<double>(a.dim(0) / weights.dim(1));
+  const Var h = grouped_scale(grouped_linear(x[0], x[1], groups), x[3], groups, 3 / R);
+  return linear_with_grouped_lora(no_x, no_w, {}, h, x[2], groups);
+}
+
+// N rows, each with K experts of its own choice among the first `used` of E; the groups of that choice.
+std::vector<Tensor> groups_of(int64_t N, int64_t E, int64_t K, int64_t used) {
+  Tensor chosen = Tensor::zeros({N, E}, DType::f64);
+  for (int64_t n = 0; n < N; ++n) {
+    for (int64_t k = 0; k < K; ++k) chosen.data<double>()[n * E + (n * n + k) % used] = 1;
+  }
+  const ExpertGroups groups = group_by_expert(chosen, K);
+  return {groups.order, groups.offsets};
+}
+
 // -log softmax(logits)[target] for each row, as an op of its own: linear_cross_entropy's inner kernel.
 Var row_cross_entropy(X x, I i) {
   const Tensor& logits = x[0].value();
@@ -369,6 +394,27 @@ std::vector<OpCase> routing_cases() {
        .function = lora_experts,
        .sizes = {{"aligned", {{8, 32}, {12, 32}, {16, 12}, {8, 3}}, {}}},
        .golden = "lora_experts",
+       .why = kSums,
+       .own_kernels = true},
+      {.name = "lora_experts, grouped",
+       .inputs = {"x", "a", "b", "weights"},
+       .function = grouped_lora_experts,
+       .sizes = {{"aligned", {{8, 32}, {12, 32}, {16, 12}, {8, 3}}, groups_of(8, 3, 1, 3)},
+                 {"odd, two experts a row", {{11, 37}, {20, 37}, {19, 20}, {11, 4}}, groups_of(11, 4, 2, 4)},
+                 {"empty experts", {{7, 9}, {15, 9}, {5, 15}, {7, 5}}, groups_of(7, 5, 2, 3)},
+                 {"one expert takes all", {{9, 5}, {8, 5}, {6, 8}, {9, 4}}, groups_of(9, 4, 1, 1)},
+                 {"one expert", {{4, 5}, {3, 5}, {6, 3}, {4, 1}}, groups_of(4, 1, 1, 1)},
+                 {"no rows", {{0, 4}, {6, 4}, {5, 6}, {0, 3}}, groups_of(0, 3, 1, 1)}},
+       .golden = "lora_experts",
+       .why = kSums,
+       .own_kernels = true},
+      {.name = "linear_with_grouped_lora",
+       .inputs = {"x", "w", "bias", "h", "b"},
+       .function =
+           [](X x, I i) {
+             return linear_with_grouped_lora(x[0], x[1], x[2], x[3], x[4], {i[0], i[1]});
+           },
+       .sizes = {{"odd", {{7, 9}, {11, 9}, {11}, {14, 2}, {11, 8}}, groups_of(7, 4, 2, 3)}},
        .why = kSums,
        .own_kernels = true},
   };

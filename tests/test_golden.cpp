@@ -201,11 +201,20 @@ void check_training(const Precision& p, Mini& mini, const Batch& batch, const Te
   }
 }
 
-void check_case(const GoldenCase& c, const Precision& p) {
+// Both ways where there is a choice.
+std::vector<moe::Execution> executions_of(const moe::MethodConfig& c) {
+  if (c.experts == 1 || c.router.selection == moe::Selection::soft) return {moe::Execution::automatic};
+  return {moe::Execution::masked, moe::Execution::grouped};
+}
+
+void check_case(const GoldenCase& c, const Precision& p, moe::Execution execution) {
   CAPTURE(c.name);
+  CAPTURE(static_cast<int>(execution));
   const Tensors& golden = golden_file(c.name).tensors;
   const Batch batch(golden_samples(), p.dtype);
-  Mini mini = generated_mini(c.method, p.dtype, c.model);
+  moe::MethodConfig method = c.method;
+  method.execution = execution;
+  Mini mini = generated_mini(method, p.dtype, c.model);
   check_stages(p, mini, batch, golden);
   check_losses_and_gradients(p, mini, batch, golden);
   // Training all weights at this rate amplifies rounding, so that PyTorch's own f32 strays from its f64 by
@@ -223,12 +232,16 @@ TEST_CASE("the generator") {
 
 TEST_CASE("models in f64") {
   for (const GoldenCase& c : golden_cases()) {
-    SUBCASE(c.name) { check_case(c, kDouble); }
+    SUBCASE(c.name) {
+      for (const moe::Execution execution : executions_of(c.method)) check_case(c, kDouble, execution);
+    }
   }
 }
 TEST_CASE("models in f32") {
   for (const GoldenCase& c : golden_cases()) {
-    SUBCASE(c.name) { check_case(c, kSingle); }
+    SUBCASE(c.name) {
+      for (const moe::Execution execution : executions_of(c.method)) check_case(c, kSingle, execution);
+    }
   }
 }
 

@@ -179,7 +179,62 @@ TEST_CASE("masked execution is a loop over experts") {
       want.data<double>()[n * out + o] = y;
     }
   }
-  CHECK(relative_error(bank.apply(base, Var(x), Var(weights), pass).value(), want) < 1e-14);
+  const moe::Routing routing{"router", 0, {}, Var(weights), {}};
+  CHECK(relative_error(bank.apply(base, Var(x), &routing, pass).value(), want) < 1e-14);
+}
+
+// Values and every gradient of a whole model, for each gate, granularity and number of experts per token.
+TEST_CASE_TEMPLATE("grouped execution is masked execution", T, float, double) {
+  constexpr DType dtype = DTypeOf<T>::value;
+  const double bound = dtype == DType::f64 ? kRounding : 1e-5;
+  for (auto& [name, method] : mixtures()) {
+    if (method.router.selection == moe::Selection::soft) continue;
+    CAPTURE(name);
+    Losses losses[2];
+    Tensor gradients[2];
+    for (const bool grouped : {false, true}) {
+      moe::MethodConfig c = method;
+      c.execution = grouped ? moe::Execution::grouped : moe::Execution::masked;
+      c.dropout = 0.2;
+      Mini mini = generated_mini(c, dtype);
+      mini.training = true;
+      reset_kernel_calls();
+      losses[grouped] = evaluate(mini, batch(dtype), 0.1);
+      CHECK((kernel_calls(KernelId::group_by_expert) > 0) == grouped);
+      CHECK((kernel_calls(KernelId::scale_experts) > 0) == !grouped);
+      mini.arena.grads.zero();
+      backward(losses[grouped].total);
+      gradients[grouped] = mini.arena.grads;
+      for (const auto& slot : mini.arena.slots()) {
+        const bool idle = c.router.gate == GateMode::none && is_router(slot.name);
+        if (!grouped) continue;
+        CAPTURE(slot.name);
+        const Tensor masked = Tensor::view(
+            gradients[0].storage(), static_cast<size_t>(slot.begin) * size_of(dtype), slot.shape, dtype);
+        CHECK(relative_error(mini.arena.grad(slot), masked, 1e-3) < bound);
+        CHECK((norm(masked) > 0 || idle));
+      }
+    }
+    CHECK(relative_error(losses[1].hidden.value(), losses[0].hidden.value()) < bound);
+    CHECK(relative_error(losses[1].total.value(), losses[0].total.value()) < bound);
+  }
+}
+
+TEST_CASE("execution is chosen by the config alone") {
+  moe::MethodConfig c = mole_method(GateMode::none);
+  CHECK(moe::executes_grouped(c, 3));
+  CHECK_FALSE(moe::executes_grouped(c, 2));
+  c.router.top_k = 2;
+  CHECK_FALSE(moe::executes_grouped(c, 5));
+  CHECK(moe::executes_grouped(c, 6));
+  c.execution = moe::Execution::masked;
+  CHECK_FALSE(moe::executes_grouped(c, 64));
+  c.execution = moe::Execution::grouped;
+  CHECK(moe::executes_grouped(c, 2));
+  CHECK_FALSE(moe::executes_grouped(dense_method(), 64));
+  c.router.selection = moe::Selection::soft;
+  CHECK(contains(message_of([&] { moe::check(c); }),
+                 "method.execution = 'grouped' with method.router.selection = 'soft'"));
 }
 
 TEST_CASE("merged weights are the unmerged model") {

@@ -1,0 +1,453 @@
+// LoRA experts on the rows that chose them. Products of a few columns (the rank) on rows that lie anywhere:
+// tiles of registers that read and write rows in place, so that nothing is gathered first. An element is one
+// sum in a fixed order, whatever the tile or the thread.
+#include <algorithm>
+
+#include "tensor/cpu/checks.h"
+#include "tensor/cpu/parallel.h"
+#include "tensor/cpu/vec.h"
+#include "tensor/kernels.h"
+
+namespace burrow::cpu {
+namespace {
+
+// The sides of a register tile: 16 sums and 5 operands in the 32 registers of AVX-512, half as many sums
+// where there are 16 registers.
+constexpr int kTile = 4, kTileVectors = kVectorBytes == 64 ? 4 : 2;
+
+// The groups as plain pointers: expert e owns places offsets[e] <= j < offsets[e+1], row order[j] is theirs.
+struct Groups {
+  const int32_t *order, *offsets;
+  int64_t experts;
+};
+
+// What the searches of rows_of rely on: experts tile the places, rows ascend within an expert.
+Groups checked(const char* op, const ExpertGroups& groups, int64_t N) {
+  const int64_t M = groups.order.numel(), E = groups.offsets.numel() - 1;
+  check_vector(op, "order", groups.order, DType::i32, M);
+  check_vector(op, "offsets", groups.offsets, DType::i32, E + 1);
+  check_range(op, "order", groups.order, 0, N);
+  const Groups g{groups.order.data<int32_t>(), groups.offsets.data<int32_t>(), E};
+  BURROW_CHECK(E >= 1 && g.offsets[0] == 0 && g.offsets[E] == M,
+               "[{}] offsets {} do not begin at 0 and end at the {} places of order", op,
+               groups.offsets.shape(), M);
+  for (int64_t e = 0; e < E; ++e) {
+    BURROW_CHECK(g.offsets[e] <= g.offsets[e + 1], "[{}] offsets[{}] is {}, more than the next", op, e,
+                 g.offsets[e]);
+  }
+  for (int64_t e = 0; e < E; ++e) {
+    for (int64_t j = g.offsets[e] + 1; j < g.offsets[e + 1]; ++j) {
+      BURROW_CHECK(g.order[j - 1] < g.order[j], "[{}] order[{}] is {}: the rows of expert {} do not ascend",
+                   op, j, g.order[j], e);
+    }
+  }
+  return g;
+}
+
+// f(e, begin, end) for every expert with places [begin, end) of rows in [first, last). A thread that owns
+// rows meets each of them in the order of its experts, so sums into rows need no lock and have one order.
+template <class F>
+void rows_of(const Groups& g, int64_t first, int64_t last, F f) {
+  for (int64_t e = 0; e < g.experts; ++e) {
+    const int32_t *begin = g.order + g.offsets[e], *end = g.order + g.offsets[e + 1];
+    const int32_t* low = std::lower_bound(begin, end, first);
+    const int32_t* high = std::lower_bound(low, end, last);
+    if (low < high) f(e, low - g.order, high - g.order);
+  }
+}
+
+// f(size, i) on blocks that tile [0, n): as many of `Most` as fit, then halves.
+template <int Most, class F>
+void in_blocks(int64_t n, F f, int64_t i = 0) {
+  for (; i + Most <= n; i += Most) f(std::integral_constant<int, Most>{}, i);
+  if constexpr (Most > 1) in_blocks<Most / 2>(n, f, i);
+}
+
+// h[j, r] = sum_c x[order[j], c] a[r, c] for j in [begin, end) and the R rows of one expert's a.
+template <class T>
+void dot_rows(T* h, const T* x, const T* a, const Groups& g, int64_t begin, int64_t end, int64_t R,
+              int64_t C) {
+  constexpr int64_t L = kLanes<T>;
+  in_blocks<kTile>(end - begin, [&]<int Rows>(std::integral_constant<int, Rows>, int64_t i0) {
+    const T* row[Rows];
+    for (int i = 0; i < Rows; ++i) row[i] = x + g.order[begin + i0 + i] * C;
+    in_blocks<kTileVectors>(R, [&]<int Ranks>(std::integral_constant<int, Ranks>, int64_t r0) {
+      Vec<T> sum[Rows][Ranks] = {};
+      const T* side = a + r0 * C;
+      int64_t c = 0;
+      for (; c + L <= C; c += L) {
+        Vec<T> factor[Ranks];
+#pragma GCC unroll 4
+        for (int r = 0; r < Ranks; ++r) factor[r] = load(side + r * C + c);
+#pragma GCC unroll 4
+        for (int i = 0; i < Rows; ++i) {
+          const Vec<T> value = load(row[i] + c);
+#pragma GCC unroll 4
+          for (int r = 0; r < Ranks; ++r) sum[i][r] += value * factor[r];
+        }
+      }
+#pragma GCC unroll 4
+      for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 4
+        for (int r = 0; r < Ranks; ++r) {
+          T total = sum_of<T>(sum[i][r]);
+          for (int64_t k = c; k < C; ++k) total += row[i][k] * side[r * C + k];
+          h[(begin + i0 + i) * R + r0 + r] = total;
+        }
+      }
+    });
+  });
+}
+
+// y[order[j], c] += sum_r h[j, r] a[r, c] for j in [begin, end) and the R rows of one expert's a.
+template <class T>
+void add_to_rows(T* y, const T* h, const T* a, const Groups& g, int64_t begin, int64_t end, int64_t R,
+                 int64_t C) {
+  constexpr int64_t L = kLanes<T>;
+  in_blocks<kTileVectors>(C / L, [&]<int Vectors>(std::integral_constant<int, Vectors>, int64_t v0) {
+    in_blocks<kTile>(end - begin, [&]<int Rows>(std::integral_constant<int, Rows>, int64_t i0) {
+      Vec<T> sum[Rows][Vectors] = {};
+      const T* factor = h + (begin + i0) * R;
+      for (int64_t r = 0; r < R; ++r) {
+        Vec<T> value[Vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) value[v] = load(a + r * C + (v0 + v) * L);
+#pragma GCC unroll 4
+        for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 4
+          for (int v = 0; v < Vectors; ++v) sum[i][v] += factor[i * R + r] * value[v];
+        }
+      }
+#pragma GCC unroll 4
+      for (int i = 0; i < Rows; ++i) {
+        T* out = y + g.order[begin + i0 + i] * C + v0 * L;
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) store(out + v * L, load(out + v * L) + sum[i][v]);
+      }
+    });
+  });
+  for (int64_t j = begin; j < end; ++j) {
+    for (int64_t c = C / L * L; c < C; ++c) {
+      T sum = 0;
+      for (int64_t r = 0; r < R; ++r) sum += h[j * R + r] * a[r * C + c];
+      y[g.order[j] * C + c] += sum;
+    }
+  }
+}
+
+// a[r, c] = (or +=) sum_j h[j, r] x[order[j], c] over the places [begin, end) of one expert, for the columns
+// [first, last).
+template <class T>
+void sum_over_rows(T* a, const T* h, const T* x, const Groups& g, int64_t begin, int64_t end, int64_t R,
+                   int64_t C, int64_t first, int64_t last, bool add) {
+  constexpr int64_t L = kLanes<T>;
+  in_blocks<kTileVectors>(
+      (last - first) / L, [&]<int Vectors>(std::integral_constant<int, Vectors>, int64_t v0) {
+        const int64_t column = first + v0 * L;
+        in_blocks<kTile>(R, [&]<int Ranks>(std::integral_constant<int, Ranks>, int64_t r0) {
+          Vec<T> sum[Ranks][Vectors] = {};
+          for (int64_t j = begin; j < end; ++j) {
+            const T* row = x + g.order[j] * C + column;
+            Vec<T> value[Vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) value[v] = load(row + v * L);
+#pragma GCC unroll 4
+            for (int r = 0; r < Ranks; ++r) {
+#pragma GCC unroll 4
+              for (int v = 0; v < Vectors; ++v) sum[r][v] += h[j * R + r0 + r] * value[v];
+            }
+          }
+#pragma GCC unroll 4
+          for (int r = 0; r < Ranks; ++r) {
+            T* out = a + (r0 + r) * C + column;
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v)
+              store(out + v * L, add ? load(out + v * L) + sum[r][v] : sum[r][v]);
+          }
+        });
+      });
+  for (int64_t c = first + (last - first) / L * L; c < last; ++c) {
+    for (int64_t r = 0; r < R; ++r) {
+      T sum = add ? a[r * C + c] : T(0);
+      for (int64_t j = begin; j < end; ++j) sum += h[j * R + r] * x[g.order[j] * C + c];
+      a[r * C + c] = sum;
+    }
+  }
+}
+
+// f(first, last) on ranges of columns that tile [0, C), one per thread, cut between whole tiles.
+template <class T, class F>
+void own_columns(int64_t C, int64_t work, F f) {
+  constexpr int64_t kUnit = kTileVectors * kLanes<T>;
+  parallel_rows((C + kUnit - 1) / kUnit, work,
+                [=](int64_t begin, int64_t end) { f(begin * kUnit, std::min(C, end * kUnit)); });
+}
+
+// f(first, last) on the runs of experts that have rows: the sides of the others are neither read nor written.
+template <class F>
+void runs_of_experts(const Groups& g, F f) {
+  for (int64_t e = 0, last = 0; e < g.experts; e = last + 1) {
+    last = e;
+    while (last < g.experts && g.offsets[last] < g.offsets[last + 1]) ++last;
+    if (e < last) f(e, last);
+  }
+}
+
+// b [O,E*R] as b^T [E*R,O], where expert e's side is rows that are as long as those of y.
+template <class T>
+const T* transposed(const Tensor& b, const Groups& g, int64_t R) {
+  const int64_t O = leading(b), ER = channels(b);
+  struct Turned;
+  T* out = scratch<T, Turned>(ER * O);
+  const T* in = b.data<T>();
+  own_columns<T>(O, ER * O, [=](int64_t first, int64_t last) {
+    runs_of_experts(g, [&](int64_t e, int64_t end) {
+      transpose(out + e * R * O + first, O, in + first * ER + e * R, ER, last - first, (end - e) * R);
+    });
+  });
+  return out;
+}
+
+// R of h [M,R] beside the sides of E experts: a [E*R,C] or b [O,E*R], whose length in E*R is `side`.
+int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places, int64_t side) {
+  const int64_t R = channels(h);
+  BURROW_CHECK(leading(h) == places, "[{}] h {} and {} places of order", op, h.shape(), places);
+  BURROW_CHECK(side == g.experts * R, "[{}] sides of {} for {} experts of rank {}", op, side, g.experts, R);
+  return R;
+}
+
+}  // namespace
+
+// order = the rows n of all (n, e) with chosen[n,e] != 0, by e, then by n; offsets[e] = the first place of e
+// in: chosen [N,E]   out: order i32 [N*K], offsets i32 [E+1], written; as many are chosen as order has places
+// One thread: two passes over the mask.
+void group_by_expert(Tensor& order, Tensor& offsets, const Tensor& chosen) {
+  const int64_t N = leading(chosen), E = channels(chosen), M = order.numel();
+  check_vector("group_by_expert", "order", order, DType::i32, M);
+  check_vector("group_by_expert", "offsets", offsets, DType::i32, E + 1);
+  int32_t *rows = order.data<int32_t>(), *begin = offsets.data<int32_t>();
+  visit_float("group_by_expert", chosen.dtype(), [&]<class T>(T) {
+    const T* mask = chosen.data<T>();
+    std::fill_n(begin, E + 1, 0);
+    for (int64_t n = 0; n < N; ++n) {
+      for (int64_t e = 0; e < E; ++e) begin[e + 1] += mask[n * E + e] != T(0);
+    }
+    for (int64_t e = 0; e < E; ++e) begin[e + 1] += begin[e];
+    BURROW_CHECK(begin[E] == M, "[group_by_expert] chosen {} holds {} choices, order has {} places",
+                 chosen.shape(), begin[E], M);
+    struct Next;
+    int32_t* next = scratch<int32_t, Next>(E);
+    std::copy_n(begin, E, next);
+    for (int64_t n = 0; n < N; ++n) {
+      for (int64_t e = 0; e < E; ++e) {
+        if (mask[n * E + e] != T(0)) rows[next[e]++] = static_cast<int32_t>(n);
+      }
+    }
+  });
+}
+
+// h[j] = x[order[j]] a_e^T, e the expert of place j
+// in: x [N,C], a [E*R,C]   out: h [M,R], written
+// A thread owns rows of x; tiles of 4 rows by 4 ranks, summed in the dtype.
+void gather_matmul_nt(Tensor& h, const Tensor& x, const Tensor& a, const ExpertGroups& groups) {
+  const char* op = "gather_matmul_nt";
+  const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, leading(a));
+  check_matrix(op, "a", a, x.dtype(), g.experts * R, C);
+  check_matrix(op, "h", h, x.dtype(), M, R);
+  visit_float(op, x.dtype(), [&]<class T>(T) {
+    const T *in = x.data<T>(), *sides = a.data<T>();
+    T* out = h.data<T>();
+    parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        dot_rows(out, in, sides + e * R * C, g, begin, end, R, C);
+      });
+    });
+  });
+}
+
+// h[j] = y[order[j]] b_e, e the expert of place j
+// in: y [N,O], b [O,E*R]   out: h [M,R], written
+// A thread owns rows of y; on b^T, made anew for the experts that have rows.
+void gather_matmul_nn(Tensor& h, const Tensor& y, const Tensor& b, const ExpertGroups& groups) {
+  const char* op = "gather_matmul_nn";
+  const int64_t N = leading(y), O = channels(y), M = groups.order.numel();
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, channels(b));
+  check_matrix(op, "b", b, y.dtype(), O, g.experts * R);
+  check_matrix(op, "h", h, y.dtype(), M, R);
+  visit_float(op, y.dtype(), [&]<class T>(T) {
+    const T *in = y.data<T>(), *sides = transposed<T>(b, g, R);
+    T* out = h.data<T>();
+    parallel_rows(N, M * R * O, [=](int64_t first, int64_t last) {
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        dot_rows(out, in, sides + e * R * O, g, begin, end, R, O);
+      });
+    });
+  });
+}
+
+// y[order[j]] += h[j] b_e^T, e the expert of place j, in the order of the experts
+// in: h [M,R], b [O,E*R]   out: y [N,O], added to
+// A thread owns rows of y; on b^T, made anew for the experts that have rows.
+void scatter_matmul_nt(Tensor& y, const Tensor& h, const Tensor& b, const ExpertGroups& groups) {
+  const char* op = "scatter_matmul_nt";
+  const int64_t N = leading(y), O = channels(y), M = groups.order.numel();
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, channels(b));
+  check_matrix(op, "b", b, h.dtype(), O, g.experts * R);
+  check_matrix(op, "y", y, h.dtype(), N, O);
+  visit_float(op, h.dtype(), [&]<class T>(T) {
+    const T *in = h.data<T>(), *sides = transposed<T>(b, g, R);
+    T* out = y.data<T>();
+    parallel_rows(N, M * R * O, [=](int64_t first, int64_t last) {
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        add_to_rows(out, in, sides + e * R * O, g, begin, end, R, O);
+      });
+    });
+  });
+}
+
+// x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts
+// in: h [M,R], a [E*R,C]   out: x [N,C], added to
+// A thread owns rows of x; tiles of 4 rows by 4 vectors, summed in the dtype.
+void scatter_matmul_nn(Tensor& x, const Tensor& h, const Tensor& a, const ExpertGroups& groups) {
+  const char* op = "scatter_matmul_nn";
+  const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, leading(a));
+  check_matrix(op, "a", a, h.dtype(), g.experts * R, C);
+  check_matrix(op, "x", x, h.dtype(), N, C);
+  visit_float(op, h.dtype(), [&]<class T>(T) {
+    const T *in = h.data<T>(), *sides = a.data<T>();
+    T* out = x.data<T>();
+    parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        add_to_rows(out, in, sides + e * R * C, g, begin, end, R, C);
+      });
+    });
+  });
+}
+
+// a_e += sum over e's places j of h[j]^T x[order[j]]: the gradient of A
+// in: h [M,R], x [N,C]   out: a [E*R,C], added to
+// A thread owns columns; tiles of 4 ranks by 4 vectors, summed in the dtype in ascending j.
+void gather_matmul_tn_a(Tensor& a, const Tensor& h, const Tensor& x, const ExpertGroups& groups) {
+  const char* op = "gather_matmul_tn_a";
+  const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, leading(a));
+  check_matrix(op, "a", a, h.dtype(), g.experts * R, C);
+  check_matrix(op, "x", x, h.dtype(), N, C);
+  visit_float(op, h.dtype(), [&]<class T>(T) {
+    const T *in = h.data<T>(), *rows = x.data<T>();
+    T* out = a.data<T>();
+    own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
+      for (int64_t e = 0; e < g.experts; ++e) {
+        if (g.offsets[e] == g.offsets[e + 1]) continue;
+        sum_over_rows(out + e * R * C, in, rows, g, g.offsets[e], g.offsets[e + 1], R, C, first, last, true);
+      }
+    });
+  });
+}
+
+// b_e += sum over e's places j of y[order[j]]^T h[j]: the gradient of B
+// in: y [N,O], h [M,R]   out: b [O,E*R], added to
+// A thread owns rows of b; sums b^T as above, in the dtype, then adds it the other way round.
+void gather_matmul_tn_b(Tensor& b, const Tensor& y, const Tensor& h, const ExpertGroups& groups) {
+  const char* op = "gather_matmul_tn_b";
+  const int64_t N = leading(y), O = channels(y), M = groups.order.numel(), ER = channels(b);
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, ER);
+  check_matrix(op, "b", b, h.dtype(), O, ER);
+  check_matrix(op, "y", y, h.dtype(), N, O);
+  visit_float(op, h.dtype(), [&]<class T>(T) {
+    const T *in = h.data<T>(), *rows = y.data<T>();
+    T* out = b.data<T>();
+    struct Sums;
+    T* sums = scratch<T, Sums>(ER * O);
+    own_columns<T>(O, M * R * O, [=](int64_t first, int64_t last) {
+      struct Turned;
+      const int64_t width = last - first;
+      runs_of_experts(g, [&](int64_t begin, int64_t end) {
+        for (int64_t e = begin; e < end; ++e) {
+          sum_over_rows(sums + e * R * O, in, rows, g, g.offsets[e], g.offsets[e + 1], R, O, first, last,
+                        false);
+        }
+        const int64_t side = (end - begin) * R;
+        T* turned = scratch<T, Turned>(width * side);
+        transpose(turned, side, sums + begin * R * O + first, O, side, width);
+        for (int64_t o = 0; o < width; ++o) {
+          T* to = out + (first + o) * ER + begin * R;
+#pragma omp simd
+          for (int64_t k = 0; k < side; ++k) to[k] += turned[o * side + k];
+        }
+      });
+    });
+  });
+}
+
+// y[j] = alpha weights[order[j], e] h[j], e the expert of place j
+// in: h [M,R], weights [N,E]   out: y [M,R], written; y may be h
+// A thread owns rows of weights.
+void grouped_scale(Tensor& y, const Tensor& h, const Tensor& weights, const ExpertGroups& groups,
+                   double alpha) {
+  const char* op = "grouped_scale";
+  const int64_t N = leading(weights), E = channels(weights), M = leading(h), R = channels(h);
+  const Groups g = checked(op, groups, N);
+  rank_of(op, h, g, groups.order.numel(), E * R);
+  check_matrix(op, "weights", weights, h.dtype(), N, E);
+  check_same(op, "y", y, "h", h);
+  visit_float(op, h.dtype(), [&]<class T>(T) {
+    const T *in = h.data<T>(), *w = weights.data<T>();
+    T* out = y.data<T>();
+    parallel_rows(N, M * R, [=, a = static_cast<T>(alpha)](int64_t first, int64_t last) {
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        for (int64_t j = begin; j < end; ++j) {
+          const T factor = a * w[g.order[j] * E + e];
+          for (int64_t r = 0; r < R; ++r) out[j * R + r] = factor * in[j * R + r];
+        }
+      });
+    });
+  });
+}
+
+// dh[j] = alpha weights[order[j], e] dy[j]
+// dweights[order[j], e] = alpha sum_r dy[j, r] h[j, r], 0 where no place has (n, e)
+// in: dy h [M,R], weights [N,E]; h may be undefined where dweights is
+// out: dh [M,R], dweights [N,E], written; each or undefined; dh may be dy
+// A thread owns rows of weights; sums in the dtype.
+void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, const Tensor& h,
+                            const Tensor& weights, const ExpertGroups& groups, double alpha) {
+  const char* op = "grouped_scale_backward";
+  const int64_t N = leading(weights), E = channels(weights), M = leading(dy), R = channels(dy);
+  const Groups g = checked(op, groups, N);
+  rank_of(op, dy, g, groups.order.numel(), E * R);
+  check_matrix(op, "weights", weights, dy.dtype(), N, E);
+  if (dh.defined()) check_same(op, "dh", dh, "dy", dy);
+  if (dweights.defined()) {
+    check_same(op, "dweights", dweights, "weights", weights);
+    check_same(op, "h", h, "dy", dy);
+  }
+  visit_float(op, dy.dtype(), [&]<class T>(T) {
+    const T *d = dy.data<T>(), *w = weights.data<T>();
+    const T* in = dweights.defined() ? h.data<T>() : nullptr;
+    T* out = dh.defined() ? dh.data<T>() : nullptr;
+    T* out_w = dweights.defined() ? dweights.data<T>() : nullptr;
+    parallel_rows(N, N * E + 2 * M * R, [=, a = static_cast<T>(alpha)](int64_t first, int64_t last) {
+      if (out_w) std::fill(out_w + first * E, out_w + last * E, T(0));
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        for (int64_t j = begin; j < end; ++j) {
+          const int64_t at = g.order[j] * E + e;
+          T sum = 0;
+          for (int64_t r = 0; out_w && r < R; ++r) sum += d[j * R + r] * in[j * R + r];
+          if (out_w) out_w[at] = a * sum;
+          for (int64_t r = 0; out && r < R; ++r) out[j * R + r] = a * w[at] * d[j * R + r];
+        }
+      });
+    });
+  });
+}
+
+}  // namespace burrow::cpu
