@@ -7,12 +7,18 @@
 namespace burrow::nn {
 namespace {
 
+DType storage_of(DType dtype, const Shape& shape, Init init) {
+  const bool matrix =
+      shape.size() == 2 && (init == Init::linear || init == Init::residual || init == Init::embedding);
+  return dtype == DType::bf16 && !matrix ? DType::f32 : dtype;
+}
+
 class RandomWeights : public WeightSource {
  public:
   RandomWeights(uint64_t seed, DType dtype) : seed_(seed), dtype_(dtype) {}
   Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers) override {
     if (init == Init::one || init == Init::zero)
-      return Tensor::full(shape, init == Init::one ? 1 : 0, dtype_);
+      return Tensor::full(shape, init == Init::one ? 1 : 0, storage_of(dtype_, shape, init));
     double deviation = init == Init::position ? 0.4 : 0.1;
     if (init == Init::linear || init == Init::residual) {
       deviation = std::sqrt(static_cast<double>(shape[0]) / static_cast<double>(shape.numel()));
@@ -22,7 +28,7 @@ class RandomWeights : public WeightSource {
     Random random(random_key(seed_, 0, name));
     for (double& value : std::span(t.data<double>(), static_cast<size_t>(t.numel())))
       value = deviation * random.normal();
-    return t.to(dtype_);
+    return t.to(storage_of(dtype_, shape, init));
   }
 
  private:
@@ -33,9 +39,10 @@ class RandomWeights : public WeightSource {
 class ShapesOnly : public WeightSource {
  public:
   explicit ShapesOnly(DType dtype) : dtype_(dtype) {}
-  Tensor take(const std::string&, const Shape& shape, Init, int64_t) override {
-    const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype_);
-    return Tensor::view(Storage::external(nullptr, bytes, [] {}), 0, shape, dtype_);
+  Tensor take(const std::string&, const Shape& shape, Init init, int64_t) override {
+    const DType dtype = storage_of(dtype_, shape, init);
+    const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype);
+    return Tensor::view(Storage::external(nullptr, bytes, [] {}), 0, shape, dtype);
   }
 
  private:
@@ -54,13 +61,13 @@ FileWeights::FileWeights(const std::string& path, DType dtype)
   for (const auto& [name, tensor] : file_.tensors) taken_[name] = false;
 }
 
-Tensor FileWeights::take(const std::string& name, const Shape& shape, Init, int64_t) {
+Tensor FileWeights::take(const std::string& name, const Shape& shape, Init init, int64_t) {
   const auto found = file_.tensors.find(name);
   BURROW_CHECK(found != file_.tensors.end(), "{}: no tensor '{}' of shape {}", path_, name, shape);
   BURROW_CHECK(found->second.shape() == shape, "{}: tensor '{}' has shape {}, the model needs {}", path_,
                name, found->second.shape(), shape);
   taken_[name] = true;
-  return found->second.to(dtype_);
+  return found->second.to(storage_of(dtype_, shape, init));
 }
 
 void FileWeights::finish() const {

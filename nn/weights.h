@@ -25,6 +25,9 @@ class WeightSource {
   virtual Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers = 1) = 0;
 };
 
+// The sources below give tensors of `dtype`. bf16 is storage for the matrices of Linears and embeddings,
+// which products read as they are; all else is f32 then, and so is the arithmetic.
+
 // Seeded random values: each tensor is a function of (seed, name) alone.
 std::unique_ptr<WeightSource> random_weights(uint64_t seed, DType dtype);
 // Shapes without memory, for counting (--dry-run): no kernel may run on them.
@@ -34,7 +37,7 @@ std::unique_ptr<WeightSource> shapes_only(DType dtype);
 class FileWeights : public WeightSource {
  public:
   FileWeights(const std::string& path, DType dtype);
-  // From the file; `init` and `layers` are not read.
+  // From the file; `init` only tells matrices from the rest.
   Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers) override;
   // Throws when the file holds a tensor that nobody took.
   void finish() const;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -206,6 +207,22 @@ TEST_CASE("two processes do not share a run directory") {
   CHECK(has(second.text, std::to_string(getpid())));
 }
 
+TEST_CASE("a frozen base in bf16 starts where the one in f32 does, to its rounding") {
+  const Playground& p = playground();
+  const auto first_loss = [&](const std::string& dtype) {
+    const Outcome o = p.run(
+        {"train", "run.toml", "--out", dtype, "--set", "train.max_steps=2", "--set", "model.dtype=" + dtype});
+    INFO(o.text);
+    REQUIRE(o.code == 0);
+    const std::string metrics = p.read(dtype + "/metrics.jsonl");
+    return std::stod(metrics.substr(metrics.find("\"loss\":") + 7));
+  };
+  const double single = first_loss("f32"), half = first_loss("bf16");
+  CHECK(half != single);
+  CHECK(std::abs(half - single) < 1e-2 * single);
+  CHECK(p.run({"eval", "bf16", "--limit", "2"}).code == 0);
+}
+
 TEST_CASE("a profile trains in memory only and says where the time goes") {
   const Playground& p = playground();
   const Outcome o =
@@ -341,6 +358,7 @@ TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
   refused({"--set", "method.router.top_k=4"}, {"method.router.top_k = 4 with 3 experts"});
   refused({"--set", "data.use=['generl']"}, {"generl"});
   refused({"--set", "model.weights=none.safetensors"}, {"none.safetensors"});
+  refused({"--set", "model.dtype=f16"}, {"model.dtype = 'f16'", "bf16"});
   refused({"--set", "model.decoder.heads=5"}, {"heads"});
   refused({"--set", "data.tokenizer=data/general/train.json"}, {"data/general/train.json"});
   refused({"--set", "train.tokens_per_step=many"}, {"train.tokens_per_step"});

@@ -86,8 +86,8 @@ void check_training(const TrainConfig& c) {
 void check(const RunConfig& c) {
   nn::check(c.model.sizes);
   moe::check(c.method);
-  BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64", "model.dtype = '{}': f32 or f64",
-               c.model.dtype);
+  BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64" || c.model.dtype == "bf16",
+               "model.dtype = '{}': f32, f64 or bf16", c.model.dtype);
   BURROW_CHECK(!c.data.tokenizer.empty(), "data.tokenizer is missing: the path of a tokenizer.json");
   check_sets(c.data);
   check_ratios(c.data.ratios);

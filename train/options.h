@@ -69,7 +69,8 @@ template <class V>
 void visit_fields(V& v, ModelOptions& c) {
   v.field("weights", c.weights, "file",
           "safetensors with every weight of the model; empty: random, from the seed");
-  v.field("dtype", c.dtype, "", "type of the frozen weights and of the arithmetic: f32 or f64");
+  v.field("dtype", c.dtype, "",
+          "of the frozen weights and the arithmetic: f32 or f64; bf16: matrices in bf16, arithmetic in f32");
   visit_fields(v, c.sizes);
 }
 template <class V>

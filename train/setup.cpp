@@ -11,7 +11,9 @@ Setup make_setup(const RunConfig& config, bool shapes_only) {
   BURROW_CHECK(s.tokenizer.size() <= config.model.sizes.decoder.vocabulary,
                "{}: {} tokens, but model.decoder.vocabulary is {}", config.data.tokenizer, s.tokenizer.size(),
                config.model.sizes.decoder.vocabulary);
-  const DType dtype = config.model.dtype == "f64" ? DType::f64 : DType::f32;
+  const DType dtype = config.model.dtype == "f64"    ? DType::f64
+                      : config.model.dtype == "bf16" ? DType::bf16
+                                                     : DType::f32;
   const auto seed = static_cast<uint64_t>(config.train.seed);
   if (shapes_only) {
     s.model = std::make_unique<nn::Llava>(config.model.sizes, *nn::shapes_only(dtype));
