@@ -111,6 +111,20 @@ TEST_CASE_TEMPLATE("exp over the whole range", T, float, double) {
   }
 }
 
+// The known answers of Random123's Philox4x32-10 (kat_vectors): counter and key of zeros, of ones, of pi.
+TEST_CASE("philox") {
+  const auto words = [](uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
+    const PhiloxBlock b = philox(key, c0, c1, c2, c3);
+    return std::vector<uint32_t>(b.v, b.v + 4);
+  };
+  constexpr uint32_t kOnes = 0xffffffff;
+  using Words = std::vector<uint32_t>;
+  CHECK(words(0, 0, 0, 0, 0) == Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
+  CHECK(words(~0ull, kOnes, kOnes, kOnes, kOnes) == Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+  CHECK(words(0x299f31d0a4093822, 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344) ==
+        Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
+}
+
 TEST_CASE_TEMPLATE("dropout", T, float, double) {
   for (const auto [N, C] : {Size{1, 1}, {0, 8}, {7, 33}, {40, 128}}) {
     Outputs outputs;
