@@ -217,6 +217,10 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
       result.counts_.trainable += p.value().numel();
     }
   });
+  BURROW_CHECK(result.counts_.trainable > 0,
+               "method '{}' trains nothing: method.expert_targets and method.lora_targets are empty and "
+               "method.train_projector is false",
+               config.name);
   result.counts_.active = result.counts_.trainable - adapter.inactive();
   return result;
 }

@@ -162,6 +162,7 @@ TEST_CASE("what attach refuses, with the key's name") {
   refuses("target 'lm_head' matches no Linear", [](C& c) { c.lora_targets = {"lm_head"}; });
   refuses("'up_proj' is both in method.expert_targets and in method.lora_targets",
           [](C& c) { c.lora_targets = {"up_proj"}; });
+  refuses("method 'mole' trains nothing: method.expert_targets", [](C& c) { c.expert_targets.clear(); });
   refuses("method.experts = 0", [](C& c) { c.experts = 0; });
   refuses("method.experts = -3", [](C& c) { c.experts = -3; });
   refuses("method.rank = 0", [](C& c) { c.rank = 0; });

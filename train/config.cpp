@@ -177,6 +177,8 @@ void add_paths(const std::vector<Field>& fields, const std::string& prefix, std:
     bare += index ? "[]" : (bare.empty() ? "" : ".") + step;
   }
   std::string nearest = nearest_key(bare, paths);
+  BURROW_CHECK(nearest != bare || bare.empty(),
+               "{}: unknown key '{}': it is a section; one of its keys is expected", at, path);
   for (size_t i = 0, from = 0; i < indices.size() && (from = nearest.find("[]", from)) != nearest.npos; ++i) {
     nearest.replace(from, 2, indices[i]);
     from += indices[i].size();

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <system_error>
@@ -14,6 +15,9 @@
 using namespace burrow::train;
 
 namespace {
+
+// CLI::PositiveNumber would say it with all 309 digits of the largest double.
+CLI::Range count() { return CLI::Range(int64_t{1}, int64_t{INT32_MAX}); }
 
 void add_train(CLI::App& app, TrainCommand& c, int& code) {
   CLI::App* train =
@@ -47,7 +51,7 @@ void add_eval(CLI::App& app, EvalArguments& a, int& code) {
       app.add_subcommand("eval", "Exact match of a finished run, by data set and type of question");
   eval->add_option("run", a.run, "run directory")->required();
   eval->add_option("--split", a.split, "test or validation (default: the config's)");
-  eval->add_option("--limit", a.limit, "samples of each set (default: all)")->check(CLI::PositiveNumber);
+  eval->add_option("--limit", a.limit, "samples of each set (default: all)")->check(count());
   eval->callback([&] { code = run_eval(a.run, a.split, a.limit); });
   CLI::App* ask = app.add_subcommand("ask", "One question about one image, answered greedily");
   ask->add_option("run", a.run, "run directory")->required();
@@ -67,7 +71,7 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
   CLI::App* make = data->add_subcommand(
       "make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
   make->add_option("folder", a.make.folder, "where to")->required();
-  make->add_option("--seed", a.make.seed, "of everything drawn")->check(CLI::NonNegativeNumber);
+  make->add_option("--seed", a.make.seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
   make->add_option("--train", a.make.train, "training records of each domain");
   make->add_option("--validation", a.make.validation, "validation records of each domain");
   make->add_option("--test", a.make.test, "test records of each domain");
@@ -112,9 +116,9 @@ void add_table(CLI::App& app, TableCommand& c, int& code) {
   table
       ->add_option("--jobs", c.jobs,
                    "cells at once, the threads shared between them (default: the faster on this machine)")
-      ->check(CLI::PositiveNumber);
+      ->check(count());
   table->add_option("--set", c.overrides, "key=value over every cell's config (repeatable)");
-  table->add_option("--seeds", c.seeds, "only the first so many seeds")->check(CLI::PositiveNumber);
+  table->add_option("--seeds", c.seeds, "only the first so many seeds")->check(count());
   table->add_flag("--list", c.list, "print the cells and whether they are finished, and stop");
   table->add_flag("--report", c.report_only, "print the table from the finished cells, train nothing");
   table->callback([&] { code = run_table(c); });

@@ -11,6 +11,7 @@ Setup make_setup(const RunConfig& config, bool shapes_only) {
   BURROW_CHECK(s.tokenizer.size() <= config.model.sizes.decoder.vocabulary,
                "{}: {} tokens, but model.decoder.vocabulary is {}", config.data.tokenizer, s.tokenizer.size(),
                config.model.sizes.decoder.vocabulary);
+  data::ChatTemplate::by_name(config.data.chat).check(s.tokenizer);
   const DType dtype = config.model.dtype == "f64"    ? DType::f64
                       : config.model.dtype == "bf16" ? DType::bf16
                                                      : DType::f32;
@@ -59,6 +60,8 @@ std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std:
     const std::string& file = split == Split::train        ? d.train
                               : split == Split::validation ? d.validation
                                                            : d.test;
+    BURROW_CHECK(!file.empty() || names.empty(), "data.use: '{}' has no file for the split that is asked for",
+                 d.name);
     if (file.empty()) continue;
     data::DatasetSettings settings;
     settings.name = d.name;
