@@ -14,84 +14,11 @@
 #include <random>
 #include <thread>
 
-#include "tensor/files.h"
 #include "tensor/safetensors.h"
+#include "tests/playground.h"
 
 namespace fs = std::filesystem;
-
-namespace {
-
-struct Outcome {
-  int code = 0;  // exit status; -signal when killed
-  std::string text;
-};
-
-// A folder with the generated data of a small experiment and the configs of the tests.
-struct Playground {
-  fs::path folder;
-  Playground() {
-    folder = fs::temp_directory_path() / fmt::format("burrow-test-train-{}", getpid());
-    fs::create_directories(folder);
-    REQUIRE(run({"data", "make", "data", "--train", "240", "--validation", "20", "--test", "30"}).code == 0);
-    write("run.toml", config());
-  }
-  ~Playground() { fs::remove_all(folder); }
-
-  static std::string config() {
-    std::string text =
-        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n[model.vision]\nlayers = 1\nwidth = "
-        "32\nmlp_width = 32\n"
-        "[method]\nname = 'mole'\ndropout = 0.1\nlora_targets = ['q_proj', 'v_proj']\n"
-        "[train]\ntokens_per_step = 90\naccumulation = 2\ncheckpoint_every = 7\nlog_every = 3\n"
-        "[data]\ntokenizer = 'data/tokenizer.json'\nfeature_cache = 'features'\n[eval]\nlimit = 10\n";
-    for (const char* name : {"general", "document", "biomedicine"}) {
-      text += fmt::format(
-          "[[data.sets]]\nname = '{0}'\ntrain = 'data/{0}/train.json'\nvalidation = "
-          "'data/{0}/validation.json'\n"
-          "test = 'data/{0}/test.json'\nimages = 'data/{0}/images'\n",
-          name);
-    }
-    return text;
-  }
-  void write(const std::string& name, const std::string& text) const { std::ofstream(folder / name) << text; }
-  std::string read(const std::string& name) const { return burrow::read_file((folder / name).string()); }
-
-  // Starts burrow in the folder, its output in out.txt.
-  pid_t start(const std::vector<std::string>& arguments, const std::string& output = "out.txt") const {
-    const pid_t child = fork();
-    if (child == 0) {
-      if (chdir(folder.c_str()) != 0) _exit(99);
-      const int out = open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-      dup2(out, 1);
-      dup2(out, 2);
-      setenv("OMP_NUM_THREADS", "1", 1);
-      std::vector<char*> argv{const_cast<char*>(BURROW_PROGRAM)};
-      for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
-      argv.push_back(nullptr);
-      execv(BURROW_PROGRAM, argv.data());
-      _exit(98);
-    }
-    return child;
-  }
-  static int wait(pid_t child) {
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  }
-  Outcome run(const std::vector<std::string>& arguments) const {
-    const int code = wait(start(arguments));
-    return {code, read("out.txt")};
-  }
-};
-
-const Playground& playground() {
-  static const Playground p;
-  return p;
-}
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-}  // namespace
+using namespace burrow::testing;
 
 TEST_CASE("the balance term is part of what is trained") {
   // With the gate "none" nothing else reaches a router.
@@ -351,6 +278,11 @@ TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
   };
   refused({"--set", "train.learning_rate=1"}, {"unknown key 'train.learning_rate'"});
   refused({"--set", "method.rnak=2"}, {"method.rank"});
+  refused({"--set", "train=5"}, {"unknown key 'train': it is a section"});
+  refused({"--set", "data.chat=mine"}, {"no template 'mine'", "plain and vicuna_v1"});
+  refused({"--dry-run", "--set", "data.chat=mine"}, {"no template 'mine'"});
+  refused({"--set", "data.sets[0].train=", "--set", "data.use=['general']"},
+          {"data.use: 'general' has no file"});
   refused({"--set", "method.experts=0"}, {"method.experts = 0"});
   refused({"--set", "method.rank=64"}, {"method.rank = 64", "of shape"});
   refused({"--set", "method.name=mule"}, {"'mule'", "mole"});
@@ -414,7 +346,7 @@ TEST_CASE("bad options and files of the other commands") {
           "no/x.json");
   refused({"train", "data"}, "data: Is a directory");
   refused({"table", "run.toml", "--jobs", "0"}, "--jobs");
-  refused({"table", "run.toml", "--jobs", "-1"}, "--jobs");
+  refused({"table", "run.toml", "--jobs", "-1"}, "--jobs: Value -1 not in range 1 to 2147483647");
   refused({"table", "run.toml", "--seeds", "0"}, "--seeds");
   refused({"data", "make", "new", "--train", "99999999999"}, "train 99999999999");
   refused({"data", "make", "new", "--seed", "-1"}, "--seed");

@@ -69,6 +69,22 @@ Json run_provenance(const Setup& setup) {
   return p;
 }
 
+// A run goes on with the base and the data that it began with: on others it would be neither the old run nor
+// a new one, and nothing in its directory would say so.
+void check_unchanged(const RunDirectory& run, const Json& now) {
+  const auto path = run.path() / "provenance.json";
+  if (!run.begun() || !std::filesystem::exists(path)) return;
+  const Json then = Json::parse(read_file(path.string()), nullptr, false);
+  BURROW_CHECK(then.is_object(), "{}: not a JSON object", path.string());
+  const auto same = [&](const Json& a, const Json& b, const char* key, const std::string& what) {
+    BURROW_CHECK(a.contains(key) && a[key] == b[key],
+                 "{}: {} changed since the run began; choose another --out", run.path().string(), what);
+  };
+  same(then, now, "weights_hash", "the file of model.weights");
+  const Json before = then.contains("data") && then["data"].is_object() ? then["data"] : Json::object();
+  for (const auto& [file, hash] : now["data"].items()) same(before, now["data"], file.c_str(), file);
+}
+
 }  // namespace
 
 int run_train(const TrainCommand& command) {
@@ -97,7 +113,9 @@ int run_train(const TrainCommand& command) {
   if (!run.abandoned_by().empty())
     say(fmt::format("{}: {} was killed here; going on from what it left", out, run.abandoned_by()));
   Setup setup = make_setup(config);
-  run.write_json("provenance.json", run_provenance(setup));
+  const Json origin = run_provenance(setup);
+  check_unchanged(run, origin);
+  run.write_json("provenance.json", origin);
   say(fmt::format("method {} on {}:\n{}", config.method.name, out, setup.attachment.report()));
   Trainer trainer(setup, say);
   const TrainResult trained = trainer.train(run);

@@ -53,7 +53,7 @@ RunDirectory::RunDirectory(std::filesystem::path path, const std::string& config
   lock_ = std::make_unique<FileLock>((path_ / "lock").string(), kLockPatience);
   for (const auto& folder : {path_, path_ / "checkpoints"}) remove_abandoned_temporaries(folder.string(), 0);
   const auto file = path_ / "config.toml";
-  if (!std::filesystem::exists(file)) {
+  if (!std::filesystem::exists(file) || !begun()) {
     write_file_atomically(file.string(), config);
     return;
   }
@@ -61,6 +61,10 @@ RunDirectory::RunDirectory(std::filesystem::path path, const std::string& config
                path_.string());
   BURROW_CHECK(read_file(file.string()) == config,
                "{}: the run was started with another config; choose another --out", file.string());
+}
+
+bool RunDirectory::begun() const {
+  return std::filesystem::exists(path_ / "metrics.jsonl") || !checkpoint_steps().empty() || finished();
 }
 
 void RunDirectory::write_json(const std::string& name, const nlohmann::ordered_json& value) const {

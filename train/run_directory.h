@@ -40,13 +40,15 @@ class LineLog {
 // One run's folder, locked for as long as this lives.
 class RunDirectory {
  public:
-  // Creates the folder and locks it. An existing run is an error unless `resume`, and then its config must
-  // be `config` to the letter.
+  // Creates the folder and locks it. A run that has begun is an error unless `resume`, and then its config
+  // must be `config` to the letter. One that failed before its first step (a path with a slip in it) holds
+  // nothing to lose: its config is replaced.
   RunDirectory(std::filesystem::path path, const std::string& config, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
   // The process that worked here before and was killed, as "process 12 on host a", or "".
   const std::string& abandoned_by() const { return lock_->abandoned_by(); }
+  bool begun() const;  // whether anything was trained
   bool finished() const { return std::filesystem::exists(path_ / "result.json"); }
   // Writes `name` whole or not at all.
   void write_json(const std::string& name, const nlohmann::ordered_json& value) const;
