@@ -1,7 +1,6 @@
 #include "nn/llava.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace burrow::nn {
 

@@ -62,13 +62,13 @@ double flops_of(KernelId id, const detail::CallArguments& a) {
 
 }  // namespace
 
-namespace detail {
-
-bool profiling = false;
-
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
+
+namespace detail {
+
+bool profiling = false;
 
 void add_to_profile(KernelId id, double seconds, const CallArguments& arguments) {
   Sum& sum = sums[static_cast<size_t>(id)];

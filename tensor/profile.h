@@ -19,6 +19,7 @@ struct KernelProfile {
   double seconds = 0;
   double flops = 0;  // of matrix products and attention, a multiply-add counted as two; 0 for other kernels
 };
+double seconds_now();                       // of a clock that only goes forward
 void start_profile();                       // from zero
 std::vector<KernelProfile> stop_profile();  // the kernels that were called, the most expensive first
 
@@ -41,7 +42,6 @@ struct CallArguments {
   template <class A>
   void note(const A&) {}
 };
-double seconds_now();
 void add_to_profile(KernelId id, double seconds, const CallArguments& arguments);
 
 // Runs one kernel, timed while a profile is on.

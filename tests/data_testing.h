@@ -1,7 +1,6 @@
 #pragma once
 // What the tests of data/ share.
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -10,18 +9,9 @@
 
 #include "data/dataset.h"
 #include "tensor/check.h"
+#include "tests/folder.h"
 
 namespace burrow {
-
-// A folder of its own for each test case, gone with it.
-struct Folder {
-  std::string path = (std::filesystem::temp_directory_path() / "burrow_XXXXXX").string();
-  Folder() { REQUIRE(::mkdtemp(path.data())); }
-  ~Folder() { std::filesystem::remove_all(path); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string operator/(const std::string& name) const { return path + "/" + name; }
-};
 
 inline std::string error_of(const std::function<void()>& f) {
   try {

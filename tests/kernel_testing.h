@@ -2,6 +2,7 @@
 // What the tests of kernels share: random inputs, outputs between guard bytes, comparison with a reference
 // in f64.
 #include <doctest/doctest.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -117,6 +118,23 @@ inline void check_near(const std::string& what, const Tensor& got, const Values&
 inline void check_same_bits(const Tensor& a, const Tensor& b) {
   REQUIRE(a.nbytes() == b.nbytes());
   CHECK((a.nbytes() == 0 || std::memcmp(a.bytes(), b.bytes(), a.nbytes()) == 0));
+}
+
+// run() gives tensors; their bits must not depend on the number of threads.
+template <class F>
+void check_same_on_threads(F&& run) {
+  const int before = omp_get_max_threads();
+  const auto on = [&](int threads) {
+    omp_set_num_threads(threads);
+    return run();
+  };
+  const std::vector<Tensor> one = on(1), two = on(2), three = on(3);
+  omp_set_num_threads(before);
+  for (size_t i = 0; i < one.size(); ++i) {
+    CAPTURE(i);
+    check_same_bits(one[i], two[i]);
+    check_same_bits(one[i], three[i]);
+  }
 }
 
 template <class F>

@@ -1,7 +1,6 @@
 #pragma once
 // A small table and its cells, written as runs would write them.
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -9,32 +8,12 @@
 #include <vector>
 
 #include "tensor/files.h"
+#include "tests/folder.h"
 #include "train/table_report.h"
 
 namespace burrow::train::testing {
 
 namespace fs = std::filesystem;
-
-class Folder {
- public:
-  Folder() {
-    std::string path = (fs::temp_directory_path() / "burrow_XXXXXX").string();
-    REQUIRE(::mkdtemp(path.data()));
-    path_ = path;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string put(const std::string& name, const std::string& text) const {
-    fs::create_directories((path_ / name).parent_path());
-    write_file_atomically((path_ / name).string(), text);
-    return (path_ / name).string();
-  }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
 
 // A run config with two sets, and their records.
 constexpr const char* kRecord =

@@ -1,8 +1,6 @@
 // Grouped LoRA experts: each kernel against the masked product of plain loops in f64, at sizes with whole
 // tiles, odd rests, empty experts, experts that take all and several experts a row; and the order of rows.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <omp.h>
-
 #include "autograd/ops.h"
 #include "tests/kernel_testing.h"
 
@@ -170,8 +168,7 @@ TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double
   const Tensor x = random_tensor<T>({s.N, s.C}), y = random_tensor<T>({s.N, s.O}),
                h = random_tensor<T>({M, s.R}), a = random_tensor<T>({ER, s.C}),
                b = random_tensor<T>({s.O, ER}), w = random_tensor<T>({s.N, s.E});
-  const auto run = [&](int threads) {
-    omp_set_num_threads(threads);
+  const auto run = [&] {
     std::vector<Tensor> out{h.clone(), h.clone(), x.clone(), y.clone(),
                             a.clone(), b.clone(), h.clone(), w.clone()};
     kernel::gather_matmul_nt(out[0], x, a, groups);
@@ -183,14 +180,7 @@ TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double
     kernel::grouped_scale_backward(out[6], out[7], h, h, w, groups, 2);
     return out;
   };
-  const int threads = omp_get_max_threads();
-  const std::vector<Tensor> one = run(1), two = run(2), three = run(3);
-  omp_set_num_threads(threads);
-  for (size_t i = 0; i < one.size(); ++i) {
-    CAPTURE(i);
-    check_same_bits(one[i], two[i]);
-    check_same_bits(one[i], three[i]);
-  }
+  check_same_on_threads(run);
 }
 
 TEST_CASE("groups that are none are refused") {
@@ -207,4 +197,26 @@ TEST_CASE("groups that are none are refused") {
         "[gather_matmul_nt] offsets (3) do not begin at 0 and end at the 3 places of order");
   CHECK(message({0, 2, 1}, {0, 2, 1, 3}) == "[gather_matmul_nt] offsets[1] is 2, more than the next");
   CHECK(message({0, 2}, {0, 1, 2}) == "[gather_matmul_nt] h (3, 2) and 2 places of order");
+}
+
+TEST_CASE("a profile counts the FLOPs of the chosen experts alone") {
+  constexpr int64_t N = 6, C = 4, O = 5, R = 3;  // M = 6 places of 2 experts
+  const ExpertGroups groups{index_of({0, 1, 2, 3, 4, 5}), index_of({0, 2, 6})};
+  Tensor x = Tensor::zeros({N, C}, DType::f32), y = Tensor::zeros({N, O}, DType::f32),
+         h = Tensor::zeros({N, R}, DType::f32), a = Tensor::zeros({2 * R, C}, DType::f32),
+         b = Tensor::zeros({O, 2 * R}, DType::f32);
+  start_profile();
+  kernel::gather_matmul_nt(h, x, a, groups);
+  kernel::gather_matmul_nn(h, y, b, groups);
+  kernel::scatter_matmul_nn(x, h, a, groups);
+  kernel::scatter_matmul_nt(y, h, b, groups);
+  kernel::gather_matmul_tn_a(a, h, x, groups);
+  kernel::gather_matmul_tn_b(b, y, h, groups);
+  const std::vector<KernelProfile> profile = stop_profile();
+  CHECK(profile.size() == 6);
+  for (const KernelProfile& k : profile) {
+    const bool of_b =
+        k.name == "gather_matmul_nn" || k.name == "scatter_matmul_nt" || k.name == "gather_matmul_tn_b";
+    CHECK_MESSAGE(k.flops == 2 * N * R * (of_b ? O : C), k.name);
+  }
 }

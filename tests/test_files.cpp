@@ -11,21 +11,12 @@
 #include <filesystem>
 #include <vector>
 
+#include "tests/folder.h"
+
 using namespace burrow;
 using doctest::Contains;
 
 namespace {
-
-// A folder of its own for each test case, gone with it.
-struct Folder {
-  std::string path = (std::filesystem::temp_directory_path() / "burrow_XXXXXX").string();
-  Folder() { REQUIRE(::mkdtemp(path.data())); }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string operator/(const std::string& name) const { return path + "/" + name; }
-  size_t count() const {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path), {}));
-  }
-};
 
 // No file of this process may grow past `bytes` while this lives: a disk that is full, in effect.
 struct FileSizeLimit {

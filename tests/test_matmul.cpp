@@ -1,7 +1,5 @@
 // Matrix products against plain loops in f64; and what must not depend on the number of threads.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <omp.h>
-
 #include "tests/kernel_testing.h"
 
 using namespace burrow;
@@ -92,8 +90,7 @@ TEST_CASE_TEMPLATE("two threads give the bits of one", T, float, double) {
   const AttentionRanges ranges{cuts, cuts, position, position};
   const AttentionShape shape{6, 3, 50, true, 0.14};
   const Tensor k = random_tensor<T>({N, 150}), v = random_tensor<T>({N, 150});
-  const auto run = [&](int threads) {
-    omp_set_num_threads(threads);
+  const auto run = [&] {
     std::vector<Tensor> out;
     const auto next = [&](Shape s) -> Tensor& {
       return out.emplace_back(Tensor::zeros(std::move(s), DTypeOf<T>::value));
@@ -123,14 +120,7 @@ TEST_CASE_TEMPLATE("two threads give the bits of one", T, float, double) {
     kernel::attention_backward(dq, dk, dv, g, o, lse, x, k, v, ranges, shape);
     return out;
   };
-  const int threads = omp_get_max_threads();
-  const std::vector<Tensor> one = run(1), two = run(2), three = run(3);
-  omp_set_num_threads(threads);
-  for (size_t i = 0; i < one.size(); ++i) {
-    CAPTURE(i);
-    check_same_bits(one[i], two[i]);
-    check_same_bits(one[i], three[i]);
-  }
+  check_same_on_threads(run);
 }
 
 TEST_CASE("a profile counts calls, time and the FLOPs of products and attention") {

@@ -2,7 +2,6 @@
 #include "tensor/safetensors.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -10,17 +9,12 @@
 #include <limits>
 
 #include "tensor/files.h"
+#include "tests/folder.h"
 
 using namespace burrow;
 using doctest::Contains;
 
 namespace {
-
-std::string temporary_folder() {
-  std::string name = (std::filesystem::temp_directory_path() / "burrow_XXXXXX").string();
-  REQUIRE(::mkdtemp(name.data()));
-  return name;
-}
 
 // A file of this header, as long as the header says it is, and `data` bytes of data.
 std::string file_of(const std::string& header, size_t data = 0) {
@@ -57,7 +51,8 @@ bool equal(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 TEST_CASE("every dtype survives a round trip") {
-  const std::string folder = temporary_folder(), path = folder + "/all.safetensors";
+  const Folder folder;
+  const std::string path = folder / "all.safetensors";
   const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   const std::vector<std::pair<std::string, Tensor>> tensors{
       {"double", Tensor::of<double>({2, 2}, std::vector<double>{0.1, -0.0, 1e308, 5e-324})},
@@ -90,13 +85,13 @@ TEST_CASE("every dtype survives a round trip") {
   const SafetensorsFile parsed = parse(bytes);
   for (const auto& [name, t] : tensors) CHECK(equal(parsed.tensors.at(name), t));
   // Writing what was read gives the same bytes.
-  write_safetensors(folder + "/again", tensors, back.metadata);
-  CHECK(read_file(folder + "/again") == bytes);
-  std::filesystem::remove_all(folder);
+  write_safetensors(folder / "/again", tensors, back.metadata);
+  CHECK(read_file(folder / "/again") == bytes);
 }
 
 TEST_CASE("aligned tensors are views of the mapping, others are copies, and both outlive the file") {
-  const std::string folder = temporary_folder(), path = folder + "/m";
+  const Folder folder;
+  const std::string path = folder / "m";
   const auto three = Tensor::of<bf16>({3}, std::vector<bf16>(3, bf16(2.f)));
   const auto wide = Tensor::of<float>({2}, std::vector<float>{1.f, 2.f});
   write_safetensors(path, {{"aligned", wide}, {"three", three}, {"unaligned", wide}});
@@ -105,19 +100,18 @@ TEST_CASE("aligned tensors are views of the mapping, others are copies, and both
   CHECK(file.tensors.at("unaligned").storage() != file.tensors.at("three").storage());
   const Tensor a = file.tensors.at("aligned"), u = file.tensors.at("unaligned");
   file = {};
-  std::filesystem::remove_all(folder);
   CHECK(a.data<float>()[1] == 2.f);
   CHECK(u.data<float>()[1] == 2.f);
 }
 
 TEST_CASE("a file can be rewritten while it is mapped") {
-  const std::string folder = temporary_folder(), path = folder + "/m";
+  const Folder folder;
+  const std::string path = folder / "m";
   write_safetensors(path, {{"x", Tensor::full({100}, 1.0, DType::f32)}});
   const Tensor x = read_safetensors(path).tensors.at("x");
   write_safetensors(path, {{"x", x}, {"y", x}});
   CHECK(x.data<float>()[99] == 1.f);
   CHECK(read_safetensors(path).tensors.at("y").data<float>()[99] == 1.f);
-  std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("legal files that are easily refused") {
@@ -266,7 +260,8 @@ TEST_CASE("dtypes: unknown ones, and legal ones that become no tensor") {
 }
 
 TEST_CASE("a file cut at any byte is refused") {
-  const std::string folder = temporary_folder(), path = folder + "/m";
+  const Folder folder;
+  const std::string path = folder / "m";
   write_safetensors(
       path, {{"a", Tensor::full({2, 3}, 1.0, DType::f32)}, {"b", Tensor::full({5}, 2.0, DType::bf16)}},
       {{"k", "v"}});
@@ -275,14 +270,14 @@ TEST_CASE("a file cut at any byte is refused") {
   for (size_t n = 0; n < whole.size(); ++n) {
     INFO("cut at " << n);
     CHECK_THROWS_AS(parse(whole.substr(0, n)), Error);
-    write_file_atomically(folder + "/cut", whole.substr(0, n));
-    CHECK_THROWS_AS(read_safetensors(folder + "/cut"), Error);
+    write_file_atomically(folder / "cut", whole.substr(0, n));
+    CHECK_THROWS_AS(read_safetensors(folder / "cut"), Error);
   }
-  std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("what the writer refuses") {
-  const std::string folder = temporary_folder(), path = folder + "/m";
+  const Folder folder;
+  const std::string path = folder / "m";
   const Tensor x = Tensor::full({1}, 1.0, DType::f32);
   CHECK_THROWS_WITH(write_safetensors(path, {{"x", x}, {"x", x}}), Contains("two tensors named 'x'"));
   CHECK_THROWS_WITH(write_safetensors(path, {{"__metadata__", x}}),
@@ -290,10 +285,9 @@ TEST_CASE("what the writer refuses") {
   CHECK_THROWS_WITH(write_safetensors(path, {{"x", Tensor()}}), Contains("tensor 'x' is undefined"));
   CHECK_THROWS_WITH(write_safetensors(path, {{"\xff", x}}), Contains("is not UTF-8"));
   CHECK_THROWS_WITH(write_safetensors(path, {}, {{"k", "\xff"}}), Contains("is not UTF-8"));
-  CHECK(std::filesystem::is_empty(folder));
+  CHECK(folder.count() == 0);
   CHECK_THROWS_WITH(read_safetensors(path), Contains((path + ": No such file or directory").c_str()));
-  CHECK_THROWS_WITH(read_safetensors(folder), Contains("not a regular file"));
-  std::filesystem::remove_all(folder);
+  CHECK_THROWS_WITH(read_safetensors(folder.path), Contains("not a regular file"));
 }
 
 TEST_CASE("the fuzzer's corpus: each file is read or refused with an Error") {

@@ -203,6 +203,7 @@ TEST_CASE("a damaged step in a checkpoint's metadata is passed over, and the fil
   INFO(resumed.text);
   CHECK(resumed.code == 0);
   CHECK(has(resumed.text, "step-00000099.safetensors: 'step' is 'q6'"));
+  CHECK(has(resumed.text, "the run starts anew"));
   CHECK(fs::exists(last));
   CHECK(!fs::exists(p.folder / "metadata/checkpoints/step-00000099.safetensors"));
   CHECK(p.read("metadata/trained.safetensors") == sound);

@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "data/make.h"
+#include "tests/folder.h"
 #include "train/progress.h"
 
 namespace fs = std::filesystem;
@@ -26,41 +27,30 @@ using Json = nlohmann::json;
 constexpr const char* kDomains[] = {"general", "document", "biomedicine"};
 
 // A folder with a few samples of the generated domains and the config of a small model over them.
-class Folder {
- public:
-  Folder() {
-    std::string path = (fs::temp_directory_path() / "burrow_XXXXXX").string();
-    REQUIRE(::mkdtemp(path.data()));
-    path_ = path;
-    data::make_domains(path_ / "data", {.train = 60, .validation = 2, .test = 4});
+struct Domains : Folder {
+  Domains() {
+    data::make_domains(*this / "data", {.train = 60, .validation = 2, .test = 4});
     std::string text =
         "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n"
         "[model.vision]\nlayers = 1\nwidth = 32\nmlp_width = 32\n"
         "[train]\ntokens_per_step = 300\nlog_every = 2\n";
-    text += fmt::format("[data]\ntokenizer = '{}'\n", (path_ / "data/tokenizer.json").string());
+    text += fmt::format("[data]\ntokenizer = '{}'\n", *this / "data/tokenizer.json");
     for (const char* name : kDomains) {
-      const std::string domain = (path_ / "data" / name).string();
+      const std::string domain = *this / (std::string("data/") + name);
       text += fmt::format("[[data.sets]]\nname = '{0}'\ntrain = '{1}/train.json'\nimages = '{1}/images'\n",
                           name, domain);
     }
-    write_file_atomically((path_ / "run.toml").string(), text);
+    write_file_atomically(*this / "run.toml", text);
   }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
 };
 
-const Folder& folder() {
-  static const Folder f;
+const Domains& folder() {
+  static const Domains f;
   return f;
 }
 
 Setup setup_of(const std::vector<std::string>& overrides) {
-  return make_setup(read_run_config((folder() / "run.toml").string(), overrides));
+  return make_setup(read_run_config(folder() / "run.toml", overrides));
 }
 void quiet(const std::string&) {}
 
@@ -71,7 +61,7 @@ std::vector<Json> metrics_of(const std::string& run, const std::vector<std::stri
     RunDirectory directory(folder() / run, write_run_config(setup.config), false);
     trainer.train(directory);
   }
-  std::istringstream text(read_file((folder() / run / "metrics.jsonl").string()));
+  std::istringstream text(read_file(folder() / (run + "/metrics.jsonl")));
   std::vector<Json> lines;
   for (std::string line; std::getline(text, line);) lines.push_back(Json::parse(line));
   return lines;

@@ -89,11 +89,14 @@ void save_checkpoint(const RunDirectory& run, const nn::ParameterArena& arena, c
 std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterArena& arena,
                                         Optimizer& optimizer,
                                         const std::function<void(const std::string&)>& say) {
-  for (const int64_t step : run.checkpoint_steps()) {
+  const std::vector<int64_t> steps = run.checkpoint_steps();
+  for (const int64_t step : steps) {
     try {
       return restore(run.checkpoint_path(step).string(), arena, optimizer);
     } catch (const Error& e) {
-      say(fmt::format("{}; trying the checkpoint before it", e.what()));
+      say(fmt::format("{}; {}", e.what(),
+                      step == steps.back() ? "no checkpoint before it: the run starts anew"
+                                           : "trying the checkpoint before it"));
     }
   }
   return std::nullopt;

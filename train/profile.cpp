@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "tensor/profile.h"
@@ -15,9 +14,9 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 double seconds_of(const std::function<void()>& f) {
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin = seconds_now();
   f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return seconds_now() - begin;
 }
 
 double median(std::vector<double> values) {

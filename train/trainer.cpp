@@ -1,9 +1,9 @@
 #include "train/trainer.h"
 
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "tensor/profile.h"
 #include "train/progress.h"
 
 namespace burrow::train {
@@ -11,10 +11,6 @@ namespace burrow::train {
 using Json = nlohmann::ordered_json;
 
 namespace {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 bool tower_trains(const Setup& setup) {
   for (const auto& [name, var] : setup.attachment.trainable()) {

@@ -216,6 +216,47 @@ int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places
   return R;
 }
 
+// h[j] = x[order[j]] side_e^T, with side_e [R,C] in rows: of a as it is, of b as rows of b^T. `turned` says
+// b.
+void gather_products(const char* op, Tensor& h, const Tensor& x, const Tensor& sides,
+                     const ExpertGroups& groups, bool turned) {
+  const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
+  check_matrix(op, turned ? "b" : "a", sides, x.dtype(), turned ? C : g.experts * R,
+               turned ? g.experts * R : C);
+  check_matrix(op, "h", h, x.dtype(), M, R);
+  visit_float(op, x.dtype(), [&]<class T>(T) {
+    const T *in = x.data<T>(), *rows = turned ? transposed<T>(sides, g, R) : sides.data<T>();
+    T* out = h.data<T>();
+    parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        dot_rows(out, in, rows + e * R * C, g, begin, end, R, C);
+      });
+    });
+  });
+}
+
+// y[order[j]] += h[j] side_e, in the order of the experts; sides as above.
+void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& sides,
+                      const ExpertGroups& groups, bool turned) {
+  const int64_t N = leading(y), C = channels(y), M = groups.order.numel();
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
+  check_matrix(op, turned ? "b" : "a", sides, h.dtype(), turned ? C : g.experts * R,
+               turned ? g.experts * R : C);
+  check_matrix(op, turned ? "y" : "x", y, h.dtype(), N, C);
+  visit_float(op, h.dtype(), [&]<class T>(T) {
+    const T *in = h.data<T>(), *rows = turned ? transposed<T>(sides, g, R) : sides.data<T>();
+    T* out = y.data<T>();
+    parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        add_to_rows(out, in, rows + e * R * C, g, begin, end, R, C);
+      });
+    });
+  });
+}
+
 }  // namespace
 
 // order = the rows n of all (n, e) with chosen[n,e] != 0, by e, then by n; offsets[e] = the first place of e
@@ -250,84 +291,28 @@ void group_by_expert(Tensor& order, Tensor& offsets, const Tensor& chosen) {
 // in: x [N,C], a [E*R,C]   out: h [M,R], written
 // A thread owns rows of x; tiles of 4 rows by 4 ranks, summed in the dtype.
 void gather_matmul_nt(Tensor& h, const Tensor& x, const Tensor& a, const ExpertGroups& groups) {
-  const char* op = "gather_matmul_nt";
-  const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, leading(a));
-  check_matrix(op, "a", a, x.dtype(), g.experts * R, C);
-  check_matrix(op, "h", h, x.dtype(), M, R);
-  visit_float(op, x.dtype(), [&]<class T>(T) {
-    const T *in = x.data<T>(), *sides = a.data<T>();
-    T* out = h.data<T>();
-    parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
-      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
-        dot_rows(out, in, sides + e * R * C, g, begin, end, R, C);
-      });
-    });
-  });
+  gather_products("gather_matmul_nt", h, x, a, groups, false);
 }
 
 // h[j] = y[order[j]] b_e, e the expert of place j
 // in: y [N,O], b [O,E*R]   out: h [M,R], written
 // A thread owns rows of y; on b^T, made anew for the experts that have rows.
 void gather_matmul_nn(Tensor& h, const Tensor& y, const Tensor& b, const ExpertGroups& groups) {
-  const char* op = "gather_matmul_nn";
-  const int64_t N = leading(y), O = channels(y), M = groups.order.numel();
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, channels(b));
-  check_matrix(op, "b", b, y.dtype(), O, g.experts * R);
-  check_matrix(op, "h", h, y.dtype(), M, R);
-  visit_float(op, y.dtype(), [&]<class T>(T) {
-    const T *in = y.data<T>(), *sides = transposed<T>(b, g, R);
-    T* out = h.data<T>();
-    parallel_rows(N, M * R * O, [=](int64_t first, int64_t last) {
-      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
-        dot_rows(out, in, sides + e * R * O, g, begin, end, R, O);
-      });
-    });
-  });
+  gather_products("gather_matmul_nn", h, y, b, groups, true);
 }
 
 // y[order[j]] += h[j] b_e^T, e the expert of place j, in the order of the experts
 // in: h [M,R], b [O,E*R]   out: y [N,O], added to
 // A thread owns rows of y; on b^T, made anew for the experts that have rows.
 void scatter_matmul_nt(Tensor& y, const Tensor& h, const Tensor& b, const ExpertGroups& groups) {
-  const char* op = "scatter_matmul_nt";
-  const int64_t N = leading(y), O = channels(y), M = groups.order.numel();
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, channels(b));
-  check_matrix(op, "b", b, h.dtype(), O, g.experts * R);
-  check_matrix(op, "y", y, h.dtype(), N, O);
-  visit_float(op, h.dtype(), [&]<class T>(T) {
-    const T *in = h.data<T>(), *sides = transposed<T>(b, g, R);
-    T* out = y.data<T>();
-    parallel_rows(N, M * R * O, [=](int64_t first, int64_t last) {
-      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
-        add_to_rows(out, in, sides + e * R * O, g, begin, end, R, O);
-      });
-    });
-  });
+  scatter_products("scatter_matmul_nt", y, h, b, groups, true);
 }
 
 // x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts
 // in: h [M,R], a [E*R,C]   out: x [N,C], added to
 // A thread owns rows of x; tiles of 4 rows by 4 vectors, summed in the dtype.
 void scatter_matmul_nn(Tensor& x, const Tensor& h, const Tensor& a, const ExpertGroups& groups) {
-  const char* op = "scatter_matmul_nn";
-  const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, leading(a));
-  check_matrix(op, "a", a, h.dtype(), g.experts * R, C);
-  check_matrix(op, "x", x, h.dtype(), N, C);
-  visit_float(op, h.dtype(), [&]<class T>(T) {
-    const T *in = h.data<T>(), *sides = a.data<T>();
-    T* out = x.data<T>();
-    parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
-      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
-        add_to_rows(out, in, sides + e * R * C, g, begin, end, R, C);
-      });
-    });
-  });
+  scatter_products("scatter_matmul_nn", x, h, a, groups, false);
 }
 
 // a_e += sum over e's places j of h[j]^T x[order[j]]: the gradient of A
