@@ -28,6 +28,7 @@ class Storage {
  private:
   Storage() = default;
   std::byte* bytes_ = nullptr;
+  void* block_ = nullptr;  // what malloc gave, on the CPU
   size_t size_ = 0;
   Device device_ = Device::cpu;
   const char* what_ = "";

@@ -52,6 +52,26 @@ struct Part {
   }
 };
 
+// f(sequence, head of keys) for every pair of B sequences, in order; threads share them out by their scores.
+template <class T, class F>
+void over_parts(const Problem<T>& p, int64_t B, F f) {
+  const auto scores = [&p](int64_t b) {  // and one, so that a sequence without keys has an owner
+    return int64_t{p.q_offsets[b + 1] - p.q_offsets[b]} * (p.k_offsets[b + 1] - p.k_offsets[b]) + 1;
+  };
+  int64_t sum = 0;
+  for (int64_t b = 0; b < B; ++b) sum += scores(b) * p.Hkv;
+  parallel_rows(sum, sum * (p.H / p.Hkv) * p.D, [&](int64_t begin, int64_t end) {
+    int64_t middle = 0, next = 0;  // of a pair's scores, in the run of all
+    for (int64_t b = 0; b < B; ++b) {
+      for (int64_t h = 0; h < p.Hkv; ++h) {
+        middle = next + scores(b) / 2;
+        next += scores(b);
+        if (begin <= middle && middle < end) f(b, h);
+      }
+    }
+  });
+}
+
 // to[D][padded] = from[Tk][stride]^T, zeros beyond Tk.
 template <class T>
 void transpose_head(T* to, const T* from, int64_t stride, int64_t D, const Part<T>& part) {
@@ -170,9 +190,9 @@ void attend(const Problem<T>& p, int64_t b, int64_t kv_head, T* y, T* lse) {
 // y = softmax(scale q k^T) v over the keys that a query sees;  lse[n,h] = log sum_j e^(scale q.k_j)
 // in: q [Nq,H*D], k v [Nk,Hkv*D], ranges, shape   out: y [Nq,H*D], lse [Nq,H], written; a query that sees no
 // key gives y = 0 and lse = -infinity
-// A thread owns (sequence, head of keys) pairs; 48 rows of scores are held at once; sums in the dtype.
-// Positions must ascend within a sequence.
-// Source: Dao et al., FlashAttention, 2022 (lse for the backward).
+// A thread owns (sequence, head of keys) pairs of even work; 48 rows of scores are held at once; sums in the
+// dtype. Positions must ascend within a sequence. Source: Dao et al., FlashAttention, 2022 (lse for the
+// backward).
 void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionRanges& ranges, const AttentionShape& shape) {
   visit_float("attention", q.dtype(), [&]<class T>(T) {
@@ -181,15 +201,8 @@ void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const T
     check_matrix("attention", "lse", lse, q.dtype(), leading(q), shape.heads);
     const Problem<T> p = problem_of<T>(q, k, v, ranges, shape);
     T *out = y.data<T>(), *out_lse = lse.data<T>();
-    const int64_t B = ranges.q_offsets.numel() - 1;
-    int64_t work = 0;
-    for (int64_t b = 0; b < B; ++b) {
-      work +=
-          int64_t{p.q_offsets[b + 1] - p.q_offsets[b]} * (p.k_offsets[b + 1] - p.k_offsets[b]) * p.H * p.D;
-    }
-    parallel_rows(B * p.Hkv, work, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) attend(p, i / p.Hkv, i % p.Hkv, out, out_lse);
-    });
+    over_parts(p, ranges.q_offsets.numel() - 1,
+               [&](int64_t b, int64_t kv_head) { attend(p, b, kv_head, out, out_lse); });
   });
 }
 
@@ -308,15 +321,8 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, co
                          dy.data<T>(),
                          y.data<T>(),
                          lse.data<T>()};
-    const int64_t B = ranges.q_offsets.numel() - 1;
-    int64_t work = 0;
-    for (int64_t b = 0; b < B; ++b) {
-      work +=
-          int64_t{p.q_offsets[b + 1] - p.q_offsets[b]} * (p.k_offsets[b + 1] - p.k_offsets[b]) * p.H * p.D;
-    }
-    parallel_rows(B * p.Hkv, work, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) attend_backward(p, g, i / p.Hkv, i % p.Hkv);
-    });
+    over_parts(p, ranges.q_offsets.numel() - 1,
+               [&](int64_t b, int64_t kv_head) { attend_backward(p, g, b, kv_head); });
   });
 }
 

@@ -1,24 +1,20 @@
-// LoRA experts on the rows that chose them. Products of a few columns (the rank) on rows that lie anywhere:
-// tiles of registers that read and write rows in place, so that nothing is gathered first. An element is one
-// sum in a fixed order, whatever the tile or the thread.
+// LoRA experts on the rows that chose them: the thin products of thin.h on rows sorted by expert.
 #include <algorithm>
 
 #include "tensor/cpu/checks.h"
 #include "tensor/cpu/parallel.h"
-#include "tensor/cpu/vec.h"
+#include "tensor/cpu/thin.h"
 #include "tensor/kernels.h"
 
 namespace burrow::cpu {
 namespace {
 
-// The sides of a register tile: 16 sums and 5 operands in the 32 registers of AVX-512, half as many sums
-// where there are 16 registers.
-constexpr int kTile = 4, kTileVectors = kVectorBytes == 64 ? 4 : 2;
-
 // The groups as plain pointers: expert e owns places offsets[e] <= j < offsets[e+1], row order[j] is theirs.
 struct Groups {
   const int32_t *order, *offsets;
   int64_t experts;
+
+  int64_t operator()(int64_t j) const { return order[j]; }  // the row of place j
 };
 
 // What the searches of rows_of rely on: experts tile the places, rows ascend within an expert.
@@ -54,133 +50,6 @@ void rows_of(const Groups& g, int64_t first, int64_t last, F f) {
     const int32_t* high = std::lower_bound(low, end, last);
     if (low < high) f(e, low - g.order, high - g.order);
   }
-}
-
-// f(size, i) on blocks that tile [0, n): as many of `Most` as fit, then halves.
-template <int Most, class F>
-void in_blocks(int64_t n, F f, int64_t i = 0) {
-  for (; i + Most <= n; i += Most) f(std::integral_constant<int, Most>{}, i);
-  if constexpr (Most > 1) in_blocks<Most / 2>(n, f, i);
-}
-
-// h[j, r] = sum_c x[order[j], c] a[r, c] for j in [begin, end) and the R rows of one expert's a.
-template <class T>
-void dot_rows(T* h, const T* x, const T* a, const Groups& g, int64_t begin, int64_t end, int64_t R,
-              int64_t C) {
-  constexpr int64_t L = kLanes<T>;
-  in_blocks<kTile>(end - begin, [&]<int Rows>(std::integral_constant<int, Rows>, int64_t i0) {
-    const T* row[Rows];
-    for (int i = 0; i < Rows; ++i) row[i] = x + g.order[begin + i0 + i] * C;
-    in_blocks<kTileVectors>(R, [&]<int Ranks>(std::integral_constant<int, Ranks>, int64_t r0) {
-      Vec<T> sum[Rows][Ranks] = {};
-      const T* side = a + r0 * C;
-      int64_t c = 0;
-      for (; c + L <= C; c += L) {
-        Vec<T> factor[Ranks];
-#pragma GCC unroll 4
-        for (int r = 0; r < Ranks; ++r) factor[r] = load(side + r * C + c);
-#pragma GCC unroll 4
-        for (int i = 0; i < Rows; ++i) {
-          const Vec<T> value = load(row[i] + c);
-#pragma GCC unroll 4
-          for (int r = 0; r < Ranks; ++r) sum[i][r] += value * factor[r];
-        }
-      }
-#pragma GCC unroll 4
-      for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 4
-        for (int r = 0; r < Ranks; ++r) {
-          T total = sum_of<T>(sum[i][r]);
-          for (int64_t k = c; k < C; ++k) total += row[i][k] * side[r * C + k];
-          h[(begin + i0 + i) * R + r0 + r] = total;
-        }
-      }
-    });
-  });
-}
-
-// y[order[j], c] += sum_r h[j, r] a[r, c] for j in [begin, end) and the R rows of one expert's a.
-template <class T>
-void add_to_rows(T* y, const T* h, const T* a, const Groups& g, int64_t begin, int64_t end, int64_t R,
-                 int64_t C) {
-  constexpr int64_t L = kLanes<T>;
-  in_blocks<kTileVectors>(C / L, [&]<int Vectors>(std::integral_constant<int, Vectors>, int64_t v0) {
-    in_blocks<kTile>(end - begin, [&]<int Rows>(std::integral_constant<int, Rows>, int64_t i0) {
-      Vec<T> sum[Rows][Vectors] = {};
-      const T* factor = h + (begin + i0) * R;
-      for (int64_t r = 0; r < R; ++r) {
-        Vec<T> value[Vectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) value[v] = load(a + r * C + (v0 + v) * L);
-#pragma GCC unroll 4
-        for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 4
-          for (int v = 0; v < Vectors; ++v) sum[i][v] += factor[i * R + r] * value[v];
-        }
-      }
-#pragma GCC unroll 4
-      for (int i = 0; i < Rows; ++i) {
-        T* out = y + g.order[begin + i0 + i] * C + v0 * L;
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) store(out + v * L, load(out + v * L) + sum[i][v]);
-      }
-    });
-  });
-  for (int64_t j = begin; j < end; ++j) {
-    for (int64_t c = C / L * L; c < C; ++c) {
-      T sum = 0;
-      for (int64_t r = 0; r < R; ++r) sum += h[j * R + r] * a[r * C + c];
-      y[g.order[j] * C + c] += sum;
-    }
-  }
-}
-
-// a[r, c] = (or +=) sum_j h[j, r] x[order[j], c] over the places [begin, end) of one expert, for the columns
-// [first, last).
-template <class T>
-void sum_over_rows(T* a, const T* h, const T* x, const Groups& g, int64_t begin, int64_t end, int64_t R,
-                   int64_t C, int64_t first, int64_t last, bool add) {
-  constexpr int64_t L = kLanes<T>;
-  in_blocks<kTileVectors>(
-      (last - first) / L, [&]<int Vectors>(std::integral_constant<int, Vectors>, int64_t v0) {
-        const int64_t column = first + v0 * L;
-        in_blocks<kTile>(R, [&]<int Ranks>(std::integral_constant<int, Ranks>, int64_t r0) {
-          Vec<T> sum[Ranks][Vectors] = {};
-          for (int64_t j = begin; j < end; ++j) {
-            const T* row = x + g.order[j] * C + column;
-            Vec<T> value[Vectors];
-#pragma GCC unroll 4
-            for (int v = 0; v < Vectors; ++v) value[v] = load(row + v * L);
-#pragma GCC unroll 4
-            for (int r = 0; r < Ranks; ++r) {
-#pragma GCC unroll 4
-              for (int v = 0; v < Vectors; ++v) sum[r][v] += h[j * R + r0 + r] * value[v];
-            }
-          }
-#pragma GCC unroll 4
-          for (int r = 0; r < Ranks; ++r) {
-            T* out = a + (r0 + r) * C + column;
-#pragma GCC unroll 4
-            for (int v = 0; v < Vectors; ++v)
-              store(out + v * L, add ? load(out + v * L) + sum[r][v] : sum[r][v]);
-          }
-        });
-      });
-  for (int64_t c = first + (last - first) / L * L; c < last; ++c) {
-    for (int64_t r = 0; r < R; ++r) {
-      T sum = add ? a[r * C + c] : T(0);
-      for (int64_t j = begin; j < end; ++j) sum += h[j * R + r] * x[g.order[j] * C + c];
-      a[r * C + c] = sum;
-    }
-  }
-}
-
-// f(first, last) on ranges of columns that tile [0, C), one per thread, cut between whole tiles.
-template <class T, class F>
-void own_columns(int64_t C, int64_t work, F f) {
-  constexpr int64_t kUnit = kTileVectors * kLanes<T>;
-  parallel_rows((C + kUnit - 1) / kUnit, work,
-                [=](int64_t begin, int64_t end) { f(begin * kUnit, std::min(C, end * kUnit)); });
 }
 
 // f(first, last) on the runs of experts that have rows: the sides of the others are neither read nor written.

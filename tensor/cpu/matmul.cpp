@@ -5,7 +5,7 @@
 #endif
 
 #include "tensor/cpu/checks.h"
-#include "tensor/cpu/parallel.h"
+#include "tensor/cpu/thin.h"
 #include "tensor/kernels.h"
 
 namespace burrow::cpu {
@@ -42,8 +42,8 @@ void eigen_gemm(const Gemm<T>& g) {
     product(a, b);
 }
 
-// oneDNN's product is the faster one in f32 at every size that was measured, LoRA's thin sides of 2 to 24
-// columns included; tests/bench_kernels.cpp prints them.
+// oneDNN's product is the faster one in f32 at every size that was measured and that is not thin (below);
+// tests/bench_kernels.cpp prints them.
 template <class T>
 void gemm(const Gemm<T>& g) {
   if (g.M == 0 || g.N == 0) return;
@@ -86,11 +86,50 @@ const T* converted(const Tensor& w) {
   return out;
 }
 
+// Up to so many columns of LoRA's side the tiles of thin.h are ahead of a library that packs its operands.
+constexpr int64_t kThin = 8;
+
+// from [M,N] as [N,M], in this thread's scratch.
+template <class T>
+const T* turned(const T* from, int64_t M, int64_t N) {
+  struct Turned;
+  T* to = scratch<T, Turned>(M * N);
+  transpose(to, M, from, N, M, N);
+  return to;
+}
+
+// h[N,R] = x[N,C] side[R,C]^T
+template <class T>
+void shrink(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C) {
+  parallel_rows(N, N * R * C,
+                [=](int64_t begin, int64_t end) { dot_rows(h, x, side, EveryRow{}, begin, end, R, C); });
+}
+
+// y[N,C] += h[N,R] side[R,C]
+template <class T>
+void expand(T* y, const T* h, const T* side, int64_t N, int64_t R, int64_t C) {
+  parallel_rows(N, N * R * C,
+                [=](int64_t begin, int64_t end) { add_to_rows(y, h, side, EveryRow{}, begin, end, R, C); });
+}
+
+// side[R,C] = h[N,R]^T x[N,C], or +=; or its transpose into side[C,R]
+template <class T>
+void sum_outer(T* side, const T* h, const T* x, int64_t N, int64_t R, int64_t C, bool add, bool transposed) {
+  struct Sums;
+  T* sums = transposed ? scratch<T, Sums>(R * C) : side;
+  own_columns<T>(C, N * R * C, [=](int64_t first, int64_t last) {
+    sum_over_rows(sums, h, x, EveryRow{}, 0, N, R, C, first, last, add && !transposed);
+    for (int64_t c = first; transposed && c < last; ++c) {
+      for (int64_t r = 0; r < R; ++r) side[c * R + r] = (add ? side[c * R + r] : T(0)) + sums[r * C + c];
+    }
+  });
+}
+
 }  // namespace
 
 // y[N,O] = x[N,C] w[O,C]^T, or y += with `accumulate`
 // in: x [N,C], w [O,C] of x's dtype or bf16   out: y [N,O]
-// A thread owns rows of y and calls the library for them; sums in the dtype.
+// A thread owns rows of y and calls the library for them, or the tiles of thin.h; sums in the dtype.
 void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   const int64_t N = leading(x), C = channels(x), O = leading(w);
   BURROW_CHECK(channels(w) == C, "[matmul_nt] x {} and w {}: inner sizes {} and {} differ", x.shape(),
@@ -99,13 +138,16 @@ void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
                w.dtype());
   check_matrix("matmul_nt", "y", y, x.dtype(), N, O);
   visit_float("matmul_nt", x.dtype(), [&]<class T>(T) {
-    gemm_by_rows<T>({y.data<T>(), x.data<T>(), converted<T>(w), N, O, C, false, true, accumulate});
+    const T *in = x.data<T>(), *side = converted<T>(w);
+    if (O <= kThin && !accumulate) return shrink(y.data<T>(), in, side, N, O, C);
+    if (C <= kThin && accumulate) return expand(y.data<T>(), in, turned(side, O, C), N, C, O);
+    gemm_by_rows<T>({y.data<T>(), in, side, N, O, C, false, true, accumulate});
   });
 }
 
 // y[N,C] = x[N,O] w[O,C], or y += with `accumulate`
 // in: x [N,O], w [O,C] of x's dtype or bf16   out: y [N,C]
-// A thread owns rows of y and calls the library for them; sums in the dtype.
+// A thread owns rows of y and calls the library for them, or the tiles of thin.h; sums in the dtype.
 void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   const int64_t N = leading(x), O = channels(x), C = channels(w);
   BURROW_CHECK(leading(w) == O, "[matmul_nn] x {} and w {}: inner sizes {} and {} differ", x.shape(),
@@ -114,13 +156,17 @@ void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
                w.dtype());
   check_matrix("matmul_nn", "y", y, x.dtype(), N, C);
   visit_float("matmul_nn", x.dtype(), [&]<class T>(T) {
-    gemm_by_rows<T>({y.data<T>(), x.data<T>(), converted<T>(w), N, C, O, false, false, accumulate});
+    const T *in = x.data<T>(), *side = converted<T>(w);
+    if (C <= kThin && !accumulate) return shrink(y.data<T>(), in, turned(side, O, C), N, C, O);
+    if (O <= kThin && accumulate) return expand(y.data<T>(), in, side, N, O, C);
+    gemm_by_rows<T>({y.data<T>(), in, side, N, C, O, false, false, accumulate});
   });
 }
 
 // y[O,C] = a[N,O]^T b[N,C], or y += with `accumulate`: the gradient of a weight
 // in: a [N,O], b [N,C]   out: y [O,C]
-// The library shares out blocks of y among its threads; sums in the dtype.
+// The library shares out blocks of y among its threads; of a thin y, a thread owns columns. Sums in the
+// dtype.
 void matmul_tn(Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
   const int64_t N = leading(a), O = channels(a), C = channels(b);
   BURROW_CHECK(leading(b) == N, "[matmul_tn] a {} and b {}: inner sizes {} and {} differ", a.shape(),
@@ -128,7 +174,10 @@ void matmul_tn(Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
   BURROW_CHECK(a.dtype() == b.dtype(), "[matmul_tn] a is {} and b {}", a.dtype(), b.dtype());
   check_matrix("matmul_tn", "y", y, a.dtype(), O, C);
   visit_float("matmul_tn", a.dtype(), [&]<class T>(T) {
-    gemm<T>({y.data<T>(), a.data<T>(), b.data<T>(), O, C, N, true, false, accumulate});
+    const T *left = a.data<T>(), *right = b.data<T>();
+    if (O <= kThin) return sum_outer(y.data<T>(), left, right, N, O, C, accumulate, false);
+    if (C <= kThin) return sum_outer(y.data<T>(), right, left, N, C, O, accumulate, true);
+    gemm<T>({y.data<T>(), left, right, O, C, N, true, false, accumulate});
   });
 }
 
