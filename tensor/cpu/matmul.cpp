@@ -98,18 +98,20 @@ const T* turned(const T* from, int64_t M, int64_t N) {
   return to;
 }
 
-// h[N,R] = x[N,C] side[R,C]^T
+// h[N,R] = x[N,C] side[R,C]^T, or +=
 template <class T>
-void shrink(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C) {
+void shrink(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bool add) {
   parallel_rows(N, N * R * C,
-                [=](int64_t begin, int64_t end) { dot_rows(h, x, side, EveryRow{}, begin, end, R, C); });
+                [=](int64_t begin, int64_t end) { dot_rows(h, x, side, EveryRow{}, begin, end, R, C, add); });
 }
 
-// y[N,C] += h[N,R] side[R,C]
+// y[N,C] = h[N,R] side[R,C], or +=
 template <class T>
-void expand(T* y, const T* h, const T* side, int64_t N, int64_t R, int64_t C) {
-  parallel_rows(N, N * R * C,
-                [=](int64_t begin, int64_t end) { add_to_rows(y, h, side, EveryRow{}, begin, end, R, C); });
+void expand(T* y, const T* h, const T* side, int64_t N, int64_t R, int64_t C, bool add) {
+  parallel_rows(N, N * R * C, [=](int64_t begin, int64_t end) {
+    if (!add) std::fill(y + begin * C, y + end * C, T(0));
+    add_to_rows(y, h, side, EveryRow{}, begin, end, R, C);
+  });
 }
 
 // side[R,C] = h[N,R]^T x[N,C], or +=; or its transpose into side[C,R]
@@ -139,8 +141,8 @@ void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   check_matrix("matmul_nt", "y", y, x.dtype(), N, O);
   visit_float("matmul_nt", x.dtype(), [&]<class T>(T) {
     const T *in = x.data<T>(), *side = converted<T>(w);
-    if (O <= kThin && !accumulate) return shrink(y.data<T>(), in, side, N, O, C);
-    if (C <= kThin && accumulate) return expand(y.data<T>(), in, turned(side, O, C), N, C, O);
+    if (O <= kThin) return shrink(y.data<T>(), in, side, N, O, C, accumulate);
+    if (C <= kThin) return expand(y.data<T>(), in, turned(side, O, C), N, C, O, accumulate);
     gemm_by_rows<T>({y.data<T>(), in, side, N, O, C, false, true, accumulate});
   });
 }
@@ -157,8 +159,8 @@ void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   check_matrix("matmul_nn", "y", y, x.dtype(), N, C);
   visit_float("matmul_nn", x.dtype(), [&]<class T>(T) {
     const T *in = x.data<T>(), *side = converted<T>(w);
-    if (C <= kThin && !accumulate) return shrink(y.data<T>(), in, turned(side, O, C), N, C, O);
-    if (O <= kThin && accumulate) return expand(y.data<T>(), in, side, N, O, C);
+    if (C <= kThin) return shrink(y.data<T>(), in, turned(side, O, C), N, C, O, accumulate);
+    if (O <= kThin) return expand(y.data<T>(), in, side, N, O, C, accumulate);
     gemm_by_rows<T>({y.data<T>(), in, side, N, C, O, false, false, accumulate});
   });
 }

@@ -26,9 +26,10 @@ void in_blocks(int64_t n, F f, int64_t i = 0) {
   if constexpr (Most > 1) in_blocks<Most / 2>(n, f, i);
 }
 
-// h[j, r] = sum_c x[at(j), c] a[r, c] for j in [begin, end) and the R rows of one expert's a.
+// h[j, r] = (or +=) sum_c x[at(j), c] a[r, c] for j in [begin, end) and the R rows of one expert's a.
 template <class T, class Rows>
-void dot_rows(T* h, const T* x, const T* a, Rows at, int64_t begin, int64_t end, int64_t R, int64_t C) {
+void dot_rows(T* h, const T* x, const T* a, Rows at, int64_t begin, int64_t end, int64_t R, int64_t C,
+              bool add = false) {
   constexpr int64_t L = kLanes<T>;
   in_blocks<kTile>(end - begin, [&]<int M>(std::integral_constant<int, M>, int64_t i0) {
     const T* row[M];
@@ -54,7 +55,8 @@ void dot_rows(T* h, const T* x, const T* a, Rows at, int64_t begin, int64_t end,
         for (int r = 0; r < Ranks; ++r) {
           T total = sum_of<T>(sum[i][r]);
           for (int64_t k = c; k < C; ++k) total += row[i][k] * side[r * C + k];
-          h[(begin + i0 + i) * R + r0 + r] = total;
+          T& out = h[(begin + i0 + i) * R + r0 + r];
+          out = add ? out + total : total;
         }
       }
     });
