@@ -223,6 +223,41 @@ TEST_CASE("cells: order, overrides, states") {
         std::string::npos);
 }
 
+TEST_CASE("a row with an adapter for each set") {
+  const Folder folder;
+  put_run(folder);
+  const std::string row =
+      "[[rows]]\nname = \"own\"\nlabel = \"own adapters\"\nalone = true\nset = ['train.lr=1e-3']\n";
+  const std::string path = folder.put("table.toml", table_text(folder, kRows + row));
+  const TablePlan plan = plan_table({path, folder / "out", {}});
+  CHECK(plan.cells.size() == 16 + 8);
+  CHECK(plan.trained_on[plan.row_named("own_dogs")] == std::vector<std::string>{"dogs"});
+  CHECK(cell_of(plan, "own_cats", 2).config.find("lr = 0.001") != std::string::npos);
+  for (int64_t seed = 1; seed <= 4; ++seed) {
+    finish(cell_of(plan, "own_cats", seed), result_text(0.8, 0.1));
+    finish(cell_of(plan, "own_dogs", seed), result_text(0.2, 0.6));
+  }
+  const TableReport report = make_report(plan);
+  const RowReport& own = report.rows[plan.row_named("own")];
+  close(summarize(own.scores[0]).mean, 80);
+  close(summarize(own.scores[2]).mean, 70);
+  CHECK(own.trainable == 30);
+  CHECK(own.most_steps == 20);
+  const std::string text = to_markdown(report);
+  CHECK(text.find("own_cats") == std::string::npos);
+  CHECK(text.find("own adapters, cats") == std::string::npos);
+  CHECK(text.find("An adapter for each set: own adapters.") != std::string::npos);
+
+  folder.put("table.toml", table_text(folder, kRows + row + "[[rows]]\nname = \"own_cats\"\n"));
+  CHECK(error_of([&] {
+          plan_table({path, folder / "out", {}});
+        }) == path + ": 'own_cats' is a row, and a part of a row with `alone`");
+  folder.put("table.toml", table_text(folder, kRows + row + "assemble = [\"cats\"]\n"));
+  CHECK(error_of([&] {
+          plan_table({path, folder / "out", {}});
+        }).find("trains nothing") != std::string::npos);
+}
+
 TEST_CASE("what is refused") {
   const Folder folder;
   put_run(folder);

@@ -49,6 +49,26 @@ std::vector<std::string> overrides_of(const TablePlan& plan, const TableRow& row
   return overrides;
 }
 
+// Rows with `alone` become a part for each set, and a row that is assembled of these.
+void split_rows(TablePlan& plan) {
+  std::vector<TableRow> rows;
+  for (TableRow& row : plan.config.rows) {
+    for (const std::string& set : row.alone ? plan.sets : std::vector<std::string>{}) {
+      TableRow part{row.name + "_" + set, row.label + ", " + set, "", row.set, {}, false, true};
+      part.set.push_back(fmt::format("data.use=[\"{}\"]", set));
+      part.set.push_back("data.ratios=[1]");
+      row.assemble.push_back(part.name);
+      rows.push_back(std::move(part));
+    }
+    rows.push_back(std::move(row));
+  }
+  plan.config.rows = std::move(rows);
+  for (const TableRow& row : plan.config.rows) {
+    BURROW_CHECK(plan.row_named(row.name) == static_cast<size_t>(&row - plan.config.rows.data()),
+                 "{}: '{}' is a row, and a part of a row with `alone`", plan.file, row.name);
+  }
+}
+
 void add_row(TablePlan& plan, size_t r) {
   const TableRow& row = plan.config.rows[r];
   plan.trained_on.emplace_back();
@@ -161,6 +181,7 @@ TablePlan plan_table(const TableCommand& command) {
   plan.run = read_run_config(plan.config.run, plan.overrides);
   plan.sets = evaluated_sets(plan.run);
   BURROW_CHECK(!plan.sets.empty(), "{}: no set has a {} file", plan.config.run, plan.run.eval.split);
+  split_rows(plan);
   for (size_t r = 0; r < plan.config.rows.size(); ++r) add_row(plan, r);
   for (const TableRow& row : plan.config.rows) {
     if (!row.assemble.empty()) check_assembled(plan, row);

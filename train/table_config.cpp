@@ -80,6 +80,7 @@ class Checker {
       require(other.assemble.empty(), at + ".assemble", "'{}' is assembled itself", part);
     }
     require(row.assemble.empty() || row.set.empty(), at + ".set", "an assembled row trains nothing");
+    require(row.assemble.empty() || !row.alone, at + ".alone", "an assembled row trains nothing");
     check_overrides(at + ".set", row.set);
   }
 

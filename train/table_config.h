@@ -17,6 +17,8 @@ inline std::vector<std::pair<const char*, Direction>> enum_names(Direction) {
 struct TableRow {
   std::string name, label, group;
   std::vector<std::string> set, assemble;
+  bool alone = false;
+  bool part = false;  // of a row with `alone`: no row of the report
 };
 struct TableClaim {
   std::string text, left, right;
@@ -42,6 +44,8 @@ void visit_fields(V& v, TableRow& c) {
   v.field("group", c.group, "", "the report names the best row of each group; empty: none");
   v.field("set", c.set, "", "overrides of the run config and of the table's, each key=value");
   v.field("assemble", c.assemble, "rows", "trains nothing: takes each set from the row trained on it alone");
+  v.field("alone", c.alone, "",
+          "an adapter for each set: trains on each set alone and takes its score from there");
 }
 template <class V>
 void visit_fields(V& v, TableClaim& c) {

@@ -60,8 +60,9 @@ void add_facts(RowReport& row, const std::vector<Results>& results, const std::v
       row.peak_memory = std::max(row.peak_memory, cell->peak_memory);
     }
     if (!last) continue;
-    row.trainable += last->trainable;
-    row.active += last->active;
+    // Of parts of one config the parameters of one: they are adapters for one set each.
+    row.trainable = row.row.alone ? last->trainable : row.trainable + last->trainable;
+    row.active = row.row.alone ? last->active : row.active + last->active;
     row.total = std::max(row.total, last->total);
     row.fewest_steps += fewest;
     row.most_steps += most;

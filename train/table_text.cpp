@@ -88,7 +88,9 @@ std::string scores_table(const TableReport& report) {
   }
   for (const char* column : {"trained", "active", "all", "tokens/s", "MiB", "steps"})
     lines[0].push_back(column);
-  for (const RowReport& row : report.rows) lines.push_back(row_line(report, row));
+  for (const RowReport& row : report.rows) {
+    if (!row.row.part) lines.push_back(row_line(report, row));
+  }
   const auto baseline = [&](const char* label, double Baselines::*value) {
     std::vector<std::string> line{label, ""};
     for (const Baselines& b : report.baselines) line.push_back(fmt::format("{:.2f}", b.*value));
@@ -111,9 +113,17 @@ std::string notes(const TableReport& report) {
     text += "Differences are paired by seed, with 95 % t intervals and uncorrected p.\n";
   }
   for (const RowReport& row : report.rows) {
-    if (row.row.assemble.empty()) continue;
+    if (row.row.assemble.empty() || row.row.alone) continue;
     text += fmt::format("{}: each set from the row trained on it ({}); parameters and steps are sums.\n",
                         row.row.label, fmt::join(row.row.assemble, ", "));
+  }
+  std::vector<std::string> alone;
+  for (const RowReport& row : report.rows) {
+    if (row.row.alone) alone.push_back(row.row.label);
+  }
+  if (!alone.empty()) {
+    text += fmt::format("An adapter for each set: {}. Parameters are one adapter's, steps the sum of all.\n",
+                        fmt::join(alone, "; "));
   }
   if (!report.no_baselines.empty()) {
     return text + fmt::format("No baselines: {}.\n", report.no_baselines);
@@ -181,7 +191,8 @@ Json json_of(const Comparison& c) {
 
 Json json_of(const TableReport& report, const RowReport& row) {
   Json json{{"name", row.row.name}, {"label", row.row.label},       {"group", row.row.group},
-            {"set", row.row.set},   {"assemble", row.row.assemble}, {"seeds", row.seeds}};
+            {"set", row.row.set},   {"assemble", row.row.assemble}, {"alone", row.row.alone},
+            {"seeds", row.seeds}};
   for (size_t s = 0; s < report.scores.size(); ++s) {
     const Summary summary = summarize(row.scores[s]);
     Json score{{"mean", summary.n ? Json(summary.mean) : Json(nullptr)},
