@@ -57,6 +57,8 @@ enum class GateMode { none, straight_through, scaled };
 Var gate(const Var& probs, const Tensor& mask, GateMode mode);  // mask [N,E] of 0 and 1 -> [N,E]
 // y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]: h [N,E*R], weights [N,E] -> [N,E*R]
 Var scale_experts(const Var& h, const Var& weights, double alpha);
+Var sum_columns(const Var& x);     // y[n] = sum_e x[n,e]: x [N,E] -> [N,1]
+Var normalise_rows(const Var& x);  // x[n,e] / sum_j x[n,j], and 0 where that sum is 0: x [N,E] -> [N,E]
 
 // ops_experts.cpp: the same LoRA experts, computed only on the rows that chose them. M = N*K places.
 ExpertGroups group_by_expert(const Tensor& chosen, int64_t k);               // chosen [N,E], k of a row

@@ -123,18 +123,11 @@ class Adapter {
   }
 
   Router make_router(const std::string& site, int64_t layer, int64_t width, int64_t experts, DType dtype) {
-    RouterConfig router = config_.router;
-    router.top_k = std::min(router.top_k, experts);
+    Router router(site + ".router", layer, width, experts, config_,
+                  dtype == DType::f64 ? DType::f64 : DType::f32, seed_);
     ++routers_;
-    router_parameters_ += experts * width + (router.bias ? experts : 0);
-    return {site + ".router",
-            layer,
-            width,
-            experts,
-            router,
-            dtype == DType::f64 ? DType::f64 : DType::f32,
-            seed_,
-            executes_grouped(config_, experts)};
+    router.parameters([&](const std::string&, const Var& p) { router_parameters_ += p.value().numel(); });
+    return router;
   }
 
   // Returns whether the Linear now obeys the FFN's slot.
@@ -162,7 +155,7 @@ class Adapter {
 
   void count(const std::string& last, const LoraExperts& bank) {
     const int64_t parameters = bank.a.value().numel() + bank.b.value().numel(), E = bank.experts();
-    const int64_t used = config_.router.selection == Selection::soft ? E : std::min(E, config_.router.top_k);
+    const int64_t used = config_.router.selection == Selection::top_k ? std::min(E, config_.router.top_k) : E;
     Match& m = matches_[last];
     m.linears += 1;
     m.parameters += parameters;

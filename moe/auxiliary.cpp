@@ -5,30 +5,36 @@
 namespace burrow::moe {
 namespace {
 
-Var mean_of(const std::vector<Var>& terms) {
+Var sum_of(const std::vector<Var>& terms) {
   Var sum = terms[0];
   for (size_t i = 1; i < terms.size(); ++i) sum = add(sum, terms[i]);
+  return sum;
+}
+Var mean_of(const std::vector<Var>& terms) {
+  const Var sum = sum_of(terms);
   return terms.size() == 1 ? sum : scale(sum, 1.0 / static_cast<double>(terms.size()));
 }
 
 // Probabilities and shares of one router, averaged over the rows of each group: both [G,E].
 struct GroupMeans {
-  Var probs, chosen;
+  Var probs, share;
 };
 
-GroupMeans group_means(const Routing& r, const Tensor& group, int64_t groups) {
-  const Var chosen(r.chosen);
-  GroupMeans m{group_mean(r.probs, group, groups), group_mean(chosen, group, groups)};
+GroupMeans group_means(const Routing& r, const Tensor& group, int64_t groups, BalanceShare share) {
+  const Var counted = share == BalanceShare::weights ? r.weights : Var(r.chosen);
+  GroupMeans m{group_mean(r.probs, group, groups), group_mean(counted, group, groups)};
   return m;
 }
 
-Var balance_term(const std::vector<GroupMeans>& pooled, int64_t groups) {
-  std::vector<Var> probs, chosen;
+Var balance_term(const std::vector<GroupMeans>& pooled, int64_t groups, BalanceShare share) {
+  std::vector<Var> probs, shares;
   for (const GroupMeans& m : pooled) {
     probs.push_back(m.probs);
-    chosen.push_back(m.chosen);
+    shares.push_back(m.share);
   }
-  return dot(mean_of(probs), mean_of(chosen), 1.0 / static_cast<double>(groups));
+  const Var mean = mean_of(shares);
+  return dot(mean_of(probs), share == BalanceShare::choices ? normalise_rows(mean) : mean,
+             1.0 / static_cast<double>(groups));
 }
 
 }  // namespace
@@ -46,22 +52,41 @@ Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const 
     const std::string key = config.pool == BalancePool::all_layers ? ""
                             : config.pool == BalancePool::layer    ? fmt::format("{:06}", r.layer)
                                                                    : r.site;
-    pools[{key, E}].push_back(group_means(r, group, groups));
+    pools[{key, E}].push_back(group_means(r, group, groups, config.share));
   }
   if (pools.empty()) return {};
   std::vector<Var> terms;
   for (const auto& [key, pooled] : pools) {
-    const Var term = balance_term(pooled, groups);
+    const Var term = balance_term(pooled, groups, config.share);
     terms.push_back(config.times_experts ? scale(term, static_cast<double>(key.second)) : term);
   }
-  return mean_of(terms);
+  return config.sum ? sum_of(terms) : mean_of(terms);
 }
 
-double balance_share(const BalanceConfig& config, int64_t samples, int64_t step_samples,
-                     int64_t micro_batches) {
-  return config.scope == BalanceScope::sample
-             ? static_cast<double>(samples) / static_cast<double>(step_samples)
-             : 1.0 / static_cast<double>(micro_batches);
+Var entropy_loss(std::span<const Routing> routings, const EntropyConfig& config) {
+  std::vector<Var> terms;
+  for (const Routing& r : routings) {
+    if (r.probs.dim(1) == 1) continue;
+    const Var h = r.entropy.defined() ? r.entropy : entropy_of(r.probs, config);
+    const Tensor& H = h.value();
+    terms.push_back(dot(h, Var(Tensor::full(H.shape(), 1, H.dtype(), H.device())),
+                        1 / static_cast<double>(std::max<int64_t>(H.numel(), 1))));
+  }
+  return terms.empty() ? Var{} : mean_of(terms);
+}
+
+std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, const nn::Pass& pass,
+                                           const MethodConfig& c, const StepShare& share) {
+  const double one_of_all = 1 / static_cast<double>(share.micro_batches);
+  std::vector<AuxiliaryTerm> terms;
+  const auto add_term = [&](const char* name, double weight, double part, const auto& value) {
+    if (weight == 0) return;
+    if (const Var v = value(); v.defined()) terms.push_back({name, weight, part, v});
+  };
+  add_term("balance", c.balance.weight, c.balance.scope == BalanceScope::sample ? share.samples : one_of_all,
+           [&] { return balance_loss(routings, pass, c.balance); });
+  add_term("entropy", c.entropy.weight, share.rows, [&] { return entropy_loss(routings, c.entropy); });
+  return terms;
 }
 
 std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routings, const nn::Pass& pass,

@@ -8,16 +8,32 @@ namespace burrow::moe {
 
 // Load balancing (LLaVA-MoLE's released code; Switch Transformer, arXiv 2101.03961, section 2.2):
 //   mean over groups g of  sum_e  P[g,e] C[g,e]
-// P the mean probability of expert e, C the share of rows that chose it (no gradient). A group is a sample
-// or the micro-batch; layers are pooled before the product, or the product is taken per layer or per router
-// and then averaged. Uniform top-K routing gives K/E, or K with times_experts. Routers with one expert are
+// P the mean probability of expert e, C its share (BalanceShare). A group is a sample or the micro-batch;
+// layers are pooled before the product, or the product is taken per layer or per router and then averaged, or
+// summed with `sum`. Uniform top-K routing gives K/E, or K with times_experts. Routers with one expert are
 // left out; without any other the result is undefined. -> [1]
 Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const BalanceConfig& config);
 
-// What a micro-batch's balance loss counts for in its step: its share of the samples (scope sample), or one
-// of the micro-batches (scope batch, where equality under accumulation is not claimed).
-double balance_share(const BalanceConfig& config, int64_t samples, int64_t step_samples,
-                     int64_t micro_batches);
+// The mean over rows and routers of the entropy of their probabilities (DynMoLE, arXiv 2504.00661, and its
+// authors' code). Undefined without a router. -> [1]
+Var entropy_loss(std::span<const Routing> routings, const EntropyConfig& config);
+
+// What a micro-batch is of its step.
+struct StepShare {
+  double samples = 1, rows = 1;  // its part of the step's
+  int64_t micro_batches = 1;
+};
+struct AuxiliaryTerm {
+  const char* name;   // its section in the config
+  double weight = 0;  // of the mean over the step
+  double share = 1;   // of this micro-batch in that mean
+  Var value;          // [1]
+};
+// The terms whose weight is not 0. A mean over samples or rows counts by the share of these, so that the step
+// does not depend on its micro-batches; a product of means over the micro-batch (scope batch) counts as one
+// of them, and equality is not claimed.
+std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, const nn::Pass& pass,
+                                           const MethodConfig& config, const StepShare& share);
 
 // How one router treated one dataset's rows: summed over rows, so that micro-batches add up.
 struct RouterStatistics {

@@ -17,13 +17,6 @@ std::string input_site(const std::string& name) {
 
 }  // namespace
 
-bool executes_grouped(const MethodConfig& c, int64_t experts) {
-  if (c.execution != Execution::automatic) return c.execution == Execution::grouped;
-  // Masked does E/K times the work. With 3 experts per chosen one grouped is faster in 57 of the 60 sizes of
-  // docs/results/scaling.md and at worst takes 1.2 times as long; with 2 it depends on K and R.
-  return c.router.selection == Selection::top_k && experts >= 3 * c.router.top_k;
-}
-
 LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts,
                          const MethodConfig& c, uint64_t seed)
     : name_(name),

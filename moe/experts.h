@@ -14,9 +14,6 @@ struct RoutingSlot {
   Routing routing;
 };
 
-// Whether E experts are computed grouped: a function of the config alone, so that a run can be repeated.
-bool executes_grouped(const MethodConfig& c, int64_t experts);
-
 // The E experts of one Linear side by side: two parameters, whatever E is.
 class LoraExperts {
  public:

@@ -16,6 +16,24 @@ MethodConfig row(const char* name, int64_t experts, RouterConfig router = {}, Ba
   return c;
 }
 
+// The plugins: each Linear has a router of its own, without a bias.
+RouterConfig per_linear(Selection selection, int64_t top_k) {
+  return {.selection = selection,
+          .top_k = top_k,
+          .gate = GateMode::scaled,
+          .placement = RouterPlacement::linear,
+          .bias = false};
+}
+
+// Weights and numbers: the authors' code.
+MethodConfig dynmole() {
+  MethodConfig c = row(
+      "dynmole", 6, per_linear(Selection::hybrid, 2),
+      {.weight = 0.001, .scope = BalanceScope::batch, .times_experts = true, .share = BalanceShare::weights});
+  c.entropy.weight = 0.01;
+  return c;
+}
+
 MethodConfig full() {
   MethodConfig c = row("full", 1);
   c.expert_targets.clear();
@@ -33,6 +51,10 @@ const std::vector<Method>& methods() {
       {row("mole", 3, {.selection = Selection::top_k, .top_k = 1, .gate = GateMode::none}, {.weight = 0.01}),
        "one expert per token, one biased router per FFN shared by gate, up and down (LLaVA-MoLE, arXiv "
        "2401.16160)"},
+      {dynmole(),
+       "all experts where the router's Tsallis entropy is high, else the most probable, and entropy as a "
+       "loss "
+       "(DynMoLE, arXiv 2504.00661)"},
   };
   return table;
 }
@@ -45,6 +67,15 @@ const MethodConfig& method(const std::string& name) {
   }
   fail("method.name = '{}': no such method; the table has {}", name, known);
 }
+
+namespace {
+std::string name_of(Selection selection) {
+  for (const auto& [name, value] : enum_names(selection)) {
+    if (value == selection) return name;
+  }
+  return "";
+}
+}  // namespace
 
 void check(const MethodConfig& c) {
   constexpr int64_t kMostExperts = 4096;
@@ -61,12 +92,20 @@ void check(const MethodConfig& c) {
                c.alpha);
   BURROW_CHECK(c.router.top_k >= 1 && c.router.top_k <= most, "method.router.top_k = {} with {} experts",
                c.router.top_k, most);
-  for (const auto& [key, value] :
-       {std::pair{"method.router.init_std", c.router.init_std}, {"method.balance.weight", c.balance.weight}})
+  for (const auto& [key, value] : {std::pair{"method.router.init_std", c.router.init_std},
+                                   {"method.balance.weight", c.balance.weight},
+                                   {"method.entropy.weight", c.entropy.weight},
+                                   {"method.router.top_p", c.router.top_p}})
     BURROW_CHECK(value >= 0 && std::isfinite(value), "{} = {}: must be at least 0, and finite", key, value);
+  BURROW_CHECK(c.entropy.index > 0 && std::isfinite(c.entropy.index),
+               "method.entropy.index = {}: must be positive and finite", c.entropy.index);
+  BURROW_CHECK(c.entropy.eps >= 0 && c.entropy.eps < 1, "method.entropy.eps = {}: must be in [0, 1)",
+               c.entropy.eps);
+  BURROW_CHECK(!std::isnan(c.router.entropy_threshold), "method.router.entropy_threshold is not a number");
   BURROW_CHECK(c.execution != Execution::grouped || c.router.selection == Selection::top_k,
-               "method.execution = 'grouped' with method.router.selection = 'soft': every row needs every "
-               "expert");
+               "method.execution = 'grouped' with method.router.selection = '{}': grouped places are as many "
+               "for every row",
+               name_of(c.router.selection));
 }
 
 }  // namespace burrow::moe

@@ -17,14 +17,19 @@ struct Routing {
   Var weights;        // [N,E] what the experts are multiplied by; zero where unselected
   Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
   ExpertGroups groups = {};  // of `chosen`; undefined where the experts are to be masked
+  Var entropy = {};          // [N,1] of probs, where the selection computed it
 };
+
+// Of the rows of p + eps, which do not sum to 1 (the authors' code; DynMoLE, arXiv 2504.00661). p [N,E] ->
+// [N,1]
+Var entropy_of(const Var& probs, const EntropyConfig& config);
 
 // A Linear on the router's input, softmax, selection rule, gate mode (LLaVA-MoLE, section 3; its released
 // code for the details).
 class Router {
  public:
-  Router(std::string name, int64_t layer, int64_t width, int64_t experts, const RouterConfig& config,
-         DType dtype, uint64_t seed, bool grouped);
+  Router(std::string name, int64_t layer, int64_t width, int64_t experts, const MethodConfig& method,
+         DType dtype, uint64_t seed);
   Routing route(const Var& x, const nn::Pass& pass) const;  // x [N,C]
   void parameters(const nn::ParameterVisit& visit);
   int64_t experts() const { return weight.dim(0); }
@@ -34,10 +39,15 @@ class Router {
 
  private:
   Var probabilities(const Var& x, const nn::Pass& pass) const;  // [N,E]
+  void select(Routing& r) const;                                // fills `chosen` and `weights`
   int64_t layer_;
   RouterConfig config_;
+  EntropyConfig entropy_;
   bool grouped_;  // whether to sort the rows by expert
 };
+
+// Whether E experts are computed grouped: a function of the config alone, so that a run can be repeated.
+bool executes_grouped(const MethodConfig& c, int64_t experts);
 
 // Uniform on [-bound, bound], a function of (seed, name) alone.
 Tensor uniform_tensor(const std::string& name, const Shape& shape, double bound, uint64_t seed, DType dtype);

@@ -117,6 +117,17 @@ moe::MethodConfig dense_method() {
   c.alpha = 4;
   return c;
 }
+// A threshold that some of the rows reach, and rows below it that keep one, two or three experts.
+moe::MethodConfig dynmole_method() {
+  moe::MethodConfig c = moe::method("dynmole");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  c.router.entropy_threshold = 0.7;
+  c.router.top_p = 0.97;
+  c.router.top_k = 1;
+  return c;
+}
 
 // ---- losses and steps
 
@@ -143,6 +154,18 @@ Losses evaluate(Mini& mini, const Batch& batch, double balance_weight, const moe
   l.balance = moe::balance_loss(mini.attachment.routings(), pass, balance);
   l.total =
       l.balance.defined() && balance_weight != 0 ? add(l.task, scale(l.balance, balance_weight)) : l.task;
+  return l;
+}
+
+OwnLosses evaluate_own(Mini& mini, const Batch& batch, const moe::StepShare& share) {
+  const Losses plain = evaluate(mini, batch);
+  OwnLosses l{plain.task, plain.hidden, plain.task, {}};
+  const nn::Pass pass(batch.segments);
+  for (const moe::AuxiliaryTerm& term :
+       moe::auxiliary_terms(mini.attachment.routings(), pass, mini.attachment.config(), share)) {
+    l.terms[term.name] = term.value;
+    l.total = add(l.total, scale(term.value, term.share * term.weight));
+  }
   return l;
 }
 

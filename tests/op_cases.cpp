@@ -1,4 +1,5 @@
 // The table of differentiable ops, one row each.
+#include "moe/router.h"
 #include "tests/numbers.h"
 #include "tests/op_harness.h"
 
@@ -13,6 +14,10 @@ constexpr const char* kExact = "one rounding to f32 a value";
 
 OpFunction unary_function(Unary op) {
   return [op](X x, I) { return unary(x[0], op); };
+}
+
+Var one_more(const Var& x) {
+  return add(x, Var(Tensor::full(x.shape(), 1, x.value().dtype(), x.value().device())));
 }
 
 // Which keys a query sees follows from the offsets alone: keys are numbered from 0 in each sequence, and the
@@ -183,6 +188,36 @@ std::vector<OpCase> pointwise_cases() {
        .function = unary_function(Unary::quick_gelu),
        .sizes = same_shapes(1),
        .golden = "quick_gelu",
+       .why = kFunctions},
+      {.name = "relu",
+       .inputs = {"x"},
+       .function = unary_function(Unary::relu),
+       .sizes = same_shapes(1),
+       .golden = "relu",
+       .why = kExact},
+      {.name = "exp",
+       .inputs = {"x"},
+       .function = unary_function(Unary::exp),
+       .sizes = same_shapes(1),
+       .golden = "exp",
+       .why = kFunctions},
+      {.name = "log_sigmoid",
+       .inputs = {"x"},
+       .function = unary_function(Unary::log_sigmoid),
+       .sizes = same_shapes(1),
+       .golden = "log_sigmoid",
+       .why = kFunctions},
+      {.name = "log",  // of 1 + e^x
+       .inputs = {"x"},
+       .function = [](X x, I) { return unary(one_more(unary(x[0], Unary::exp)), Unary::log); },
+       .sizes = same_shapes(1),
+       .golden = "log",
+       .why = kFunctions},
+      {.name = "reciprocal",  // of 1 + e^x
+       .inputs = {"x"},
+       .function = [](X x, I) { return unary(one_more(unary(x[0], Unary::exp)), Unary::reciprocal); },
+       .sizes = same_shapes(1),
+       .golden = "reciprocal",
        .why = kFunctions},
       {.name = "swiglu",
        .inputs = {"gate", "up"},
@@ -355,6 +390,36 @@ std::vector<OpCase> rows_cases() {
   };
 }
 
+OpFunction entropy_function(moe::EntropyType type, double index) {
+  moe::EntropyConfig c;
+  c.type = type;
+  c.index = index;
+  return [c](X x, I) { return moe::entropy_of(softmax(x[0]), c); };
+}
+
+// From logits. Near q = 1 the entropy is a difference divided by q - 1, which multiplies rounding by 1 / |q -
+// 1|.
+std::vector<OpCase> entropy_cases() {
+  constexpr const char* kCancels = "a difference of nearly equal sums over q - 1 = 0.1";
+  const std::vector<OpSize> logits{{"aligned", {{8, 4}}, {}},
+                                   {"odd", {{7, 3}}, {}},
+                                   {"two experts", {{3, 2}}, {}},
+                                   {"no rows", {{0, 3}}, {}}};
+  std::vector<OpCase> cases;
+  for (const auto& [name, type, index] : {std::tuple{"tsallis_entropy", moe::EntropyType::tsallis, 1.1},
+                                          {"renyi_entropy", moe::EntropyType::renyi, 1.5},
+                                          {"shannon_entropy", moe::EntropyType::tsallis, 1.0}}) {
+    cases.push_back({.name = name,
+                     .inputs = {"logits"},
+                     .function = entropy_function(type, index),
+                     .sizes = logits,
+                     .golden = name,
+                     .f32 = 1e-5,
+                     .why = kCancels});
+  }
+  return cases;
+}
+
 std::vector<OpCase> routing_cases() {
   const std::vector<OpSize> probs{{"aligned", {{8, 4}}, {}},
                                   {"odd", {{7, 3}}, {}},
@@ -389,6 +454,10 @@ std::vector<OpCase> routing_cases() {
                  {"odd", {{5, 9}, {5, 3}}, {}},
                  {"one expert", {{4, 5}, {4, 1}}, {}},
                  {"no rows", {{0, 6}, {0, 3}}, {}}}},
+      {.name = "normalise_rows",
+       .inputs = {"logits"},
+       .function = [](X x, I) { return normalise_rows(softmax(x[0])); },
+       .sizes = probs},
       {.name = "lora_experts",
        .inputs = {"x", "a", "b", "weights"},
        .function = lora_experts,
@@ -425,8 +494,8 @@ std::vector<OpCase> routing_cases() {
 const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> all;
-    for (auto part :
-         {linear_cases, pointwise_cases, norm_cases, attention_cases, rows_cases, routing_cases}) {
+    for (auto part : {linear_cases, pointwise_cases, norm_cases, attention_cases, rows_cases, routing_cases,
+                      entropy_cases}) {
       for (OpCase& op : part()) all.push_back(std::move(op));
     }
     return all;

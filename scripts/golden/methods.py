@@ -1,0 +1,70 @@
+"""Methods with a router for each Linear, from their papers' formulas and their authors' code.
+
+Every function of routers takes them over all rows of the batch, which has no padding.
+"""
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Parameters = dict[str, Tensor]
+
+
+@dataclass
+class Decision:
+    """What one router decided for N rows."""
+
+    site: str
+    probs: Tensor  # [N, E]
+    mask: Tensor  # [N, E] of 0 and 1
+    weights: Tensor  # [N, E], by which the experts' deltas are multiplied
+
+
+def entropy(p: Tensor, kind: str, q: float, eps: float = 1e-5) -> Tensor:
+    """Of each row of p [N, E], over that of equal probabilities."""
+    e, p = p.shape[-1], p + eps
+    if q == 1:
+        return -(p * p.log()).sum(-1) / math.log(e)
+    power = p.pow(q).sum(-1)
+    if kind == "tsallis":
+        return (1 - power) / (1 - e ** (1 - q))
+    return power.log() / (1 - q) / math.log(e)
+
+
+def dynmole(p: Tensor, threshold: float, top_p: float, keep: int) -> Tensor:
+    """The mask of DynMoLE (arXiv 2504.00661)."""
+    falling, order = p.sort(-1, descending=True)
+    kept = (falling.cumsum(-1) <= top_p) | (torch.arange(p.shape[-1]) < keep)
+    kept = kept | (entropy(p, "tsallis", 1.1) > threshold)[:, None]
+    return torch.zeros_like(p).scatter(-1, order, kept.to(p))
+
+
+def router_shapes(name: str, method: str, experts: int, inner: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.router.weight": (experts, inner)}
+
+
+def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
+    probs = (x @ p[f"{name}.router.weight"].T).softmax(-1)
+    if method == "dynmole":
+        mask = dynmole(probs.detach(), 0.7, 0.97, 1)
+        return Decision(name, probs, mask, probs * mask)
+    raise ValueError(method)
+
+
+def join(samples: list[list[Decision]]) -> list[Decision]:
+    """One decision for each router over the rows of all samples."""
+    def cat(parts, field):
+        return torch.cat([getattr(d, field) for d in parts])
+
+    return [Decision(parts[0].site, *(cat(parts, f) for f in ("probs", "mask", "weights")))
+            for parts in zip(*samples)]
+
+
+def losses(method: str, routers: list[Decision]) -> dict[str, Tensor]:
+    """The auxiliary losses of a method, without their coefficients."""
+    if method == "dynmole":
+        probs, weights = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "weights"))
+        balance = probs.shape[-1] * (probs.mean(0) * weights.mean(0)).sum()
+        return {"balance": balance, "entropy": entropy(probs, "tsallis", 1.1).mean()}
+    raise ValueError(method)

@@ -1,0 +1,167 @@
+// The methods of the table: known answers of their routing rules, what they reduce to, and their sizes.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "tests/mini_llava.h"
+#include "tests/numbers.h"
+
+using namespace burrow;
+using namespace burrow::testing;
+
+namespace {
+
+constexpr double kRounding = 1e-12;
+
+const Batch& batch() {
+  static const Batch b(golden_samples(), DType::f64);
+  return b;
+}
+
+// The routing of rows of logits: the router's weight is the identity.
+moe::Routing routing_of(const std::vector<double>& logits, int64_t experts, const moe::MethodConfig& method) {
+  static const Segments segments = Batch({golden_samples()[3]}, DType::f64).segments;
+  moe::Router router("r", 0, experts, experts, method, DType::f64, 1);
+  Tensor w = Tensor::zeros({experts, experts}, DType::f64);
+  for (int64_t e = 0; e < experts; ++e) w.data<double>()[e * experts + e] = 1;
+  router.weight = Var(w);
+  router.bias = {};
+  const int64_t N = static_cast<int64_t>(logits.size()) / experts;
+  return router.route(Var(Tensor::of({N, experts}, logits)), nn::Pass(segments));
+}
+
+// Values and gradients of the task's loss are equal.
+void check_same_model(const moe::MethodConfig& a, const moe::MethodConfig& b, double bound = kRounding) {
+  Mini x = generated_mini(a, DType::f64), y = generated_mini(b, DType::f64);
+  const Losses lx = evaluate(x, batch()), ly = evaluate(y, batch());
+  CHECK(relative_error(lx.hidden.value(), ly.hidden.value()) < bound);
+  backward(lx.task);
+  backward(ly.task);
+  CHECK(norm(y.arena.grads) > 0);
+  CHECK(relative_error(x.arena.grads, y.arena.grads) < bound);
+}
+
+}  // namespace
+
+// Six rows of six logits under the published constants, to the six figures at which they were computed.
+TEST_CASE("dynmole: known routings") {
+  const moe::MethodConfig& method = moe::method("dynmole");
+  const std::vector<double> logits{0,   0,  0,  0,  0,   0,  2, 1,  0,  0,  0,  0,  3, 2, 1, 0, 0, 0,
+                                   1.2, .8, .5, .1, -.4, -1, 1, .9, .8, -3, -3, -3, 5, 0, 0, 0, 0, 0};
+  const moe::Routing r = routing_of(logits, 6, method);
+  const std::vector<double> entropy{0.999664, 0.779902, 0.643022, 0.884423, 0.677719, 0.097812};
+  const std::vector<std::vector<double>> weights{{1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6},
+                                                 {0.523774, 0.192686, 0, 0, 0, 0},
+                                                 {0.605116, 0.222610, 0, 0, 0, 0},
+                                                 {0.355559, 0.238338, 0, 0, 0, 0},
+                                                 {0.359904, 0.325655, 0, 0, 0, 0},
+                                                 {0.967408, 0.006518, 0, 0, 0, 0}};
+  const Values h = values_of(r.entropy.value()), w = values_of(r.weights.value()), c = values_of(r.chosen);
+  for (size_t n = 0; n < 6; ++n) {
+    CAPTURE(n);
+    CHECK(std::abs(h[n] - entropy[n]) < 1e-6);
+    for (size_t e = 0; e < 6; ++e) {
+      CHECK(std::abs(w[n * 6 + e] - weights[n][e]) < 1e-6);
+      CHECK(c[n * 6 + e] == (weights[n][e] > 0 ? 1 : 0));
+    }
+  }
+}
+
+TEST_CASE("dynmole: the expert that crosses top_p is dropped, or kept") {
+  const std::vector<double> logits{std::log(0.6), std::log(0.3), std::log(0.1)};
+  moe::MethodConfig method = moe::method("dynmole");
+  method.experts = 3;
+  method.router.entropy_threshold = 1;
+  method.router.top_k = 1;
+  const auto kept = [&](double top_p, bool crossing) {
+    method.router.top_p = top_p;
+    method.router.keep_crossing = crossing;
+    double sum = 0;
+    for (const double c : values_of(routing_of(logits, 3, method).chosen)) sum += c;
+    return sum;
+  };
+  CHECK(kept(0.5, false) == 1);  // top_k keeps the first
+  CHECK(kept(0.7, false) == 1);
+  CHECK(kept(0.7, true) == 2);
+  CHECK(kept(0.95, false) == 2);
+  CHECK(kept(0.95, true) == 3);
+  method.router.normalise = true;
+  method.router.top_p = 0.95;
+  method.router.keep_crossing = false;
+  const Values w = values_of(routing_of(logits, 3, method).weights.value());
+  CHECK(w[0] == doctest::Approx(2.0 / 3));
+  CHECK(w[1] == doctest::Approx(1.0 / 3));
+  CHECK(w[2] == 0);
+}
+
+TEST_CASE("the entropy's scale and type") {
+  const std::vector<double> even{0, 0, 0, 0, 0, 0};
+  moe::MethodConfig method = moe::method("dynmole");
+  const auto entropy = [&] { return routing_of(even, 6, method).entropy.value().item(); };
+  method.entropy.eps = 0;
+  CHECK(entropy() == doctest::Approx(1).epsilon(1e-13));
+  method.entropy.normalise = false;
+  CHECK(entropy() == doctest::Approx(1.640412).epsilon(1e-6));  // (1 - 6^-0.1) / 0.1
+  method.entropy.index = 1;
+  CHECK(entropy() == doctest::Approx(std::log(6)).epsilon(1e-13));
+  method.entropy = {.type = moe::EntropyType::renyi, .index = 0.5, .eps = 0, .normalise = false};
+  CHECK(entropy() == doctest::Approx(std::log(6)).epsilon(1e-13));
+  // Shannon's is the limit of either.
+  const std::vector<double> uneven{2, 1, 0, -1, 0, 0.5};
+  const auto at = [&](moe::EntropyType type, double q) {
+    method.entropy = {.type = type, .index = q, .eps = 0};
+    return routing_of(uneven, 6, method).entropy.value().item();
+  };
+  for (const auto type : {moe::EntropyType::tsallis, moe::EntropyType::renyi})
+    CHECK(at(type, 1 + 1e-6) == doctest::Approx(at(type, 1)).epsilon(1e-5));
+}
+
+TEST_CASE("dynmole reduces to a soft mixture, and to top-2 without renormalisation") {
+  moe::MethodConfig dynmole = dynmole_method(), soft = dynmole, top2 = dynmole;
+  dynmole.router.entropy_threshold = -1;  // below the least entropy: eps makes that of certainty negative
+  soft.router.selection = moe::Selection::soft;
+  check_same_model(dynmole, soft);
+  dynmole.router.entropy_threshold = 1;
+  dynmole.router.top_p = 0;
+  dynmole.router.top_k = top2.router.top_k = 2;
+  top2.router.selection = moe::Selection::top_k;
+  check_same_model(dynmole, top2);
+}
+
+// Rows of the miniature meet both branches, so that the golden values test both.
+TEST_CASE("dynmole: the miniature's rows take both branches") {
+  Mini mini = generated_mini(dynmole_method(), DType::f64);
+  evaluate(mini, batch());
+  std::map<double, int> rows_by_count;
+  CHECK(mini.attachment.routings().size() == 12);  // a router for each Linear
+  for (const moe::Routing& r : mini.attachment.routings())
+    for (const double k : values_of(sum_columns(Var(r.chosen)).value())) ++rows_by_count[k];
+  for (const double k : {1, 2, 3}) CHECK(rows_by_count[k] > 20);
+}
+
+TEST_CASE("entropy loss: equal probabilities have 1, and the gradient sharpens") {
+  moe::MethodConfig method = moe::method("dynmole");
+  method.entropy.eps = 0;
+  const Tensor even = Tensor::full({5, 4}, 0.25, DType::f64);
+  const std::vector<moe::Routing> routings{{"r", 0, Var(even), Var(even), even}};
+  CHECK(moe::entropy_loss(routings, method.entropy).value().item() == doctest::Approx(1).epsilon(1e-13));
+  Tensor logits = Tensor::of({1, 3}, std::vector<double>{1, 0, 0}),
+         gradient = Tensor::zeros({1, 3}, DType::f64);
+  const Var probs = softmax(Var::leaf(logits, gradient));
+  const std::vector<moe::Routing> uneven{{"r", 0, probs, probs, logits}};
+  backward(moe::entropy_loss(uneven, method.entropy));
+  CHECK(gradient.data<double>()[0] < 0);
+  CHECK(gradient.data<double>()[1] > 0);
+}
+
+TEST_CASE("settings of the entropy that make no sense are refused") {
+  const auto message = [](auto set) {
+    moe::MethodConfig c = moe::method("dynmole");
+    set(c);
+    return message_of([&] { moe::check(c); });
+  };
+  using C = moe::MethodConfig;
+  CHECK(contains(message([](C& c) { c.entropy.index = 0; }), "method.entropy.index = 0"));
+  CHECK(contains(message([](C& c) { c.entropy.eps = -1; }), "method.entropy.eps = -1"));
+  CHECK(contains(message([](C& c) { c.entropy.weight = -1; }), "method.entropy.weight = -1"));
+  CHECK(contains(message([](C& c) { c.router.top_p = -1; }), "method.router.top_p = -1"));
+  CHECK(contains(message([](C& c) { c.execution = moe::Execution::grouped; }),
+                 "method.router.selection = 'hybrid'"));
+}
