@@ -7,6 +7,10 @@
 namespace burrow::moe {
 namespace {
 
+const std::vector<std::string> kAttention{"q_proj", "k_proj", "v_proj", "o_proj"};
+const std::vector<std::string> kAllLinears{"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                           "gate_proj", "up_proj", "down_proj"};
+
 MethodConfig row(const char* name, int64_t experts, RouterConfig router = {}, BalanceConfig balance = {}) {
   MethodConfig c;
   c.name = name;
@@ -34,6 +38,22 @@ MethodConfig dynmole() {
   return c;
 }
 
+// Balance: the assignments of a layer's seven routers in one pool, summed over layers (the authors' code).
+MethodConfig mola() {
+  RouterConfig router = per_linear(Selection::top_k, 2);
+  router.normalise = true;
+  MethodConfig c = row("mola", 8, router,
+                       {.weight = 0.001,
+                        .scope = BalanceScope::batch,
+                        .pool = BalancePool::layer,
+                        .times_experts = true,
+                        .share = BalanceShare::choices,
+                        .sum = true});
+  c.experts_by_layer = {2, 4, 6, 8};
+  c.expert_targets = kAllLinears;
+  return c;
+}
+
 MethodConfig full() {
   MethodConfig c = row("full", 1);
   c.expert_targets.clear();
@@ -51,6 +71,7 @@ const std::vector<Method>& methods() {
       {row("mole", 3, {.selection = Selection::top_k, .top_k = 1, .gate = GateMode::none}, {.weight = 0.01}),
        "one expert per token, one biased router per FFN shared by gate, up and down (LLaVA-MoLE, arXiv "
        "2401.16160)"},
+      {mola(), "two experts per token, a router per Linear, 2-4-6-8 experts (MoLA, arXiv 2402.08562)"},
       {dynmole(),
        "all experts where the router's Tsallis entropy is high, else the most probable, and entropy as a "
        "loss "

@@ -128,6 +128,14 @@ moe::MethodConfig dynmole_method() {
   c.router.top_k = 1;
   return c;
 }
+moe::MethodConfig mola_method() {
+  moe::MethodConfig c = moe::method("mola");
+  c.experts = 3;
+  c.experts_by_layer.clear();
+  c.rank = 2;
+  c.alpha = 4;
+  return c;
+}
 
 // ---- losses and steps
 

@@ -286,7 +286,9 @@ TEST_CASE("the forms of the balance loss") {
 std::vector<std::pair<const char*, moe::MethodConfig>> plugins() {
   moe::MethodConfig dynmole = dynmole_method();
   dynmole.balance.weight = dynmole.entropy.weight = kBalanceWeight;
-  return {{"dynmole", dynmole}};
+  moe::MethodConfig mola = mola_method();
+  mola.balance.weight = kBalanceWeight;
+  return {{"dynmole", dynmole}, {"mola", mola}};
 }
 
 // The experts of a row as the bits of a number.

@@ -165,3 +165,65 @@ TEST_CASE("settings of the entropy that make no sense are refused") {
   CHECK(contains(message([](C& c) { c.execution = moe::Execution::grouped; }),
                  "method.router.selection = 'hybrid'"));
 }
+
+TEST_CASE("normalised top-k: of all experts it is dense, of one it is the gate none") {
+  const std::vector<std::pair<moe::MethodConfig, int64_t>> cases{{dense_method(), 3},
+                                                                 {mole_method(GateMode::none), 1}};
+  for (const auto& [plain, k] : cases) {
+    moe::MethodConfig normalised = plain;
+    normalised.router.selection = moe::Selection::top_k;
+    normalised.router.gate = GateMode::scaled;
+    normalised.router.normalise = true;
+    normalised.router.top_k = k;
+    check_same_model(normalised, plain);
+  }
+}
+
+// Mixtral's form of the same weights.
+TEST_CASE("normalised top-k is the softmax over the k largest logits") {
+  const Values w = values_of(routing_of({2, -1, 0.5, 1}, 4, mola_method()).weights.value());
+  CHECK(w[0] == doctest::Approx(1 / (1 + std::exp(-1))));
+  CHECK(w[3] == doctest::Approx(1 / (1 + std::exp(1))));
+  CHECK(w[1] + w[2] == 0);
+}
+
+// Even routing gives 1 for each layer, whatever its number of experts.
+TEST_CASE("mola: the balance loss is a sum over layers") {
+  moe::MethodConfig method = mola_method();
+  method.experts_by_layer = {2, 4};
+  Mini mini = random_mini(method, DType::f64);
+  for (const auto& slot : mini.arena.slots()) {
+    if (slot.name.find(".router.") != std::string::npos) mini.arena.value(slot).zero();
+  }
+  const OwnLosses l = evaluate_own(mini, batch());
+  CHECK(l.terms.at("balance").value().item() == doctest::Approx(4).epsilon(1e-13));
+  CHECK(l.total.value().item() == doctest::Approx(l.task.value().item() + 0.004).epsilon(1e-13));
+}
+
+// Published counts on LLaMA-2-7B, whose decoder is LLaVA-1.5-7B's: from shapes, without weights.
+TEST_CASE("published parameter counts of the 7B model") {
+  nn::ModelConfig config;
+  config.vision = {
+      .image_size = 336, .patch_size = 14, .width = 1024, .layers = 24, .heads = 16, .mlp_width = 4096};
+  config.decoder = {
+      .vocabulary = 32000, .width = 4096, .layers = 32, .heads = 32, .kv_heads = 32, .mlp_width = 11008};
+  const auto counts = [&](const char* name, int64_t rank, auto set) {
+    moe::MethodConfig c = moe::method(name);
+    c.rank = rank;
+    set(c);
+    nn::Llava model(config, *nn::shapes_only(DType::f32));
+    return moe::attach(model, c, 0).counts();
+  };
+  using C = moe::MethodConfig;
+  using Layers = std::vector<int64_t>;
+  // MoLA (arXiv 2402.08562), section 5: rank 8, routers counted; LoRA of rank 64 on the same Linears.
+  for (const Layers& twenty : {Layers{2, 4, 6, 8}, {8, 6, 4, 2}, {8, 2, 2, 8}, {2, 8, 8, 2}, {5, 5, 5, 5}})
+    CHECK(counts("mola", 8, [&](C& c) { c.experts_by_layer = twenty; }).trainable == 105'635'840);
+  CHECK(counts("mola", 8, [](C& c) { c.experts_by_layer = {8, 8, 8, 8}; }).trainable == 169'017'344);
+  CHECK(counts("mola", 8, [](C& c) { c.experts_by_layer = {4, 4, 4, 4}; }).trainable == 84'508'672);
+  const auto lora = [](C& c) { c.lora_targets = {"q_proj", "k_proj", "v_proj", "o_proj"}; };
+  CHECK(counts("lora", 64, lora).trainable == 159'907'840);
+  CHECK(counts("lora", 80, lora).trainable == 199'884'800);
+  // DynMoLE (arXiv 2504.00661): 6 experts of rank 24 on the FFN, beside routers of 6 (4096 + 4096 + 11008).
+  CHECK(counts("dynmole", 24, [](C&) {}).trainable == 208'797'696 + 3'686'400);
+}

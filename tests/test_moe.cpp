@@ -28,6 +28,8 @@ std::vector<std::pair<std::string, moe::MethodConfig>> mixtures() {
   moe::MethodConfig top2 = mole_method(GateMode::scaled), layered = mole_method(GateMode::scaled);
   top2.router.top_k = 2;
   layered.experts_by_layer = {1, 2, 3, 4};
+  moe::MethodConfig mola_by_layer = mola_method();
+  mola_by_layer.experts_by_layer = moe::method("mola").experts_by_layer;
   return {{"none", mole_method(GateMode::none)},
           {"straight through", mole_method(GateMode::straight_through)},
           {"scaled", mole_method(GateMode::scaled)},
@@ -35,6 +37,8 @@ std::vector<std::pair<std::string, moe::MethodConfig>> mixtures() {
           {"top 2", top2},
           {"per sample", per_sample(mole_method(GateMode::scaled))},
           {"router per linear", per_linear(mole_method(GateMode::scaled))},
+          {"mola", mola_method()},
+          {"mola by layer", mola_by_layer},
           {"dynmole", dynmole_method()},
           {"experts by layer", layered}};
 }

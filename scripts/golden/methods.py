@@ -49,6 +49,10 @@ def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
     if method == "dynmole":
         mask = dynmole(probs.detach(), 0.7, 0.97, 1)
         return Decision(name, probs, mask, probs * mask)
+    if method == "mola":  # arXiv 2402.08562, section 3
+        top = probs.topk(2)
+        weights = torch.zeros_like(probs).scatter(-1, top.indices, top.values / top.values.sum(-1, keepdim=True))
+        return Decision(name, probs, (weights > 0).to(probs), weights)
     raise ValueError(method)
 
 
@@ -67,4 +71,13 @@ def losses(method: str, routers: list[Decision]) -> dict[str, Tensor]:
         probs, weights = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "weights"))
         balance = probs.shape[-1] * (probs.mean(0) * weights.mean(0)).sum()
         return {"balance": balance, "entropy": entropy(probs, "tsallis", 1.1).mean()}
+    if method == "mola":  # a product for each layer, over the tokens of its routers; summed over layers
+        layers: dict[str, list[Decision]] = {}
+        for d in routers:
+            layers.setdefault(d.site.split(".layers.")[1].split(".")[0], []).append(d)
+        terms = []
+        for ds in layers.values():
+            probs, mask = torch.cat([d.probs for d in ds]), torch.cat([d.mask for d in ds])
+            terms.append(probs.shape[-1] * (probs.mean(0) * mask.sum(0) / mask.sum()).sum())
+        return {"balance": sum(terms)}
     raise ValueError(method)
