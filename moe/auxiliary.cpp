@@ -1,6 +1,8 @@
 #include "moe/auxiliary.h"
 
+#include <algorithm>
 #include <map>
+#include <numeric>
 
 namespace burrow::moe {
 namespace {
@@ -75,8 +77,62 @@ Var entropy_loss(std::span<const Routing> routings, const EntropyConfig& config)
   return terms.empty() ? Var{} : mean_of(terms);
 }
 
+namespace {
+
+// i[b,e] times the rows of sample b, which turns means over a sample into its sums: [B,E].
+Tensor type_factors(const Segments& s, const LocalisedConfig& c, int64_t datasets, int64_t E, DType dtype) {
+  std::vector<int64_t> types = c.types;
+  if (types.empty()) {
+    types.resize(static_cast<size_t>(datasets));
+    std::iota(types.begin(), types.end(), 0);
+  }
+  BURROW_CHECK(static_cast<int64_t>(types.size()) >= datasets,
+               "method.localised.types: {} values for {} data sets", types.size(), datasets);
+  const int64_t T = 1 + *std::max_element(types.begin(), types.end());
+  BURROW_CHECK(T <= E, "method.localised.types: {} types of data for {} experts", T, E);
+  std::vector<double> factors;
+  for (int64_t b = 0; b < s.count(); ++b) {
+    const auto i = static_cast<size_t>(b);
+    const int64_t type = types[static_cast<size_t>(s.dataset[i])];
+    for (int64_t e = 0; e < E; ++e) {
+      const double sign = e * T / E == type ? 1 : -1;
+      factors.push_back((1 + sign * c.delta) * (s.offsets[i + 1] - s.offsets[i]));
+    }
+  }
+  return Tensor::of({s.count(), E}, factors).to(dtype);
+}
+
+// variance / (mean^2 + 1e-10) over all elements of z.
+Var squared_variation(const Var& z) {
+  const int64_t n = z.value().numel();
+  const DType dtype = z.value().dtype();
+  const Device device = z.value().device();
+  const Tensor one_group = Tensor::zeros({n}, DType::i32, device);
+  const Var column = reshape(z, {n, 1}), mean = group_mean(column, one_group, 1);
+  const Var centred = add(column, scale(gather_rows(mean, one_group), -1));
+  const Var variance = dot(centred, centred, 1 / static_cast<double>(std::max<int64_t>(n - 1, 1)));
+  const Var square = add(dot(mean, mean), Var(Tensor::full({1}, 1e-10, dtype, device)));
+  return mul(variance, unary(square, Unary::reciprocal));
+}
+
+}  // namespace
+
+Var localised_loss(std::span<const Routing> routings, const nn::Pass& pass, const LocalisedConfig& config,
+                   int64_t datasets) {
+  const Segments& s = *pass.segments;
+  std::vector<Var> terms;
+  for (const Routing& r : routings) {
+    const int64_t E = r.probs.dim(1);
+    if (E == 1) continue;
+    const Tensor& W = r.weights.value();
+    const Tensor factors = type_factors(s, config, datasets, E, W.dtype()).to(W.device());
+    terms.push_back(squared_variation(mul(group_mean(r.weights, pass.sequence, s.count()), Var(factors))));
+  }
+  return terms.empty() ? Var{} : sum_of(terms);
+}
+
 std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, const nn::Pass& pass,
-                                           const MethodConfig& c, const StepShare& share) {
+                                           const MethodConfig& c, const StepShare& share, int64_t datasets) {
   const double one_of_all = 1 / static_cast<double>(share.micro_batches);
   std::vector<AuxiliaryTerm> terms;
   const auto add_term = [&](const char* name, double weight, double part, const auto& value) {
@@ -86,6 +142,8 @@ std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, co
   add_term("balance", c.balance.weight, c.balance.scope == BalanceScope::sample ? share.samples : one_of_all,
            [&] { return balance_loss(routings, pass, c.balance); });
   add_term("entropy", c.entropy.weight, share.rows, [&] { return entropy_loss(routings, c.entropy); });
+  add_term("localised", c.localised.weight, one_of_all,
+           [&] { return localised_loss(routings, pass, c.localised, datasets); });
   return terms;
 }
 

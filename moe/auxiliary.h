@@ -18,6 +18,15 @@ Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const 
 // authors' code). Undefined without a router. -> [1]
 Var entropy_loss(std::span<const Routing> routings, const EntropyConfig& config);
 
+// LoRAMoE's localised balancing constraint in its authors' form (arXiv 2312.09979, divides by
+// the mean): summed over routers, with Z[b,e] = i[b,e] sum of expert e's weights over the rows of sample b,
+//   variance(Z) / (mean(Z)^2 + 1e-10)
+// over all samples and experts of the micro-batch, the variance unbiased. i is 1 + delta where sample and
+// expert are of one type, else 1 - delta. `datasets` is the number of data sets that the segments' indices
+// run over. Undefined without a router. -> [1]
+Var localised_loss(std::span<const Routing> routings, const nn::Pass& pass, const LocalisedConfig& config,
+                   int64_t datasets);
+
 // What a micro-batch is of its step.
 struct StepShare {
   double samples = 1, rows = 1;  // its part of the step's
@@ -33,7 +42,8 @@ struct AuxiliaryTerm {
 // does not depend on its micro-batches; a product of means over the micro-batch (scope batch) counts as one
 // of them, and equality is not claimed.
 std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, const nn::Pass& pass,
-                                           const MethodConfig& config, const StepShare& share);
+                                           const MethodConfig& config, const StepShare& share,
+                                           int64_t datasets);
 
 // How one router treated one dataset's rows: summed over rows, so that micro-batches add up.
 struct RouterStatistics {

@@ -95,6 +95,11 @@ struct BalanceConfig {
   BalanceShare share = BalanceShare::rows;
   bool sum = false;
 };
+// LoRAMoE's localised balancing constraint, which divides experts into types and data sets with them.
+struct LocalisedConfig {
+  double weight = 0, delta = 0.1;
+  std::vector<int64_t> types;
+};
 struct MethodConfig {
   std::string name = "lora";
   int64_t experts = 1, rank = 2;
@@ -107,6 +112,7 @@ struct MethodConfig {
   RouterConfig router;
   BalanceConfig balance;
   EntropyConfig entropy;
+  LocalisedConfig localised;
 };
 
 template <class V>
@@ -152,6 +158,15 @@ void visit_fields(V& v, BalanceConfig& c) {
   v.field("sum", c.sum, "", "sum over layers or routers where there is a product for each, not their mean");
 }
 template <class V>
+void visit_fields(V& v, LocalisedConfig& c) {
+  v.field("weight", c.weight, "",
+          "coefficient of the localised balancing constraint; 0 leaves it out (LoRAMoE)");
+  v.field("delta", c.delta, "",
+          "an expert's load counts 1 + delta times on samples of its type, 1 - delta times on others");
+  v.field("types", c.types, "",
+          "type of each of data.sets; experts are cut into as many equal runs. Empty: each set is a type");
+}
+template <class V>
 void visit_fields(V& v, MethodConfig& c) {
   v.field("name", c.name, "", "row of the method table: `burrow methods` lists them");
   v.field("experts", c.experts, "experts", "experts of each adapted FFN");
@@ -170,6 +185,7 @@ void visit_fields(V& v, MethodConfig& c) {
   v.section("router", [&] { visit_fields(v, c.router); });
   v.section("balance", [&] { visit_fields(v, c.balance); });
   v.section("entropy", [&] { visit_fields(v, c.entropy); });
+  v.section("localised", [&] { visit_fields(v, c.localised); });
 }
 
 // A row of the table, with the line that `burrow methods` prints.

@@ -54,6 +54,12 @@ MethodConfig mola() {
   return c;
 }
 
+MethodConfig loramoe() {
+  MethodConfig c = row("loramoe", 6, per_linear(Selection::soft, 1));
+  c.localised.weight = 0.1;
+  return c;
+}
+
 MethodConfig full() {
   MethodConfig c = row("full", 1);
   c.expert_targets.clear();
@@ -71,6 +77,9 @@ const std::vector<Method>& methods() {
       {row("mole", 3, {.selection = Selection::top_k, .top_k = 1, .gate = GateMode::none}, {.weight = 0.01}),
        "one expert per token, one biased router per FFN shared by gate, up and down (LLaVA-MoLE, arXiv "
        "2401.16160)"},
+      {loramoe(),
+       "all experts by softmax, a router per Linear, experts divided among types of data (LoRAMoE, arXiv "
+       "2312.09979)"},
       {mola(), "two experts per token, a router per Linear, 2-4-6-8 experts (MoLA, arXiv 2402.08562)"},
       {dynmole(),
        "all experts where the router's Tsallis entropy is high, else the most probable, and entropy as a "
@@ -116,8 +125,13 @@ void check(const MethodConfig& c) {
   for (const auto& [key, value] : {std::pair{"method.router.init_std", c.router.init_std},
                                    {"method.balance.weight", c.balance.weight},
                                    {"method.entropy.weight", c.entropy.weight},
+                                   {"method.localised.weight", c.localised.weight},
+                                   {"method.localised.delta", c.localised.delta},
                                    {"method.router.top_p", c.router.top_p}})
     BURROW_CHECK(value >= 0 && std::isfinite(value), "{} = {}: must be at least 0, and finite", key, value);
+  for (const int64_t type : c.localised.types)
+    BURROW_CHECK(type >= 0 && type < kMostExperts, "method.localised.types has {}: needs 0 to {}", type,
+                 kMostExperts - 1);
   BURROW_CHECK(c.entropy.index > 0 && std::isfinite(c.entropy.index),
                "method.entropy.index = {}: must be positive and finite", c.entropy.index);
   BURROW_CHECK(c.entropy.eps >= 0 && c.entropy.eps < 1, "method.entropy.eps = {}: must be in [0, 1)",

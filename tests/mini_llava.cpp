@@ -49,7 +49,7 @@ Batch::Batch(const std::vector<Sample>& samples, DType dtype) {
     }
     segments.offsets.push_back(static_cast<int32_t>(all_ids.size()));
     segments.ordinal.push_back(s.ordinal);
-    segments.dataset.push_back(0);
+    segments.dataset.push_back(s.image >= 0 ? 0 : 1);
     if (s.image >= 0)
       pixels.push_back(generated("batch.images", {4, 3, 32, 32}, 3).slice_rows(s.image, s.image + 1));
   }
@@ -128,6 +128,14 @@ moe::MethodConfig dynmole_method() {
   c.router.top_k = 1;
   return c;
 }
+moe::MethodConfig loramoe_method() {
+  moe::MethodConfig c = moe::method("loramoe");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  c.localised.delta = 0.3;
+  return c;
+}
 moe::MethodConfig mola_method() {
   moe::MethodConfig c = moe::method("mola");
   c.experts = 3;
@@ -140,6 +148,8 @@ moe::MethodConfig mola_method() {
 // ---- losses and steps
 
 namespace {
+
+constexpr int64_t kTypes = 2;
 
 Var hidden_of(Mini& mini, const Batch& batch, nn::Pass& pass) {
   pass.training = mini.training;
@@ -170,7 +180,7 @@ OwnLosses evaluate_own(Mini& mini, const Batch& batch, const moe::StepShare& sha
   OwnLosses l{plain.task, plain.hidden, plain.task, {}};
   const nn::Pass pass(batch.segments);
   for (const moe::AuxiliaryTerm& term :
-       moe::auxiliary_terms(mini.attachment.routings(), pass, mini.attachment.config(), share)) {
+       moe::auxiliary_terms(mini.attachment.routings(), pass, mini.attachment.config(), share, kTypes)) {
     l.terms[term.name] = term.value;
     l.total = add(l.total, scale(term.value, term.share * term.weight));
   }

@@ -50,6 +50,7 @@ moe::MethodConfig lora_method();
 moe::MethodConfig mole_method(GateMode gate);
 moe::MethodConfig dense_method();
 moe::MethodConfig dynmole_method();
+moe::MethodConfig loramoe_method();
 moe::MethodConfig mola_method();  // as many in every layer
 
 struct Losses {

@@ -113,11 +113,10 @@ TEST_CASE("the entropy's scale and type") {
     CHECK(at(type, 1 + 1e-6) == doctest::Approx(at(type, 1)).epsilon(1e-5));
 }
 
-TEST_CASE("dynmole reduces to a soft mixture, and to top-2 without renormalisation") {
-  moe::MethodConfig dynmole = dynmole_method(), soft = dynmole, top2 = dynmole;
+TEST_CASE("dynmole reduces to loramoe, and to top-2 without renormalisation") {
+  moe::MethodConfig dynmole = dynmole_method(), top2 = dynmole;
   dynmole.router.entropy_threshold = -1;  // below the least entropy: eps makes that of certainty negative
-  soft.router.selection = moe::Selection::soft;
-  check_same_model(dynmole, soft);
+  check_same_model(dynmole, loramoe_method());
   dynmole.router.entropy_threshold = 1;
   dynmole.router.top_p = 0;
   dynmole.router.top_k = top2.router.top_k = 2;
@@ -224,6 +223,35 @@ TEST_CASE("published parameter counts of the 7B model") {
   const auto lora = [](C& c) { c.lora_targets = {"q_proj", "k_proj", "v_proj", "o_proj"}; };
   CHECK(counts("lora", 64, lora).trainable == 159'907'840);
   CHECK(counts("lora", 80, lora).trainable == 199'884'800);
+  CHECK(counts("loramoe", 24, [](C&) {}).trainable == 208'797'696 + 3'686'400);
   // DynMoLE (arXiv 2504.00661): 6 experts of rank 24 on the FFN, beside routers of 6 (4096 + 4096 + 11008).
   CHECK(counts("dynmole", 24, [](C&) {}).trainable == 208'797'696 + 3'686'400);
+}
+
+// Two samples of two types, two experts; the rows of a sample share their weights.
+TEST_CASE("loramoe: the localised balancing constraint by hand") {
+  Segments s;
+  s.offsets = {0, 2, 5};
+  s.position = {0, 1, 0, 1, 2};
+  s.sequence = {0, 0, 1, 1, 1};
+  s.kind.assign(5, TokenKind::prompt);
+  s.ordinal = {0, 1};
+  s.dataset = {0, 1};
+  const nn::Pass pass(s);
+  const Tensor w = Tensor::of({5, 2}, std::vector<double>{0.9, 0.1, 0.7, 0.3, 0.2, 0.8, 0.4, 0.6, 0.3, 0.7});
+  const std::vector<moe::Routing> routings{{"r", 0, Var(w), Var(w), w}};
+  moe::LocalisedConfig config{.weight = 1, .delta = 0.1, .types = {}};
+  const double z[] = {1.1 * 1.6, 0.9 * 0.4, 0.9 * 0.9, 1.1 * 2.1};
+  const double mean = (z[0] + z[1] + z[2] + z[3]) / 4;
+  double squares = 0;
+  for (const double v : z) squares += (v - mean) * (v - mean);
+  const double want = squares / 3 / (mean * mean + 1e-10);
+  const auto loss = [&] { return moe::localised_loss(routings, pass, config, 2).value().item(); };
+  CHECK(loss() == doctest::Approx(want).epsilon(1e-13));
+  config.types = {1, 0};  // experts change places
+  CHECK(loss() != doctest::Approx(want));
+  config.types = {0, 2};
+  CHECK(contains(message_of(loss), "method.localised.types: 3 types of data for 2 experts"));
+  config.types = {0};
+  CHECK(contains(message_of(loss), "method.localised.types: 1 values for 2 data sets"));
 }

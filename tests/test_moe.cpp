@@ -37,6 +37,7 @@ std::vector<std::pair<std::string, moe::MethodConfig>> mixtures() {
           {"top 2", top2},
           {"per sample", per_sample(mole_method(GateMode::scaled))},
           {"router per linear", per_linear(mole_method(GateMode::scaled))},
+          {"loramoe", loramoe_method()},
           {"mola", mola_method()},
           {"mola by layer", mola_by_layer},
           {"dynmole", dynmole_method()},
@@ -326,6 +327,7 @@ TEST_CASE("accumulation: loss, balance loss and gradients of a step do not depen
     CAPTURE(name);
     // Not claimed for products of means over a micro-batch.
     method.balance.weight = method.balance.scope == moe::BalanceScope::sample ? 0.3 : 0;
+    method.localised.weight = 0;
     Mini mini = generated_mini(method, DType::f64);
     const OwnLosses whole = evaluate_own(mini, batch());
     std::map<std::string, double> want, got;

@@ -88,8 +88,8 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
     const moe::StepShare share{part(micro.end - micro.begin, plan.end - plan.begin),
                                part(batch.segments.rows(), plan.tokens),
                                static_cast<int64_t>(plan.micro_batches.size())};
-    for (const moe::AuxiliaryTerm& term :
-         moe::auxiliary_terms(setup_.attachment.routings(), pass, c.method, share)) {
+    for (const moe::AuxiliaryTerm& term : moe::auxiliary_terms(setup_.attachment.routings(), pass, c.method,
+                                                               share, static_cast<int64_t>(sets_.size()))) {
       const double value = term.share * term.value.value().item();
       sums.auxiliary[term.name] += value;
       sums.weighted += term.weight * value;

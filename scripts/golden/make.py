@@ -60,7 +60,7 @@ CASES = [
     Case("mole_sample", mixture("scaled", per_sample=True), full=EVERYTHING),
 ]
 
-METHODS = [plugin("dynmole"), plugin("mola", attention_experts=True)]
+METHODS = [plugin("loramoe"), plugin("dynmole"), plugin("mola", attention_experts=True)]
 
 # ---- the batch: five sequences; turns are (tokens of the prompt, tokens of the answer)
 
@@ -204,7 +204,8 @@ def method_gradients(seed: int, case: Case) -> dict[str, Tensor]:
     p, trainable = make_parameters(seed, case.config, torch.float64)
     output = forward(p, case.config, make_images(seed), make_batch(seed))
     routers = methods.join(output.routings)
-    terms = methods.losses(case.name, routers)
+    types = [0 if image is not None else 1 for image, _ in BATCH]
+    terms = methods.losses(case.name, routers, [len(s.ids) for s in make_batch(seed)], types)
     task = output.losses.mean()
     loss = task + BALANCE_WEIGHT * sum(terms.values())
     out = {"loss": scalar(loss), "task_loss": scalar(task)}

@@ -49,6 +49,8 @@ def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
     if method == "dynmole":
         mask = dynmole(probs.detach(), 0.7, 0.97, 1)
         return Decision(name, probs, mask, probs * mask)
+    if method == "loramoe":
+        return Decision(name, probs, torch.ones_like(probs), probs)
     if method == "mola":  # arXiv 2402.08562, section 3
         top = probs.topk(2)
         weights = torch.zeros_like(probs).scatter(-1, top.indices, top.values / top.values.sum(-1, keepdim=True))
@@ -65,8 +67,19 @@ def join(samples: list[list[Decision]]) -> list[Decision]:
             for parts in zip(*samples)]
 
 
-def losses(method: str, routers: list[Decision]) -> dict[str, Tensor]:
-    """The auxiliary losses of a method, without their coefficients."""
+def localised(weights: Tensor, lengths: list[int], types: list[int], delta: float) -> Tensor:
+    """LoRAMoE's localised balancing constraint in its code's form, of one router; experts in runs by type."""
+    experts, kinds = weights.shape[-1], max(types) + 1
+    own = torch.tensor([[e * kinds // experts == t for e in range(experts)] for t in types])
+    load = torch.stack([w.sum(0) for w in weights.split(lengths)])
+    z = torch.where(own, 1 + delta, 1 - delta) * load
+    return z.var() / (z.mean() ** 2 + 1e-10)
+
+
+def losses(method: str, routers: list[Decision], lengths: list[int], types: list[int]) -> dict[str, Tensor]:
+    """The auxiliary losses of a method, without their coefficients; lengths and types of the samples."""
+    if method == "loramoe":
+        return {"localised": sum(localised(d.weights, lengths, types, 0.3) for d in routers)}
     if method == "dynmole":
         probs, weights = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "weights"))
         balance = probs.shape[-1] * (probs.mean(0) * weights.mean(0)).sum()
