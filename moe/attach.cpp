@@ -74,6 +74,18 @@ class Adapter {
     for (auto* linear : {&block.q, &block.k, &block.v, &block.o})
       adapt_linear(*linear, layer, experts, nullptr);
     nn::FeedForward& ffn = *block.ffn;
+    if (config_.expert == ExpertKind::ffn && experts > 1) {
+      const auto bank = [&](const nn::Linear& linear) {
+        LoraExperts lora(linear.name, linear, experts, config_, seed_);
+        count(linear.name.substr(linear.name.rfind('.') + 1), lora);
+        return lora;
+      };
+      LoraExperts gate = bank(*ffn.gate), up = bank(*ffn.up), down = bank(*ffn.down);
+      Router router = make_router(ffn.name, layer, ffn.gate->in(), experts, ffn.gate->weight.value().dtype());
+      block.ffn = std::make_unique<MixedFeedForward>(std::move(ffn), std::move(gate), std::move(up),
+                                                     std::move(down), std::move(router), gathered_);
+      return;
+    }
     const bool shares = config_.router.placement == RouterPlacement::ffn && experts > 1;
     const auto slot = shares ? std::make_shared<RoutingSlot>() : nullptr;
     bool routed = false;

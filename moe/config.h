@@ -36,6 +36,9 @@ enum class BalancePool { all_layers, layer, router };
 enum class BalanceShare { rows, choices, weights };
 // Tsallis's entropy (1 - sum p^q) / (q - 1), or Renyi's ln(sum p^q) / (1 - q); either is Shannon's at q = 1.
 enum class EntropyType { tsallis, renyi };
+// linear: a LoRA on each target. ffn: the whole frozen FFN, shared, with LoRAs of its own on gate, up and
+// down, whose outputs are mixed (MixLoRA).
+enum class ExpertKind { linear, ffn };
 // How LoRA experts under a sparse selection are computed; the results agree to rounding (moe/experts.h).
 enum class Execution { automatic, masked, grouped };
 
@@ -62,6 +65,9 @@ inline std::vector<std::pair<const char*, BalanceShare>> enum_names(BalanceShare
 }
 inline std::vector<std::pair<const char*, EntropyType>> enum_names(EntropyType) {
   return {{"tsallis", EntropyType::tsallis}, {"renyi", EntropyType::renyi}};
+}
+inline std::vector<std::pair<const char*, ExpertKind>> enum_names(ExpertKind) {
+  return {{"linear", ExpertKind::linear}, {"ffn", ExpertKind::ffn}};
 }
 inline std::vector<std::pair<const char*, Execution>> enum_names(Execution) {
   return {{"auto", Execution::automatic}, {"masked", Execution::masked}, {"grouped", Execution::grouped}};
@@ -104,6 +110,7 @@ struct MethodConfig {
   std::string name = "lora";
   int64_t experts = 1, rank = 2;
   double alpha = 4, dropout = 0;
+  ExpertKind expert = ExpertKind::linear;
   std::vector<std::string> expert_targets{"gate_proj", "up_proj", "down_proj"};
   std::vector<std::string> lora_targets;
   std::vector<int64_t> experts_by_layer;
@@ -173,6 +180,9 @@ void visit_fields(V& v, MethodConfig& c) {
   v.field("rank", c.rank, "", "LoRA rank of each expert");
   v.field("alpha", c.alpha, "", "LoRA alpha: a delta is scaled by alpha/rank");
   v.field("dropout", c.dropout, "probability", "dropout on the input of every LoRA");
+  v.field("expert", c.expert, "",
+          "linear: a LoRA on each target Linear; ffn: a whole FFN, frozen and shared but for its LoRAs "
+          "(MixLoRA)");
   v.field("expert_targets", c.expert_targets, "", "last part of the names of the Linears that get experts");
   v.field("lora_targets", c.lora_targets, "",
           "last part of the names of the Linears that get one plain LoRA");

@@ -1,6 +1,7 @@
 // The table of methods. A row names its choice of router, experts, auxiliary loss and placement.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "moe/config.h"
 
@@ -60,6 +61,21 @@ MethodConfig loramoe() {
   return c;
 }
 
+// The weight of the balance loss is the code's, and the best of the paper's ablation; its text says 0.01.
+MethodConfig mixlora() {
+  MethodConfig c = row("mixlora", 8,
+                       {.selection = Selection::top_k,
+                        .top_k = 2,
+                        .gate = GateMode::scaled,
+                        .normalise = true,
+                        .bias = false,
+                        .init_std = 0.02},
+                       {.weight = 0.001, .scope = BalanceScope::batch, .times_experts = true});
+  c.expert = ExpertKind::ffn;
+  c.lora_targets = kAttention;
+  return c;
+}
+
 MethodConfig full() {
   MethodConfig c = row("full", 1);
   c.expert_targets.clear();
@@ -81,6 +97,9 @@ const std::vector<Method>& methods() {
        "all experts by softmax, a router per Linear, experts divided among types of data (LoRAMoE, arXiv "
        "2312.09979)"},
       {mola(), "two experts per token, a router per Linear, 2-4-6-8 experts (MoLA, arXiv 2402.08562)"},
+      {mixlora(),
+       "two whole FFNs per token that share their frozen weights, plain LoRA on attention (MixLoRA, arXiv "
+       "2404.15159)"},
       {dynmole(),
        "all experts where the router's Tsallis entropy is high, else the most probable, and entropy as a "
        "loss "
@@ -129,6 +148,14 @@ void check(const MethodConfig& c) {
                                    {"method.localised.delta", c.localised.delta},
                                    {"method.router.top_p", c.router.top_p}})
     BURROW_CHECK(value >= 0 && std::isfinite(value), "{} = {}: must be at least 0, and finite", key, value);
+  if (c.expert == ExpertKind::ffn) {
+    const std::set<std::string> targets(c.expert_targets.begin(), c.expert_targets.end());
+    const bool whole = targets == std::set<std::string>{"gate_proj", "up_proj", "down_proj"};
+    BURROW_CHECK(whole && c.router.placement == RouterPlacement::ffn &&
+                     c.router.selection == Selection::top_k && c.execution != Execution::masked,
+                 "method.expert = 'ffn' needs method.expert_targets gate_proj, up_proj and down_proj, "
+                 "method.router.placement 'ffn' and selection 'top_k', and no masked method.execution");
+  }
   for (const int64_t type : c.localised.types)
     BURROW_CHECK(type >= 0 && type < kMostExperts, "method.localised.types has {}: needs 0 to {}", type,
                  kMostExperts - 1);

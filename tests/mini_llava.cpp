@@ -136,6 +136,13 @@ moe::MethodConfig loramoe_method() {
   c.localised.delta = 0.3;
   return c;
 }
+moe::MethodConfig mixlora_method() {
+  moe::MethodConfig c = moe::method("mixlora");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  return c;
+}
 moe::MethodConfig mola_method() {
   moe::MethodConfig c = moe::method("mola");
   c.experts = 3;

@@ -51,6 +51,7 @@ moe::MethodConfig mole_method(GateMode gate);
 moe::MethodConfig dense_method();
 moe::MethodConfig dynmole_method();
 moe::MethodConfig loramoe_method();
+moe::MethodConfig mixlora_method();
 moe::MethodConfig mola_method();  // as many in every layer
 
 struct Losses {

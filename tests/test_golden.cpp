@@ -290,7 +290,9 @@ std::vector<std::pair<const char*, moe::MethodConfig>> plugins() {
   mola.balance.weight = kBalanceWeight;
   moe::MethodConfig loramoe = loramoe_method();
   loramoe.localised.weight = kBalanceWeight;
-  return {{"dynmole", dynmole}, {"mola", mola}, {"loramoe", loramoe}};
+  moe::MethodConfig mixlora = mixlora_method();
+  mixlora.balance.weight = kBalanceWeight;
+  return {{"mixlora", mixlora}, {"dynmole", dynmole}, {"mola", mola}, {"loramoe", loramoe}};
 }
 
 // The experts of a row as the bits of a number.

@@ -224,6 +224,8 @@ TEST_CASE("published parameter counts of the 7B model") {
   CHECK(counts("lora", 64, lora).trainable == 159'907'840);
   CHECK(counts("lora", 80, lora).trainable == 199'884'800);
   CHECK(counts("loramoe", 24, [](C&) {}).trainable == 208'797'696 + 3'686'400);
+  // MixLoRA (arXiv 2404.15159): 8 experts of rank 16, LoRA of rank 16 on attention, routers of 8 * 4096.
+  CHECK(counts("mixlora", 16, [](C&) {}).trainable == 202'375'168 + 1'048'576);
   // DynMoLE (arXiv 2504.00661): 6 experts of rank 24 on the FFN, beside routers of 6 (4096 + 4096 + 11008).
   CHECK(counts("dynmole", 24, [](C&) {}).trainable == 208'797'696 + 3'686'400);
 }
@@ -254,4 +256,18 @@ TEST_CASE("loramoe: the localised balancing constraint by hand") {
   CHECK(contains(message_of(loss), "method.localised.types: 3 types of data for 2 experts"));
   config.types = {0};
   CHECK(contains(message_of(loss), "method.localised.types: 1 values for 2 data sets"));
+}
+
+TEST_CASE("mixlora: what whole FFNs as experts need is said") {
+  const auto message = [](auto set) {
+    moe::MethodConfig c = moe::method("mixlora");
+    set(c);
+    return message_of([&] { moe::check(c); });
+  };
+  using C = moe::MethodConfig;
+  for (const std::string& said : {message([](C& c) { c.expert_targets = {"up_proj"}; }),
+                                  message([](C& c) { c.router.placement = moe::RouterPlacement::linear; }),
+                                  message([](C& c) { c.router.selection = moe::Selection::soft; }),
+                                  message([](C& c) { c.execution = moe::Execution::masked; })})
+    CHECK(contains(said, "method.expert = 'ffn' needs"));
 }

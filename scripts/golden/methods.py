@@ -51,7 +51,7 @@ def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
         return Decision(name, probs, mask, probs * mask)
     if method == "loramoe":
         return Decision(name, probs, torch.ones_like(probs), probs)
-    if method == "mola":  # arXiv 2402.08562, section 3
+    if method in ("mola", "mixlora"):  # arXiv 2402.08562, section 3
         top = probs.topk(2)
         weights = torch.zeros_like(probs).scatter(-1, top.indices, top.values / top.values.sum(-1, keepdim=True))
         return Decision(name, probs, (weights > 0).to(probs), weights)
@@ -84,6 +84,9 @@ def losses(method: str, routers: list[Decision], lengths: list[int], types: list
         probs, weights = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "weights"))
         balance = probs.shape[-1] * (probs.mean(0) * weights.mean(0)).sum()
         return {"balance": balance, "entropy": entropy(probs, "tsallis", 1.1).mean()}
+    if method == "mixlora":  # Mixtral's form: each of the two choices counts for itself
+        probs, mask = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "mask"))
+        return {"balance": probs.shape[-1] * (probs.mean(0) * mask.mean(0)).sum()}
     if method == "mola":  # a product for each layer, over the tokens of its routers; summed over layers
         layers: dict[str, list[Decision]] = {}
         for d in routers:

@@ -150,8 +150,10 @@ def adapter_shapes(config: Config) -> dict[str, tuple[int, ...]]:
             rows = a.rank * a.experts_of(name)
             shapes[f"{layer}.{name}.lora_A.weight"] = (rows, inner)
             shapes[f"{layer}.{name}.lora_B.weight"] = (outer, rows)
-            if a.method and a.experts_of(name) > 1:
+            if a.method and a.method != "mixlora" and a.experts_of(name) > 1:
                 shapes |= methods.router_shapes(f"{layer}.{name}", a.method, a.experts, inner)
+        if a.method == "mixlora":
+            shapes |= methods.router_shapes(f"{layer}.mlp", a.method, a.experts, d.width)
         if a.gate:
             shapes[f"{layer}.mlp.router.weight"] = (a.experts, d.width)
             shapes[f"{layer}.mlp.router.bias"] = (a.experts,)
@@ -285,9 +287,29 @@ def feed_forward(p: Parameters, config: Config, layer: str, x: Tensor, kinds: Te
         group = router_group(kinds) if a.per_sample else None
         routing = route(x, p[f"{layer}.mlp.router.weight"], p[f"{layer}.mlp.router.bias"], a.gate, group)
         made.append(routing)
+    if a is not None and a.method == "mixlora":
+        return mixed_feed_forward(p, config, f"{layer}.mlp", x, made)
     h = silu(linear(p, config, f"{layer}.mlp.gate_proj", x, made, routing))
     h = h * linear(p, config, f"{layer}.mlp.up_proj", x, made, routing)
     return linear(p, config, f"{layer}.mlp.down_proj", h, made, routing)
+
+
+def mixed_feed_forward(p: Parameters, config: Config, name: str, x: Tensor, made: list) -> Tensor:
+    """MixLoRA (arXiv 2404.15159): every expert is a whole FFN with adapted weights of its own."""
+    a = config.adapters
+    decision = methods.route(p, name, x, a.method)
+    made.append(decision)
+
+    def weight(which: str, e: int) -> Tensor:
+        linear, rows = f"{name}.{which}_proj", slice(e * a.rank, (e + 1) * a.rank)
+        low, high = p[f"{linear}.lora_A.weight"][rows], p[f"{linear}.lora_B.weight"][:, rows]
+        return p[f"{linear}.weight"] + a.alpha / a.rank * high @ low
+
+    y = torch.zeros_like(x)
+    for e in range(a.experts):
+        h = silu(x @ weight("gate", e).T) * (x @ weight("up", e).T)
+        y = y + decision.weights[:, e : e + 1] * (h @ weight("down", e).T)
+    return y
 
 
 def self_attention(p: Parameters, config: Config, layer: str, x: Tensor, made: list) -> Tensor:
