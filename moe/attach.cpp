@@ -194,7 +194,7 @@ bool ends_with(const std::string& s, std::string_view end) {
 
 bool is_adapter(const std::string& name) {
   return ends_with(name, ".lora_A.weight") || ends_with(name, ".lora_B.weight") ||
-         ends_with(name, ".router.weight") || ends_with(name, ".router.bias");
+         name.find(".router.") != std::string::npos;
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ struct GroupMeans {
 
 GroupMeans group_means(const Routing& r, const Tensor& group, int64_t groups, BalanceShare share) {
   const Var counted = share == BalanceShare::weights ? r.weights : Var(r.chosen);
-  GroupMeans m{group_mean(r.probs, group, groups), group_mean(counted, group, groups)};
+  const Var probs = r.margin.defined() ? r.margin : r.probs;
+  GroupMeans m{group_mean(probs, group, groups), group_mean(counted, group, groups)};
   return m;
 }
 

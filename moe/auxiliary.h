@@ -8,10 +8,11 @@ namespace burrow::moe {
 
 // Load balancing (LLaVA-MoLE's released code; Switch Transformer, arXiv 2101.03961, section 2.2):
 //   mean over groups g of  sum_e  P[g,e] C[g,e]
-// P the mean probability of expert e, C its share (BalanceShare). A group is a sample or the micro-batch;
-// layers are pooled before the product, or the product is taken per layer or per router and then averaged, or
-// summed with `sum`. Uniform top-K routing gives K/E, or K with times_experts. Routers with one expert are
-// left out; without any other the result is undefined. -> [1]
+// P the mean probability of expert e (less the threshold where one is learned, as AdaMoLE's code has it), C
+// its share (BalanceShare). A group is a sample or the micro-batch; layers are pooled before the product, or
+// the product is taken per layer or per router and then averaged, or summed with `sum`. Uniform top-K routing
+// gives K/E, or K with times_experts. Routers with one expert are left out; without any other the result is
+// undefined. -> [1]
 Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const BalanceConfig& config);
 
 // The mean over rows and routers of the entropy of their probabilities (DynMoLE, arXiv 2504.00661, and its

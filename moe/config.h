@@ -23,8 +23,9 @@ namespace burrow::moe {
 // when it has no image), never its answer.
 enum class Granularity { token, sample };
 // soft: every expert, weighted by its probability. top_k: the k most probable. hybrid: every expert where the
-// probabilities' entropy is high, else the most probable up to a sum, k at least (DynMoLE).
-enum class Selection { soft, top_k, hybrid };
+// probabilities' entropy is high, else the most probable up to a sum, k at least (DynMoLE). threshold: those
+// above a learned function of the input, weighted by what is above it (AdaMoLE).
+enum class Selection { soft, top_k, hybrid, threshold };
 // Who shares a router: the three Linears of one FFN, or each Linear has its own.
 enum class RouterPlacement { ffn, linear };
 // The balance loss pools tokens of a sample or of the whole micro-batch (scope), and layers before the
@@ -46,7 +47,10 @@ inline std::vector<std::pair<const char*, Granularity>> enum_names(Granularity) 
   return {{"token", Granularity::token}, {"sample", Granularity::sample}};
 }
 inline std::vector<std::pair<const char*, Selection>> enum_names(Selection) {
-  return {{"soft", Selection::soft}, {"top_k", Selection::top_k}, {"hybrid", Selection::hybrid}};
+  return {{"soft", Selection::soft},
+          {"top_k", Selection::top_k},
+          {"hybrid", Selection::hybrid},
+          {"threshold", Selection::threshold}};
 }
 inline std::vector<std::pair<const char*, RouterPlacement>> enum_names(RouterPlacement) {
   return {{"ffn", RouterPlacement::ffn}, {"linear", RouterPlacement::linear}};
@@ -82,6 +86,7 @@ struct RouterConfig {
   bool normalise = false;
   double entropy_threshold = 0.9, top_p = 0.75;
   bool keep_crossing = false;
+  double threshold_max = 0;
   bool bias = true;
   double init_std = 0;
 };
@@ -127,7 +132,7 @@ void visit_fields(V& v, RouterConfig& c) {
   v.field("granularity", c.granularity, "", "what one decision covers: a token or a whole sample");
   v.field("selection", c.selection, "",
           "soft: all experts by probability; top_k: the k most probable; hybrid: all where the entropy is "
-          "high, else the most probable (DynMoLE)");
+          "high, else the most probable (DynMoLE); threshold: those above a learned threshold (AdaMoLE)");
   v.field("top_k", c.top_k, "experts", "experts per token under top_k; the fewest under hybrid");
   v.field("gate", c.gate, "",
           "what the router learns from the task: none (LLaVA-MoLE's code), straight_through, scaled");
@@ -136,6 +141,8 @@ void visit_fields(V& v, RouterConfig& c) {
           "hybrid: all experts where method.entropy is above this; from 1 on never, where it is normalised");
   v.field("top_p", c.top_p, "probability", "hybrid: else the most probable while their sum is at most this");
   v.field("keep_crossing", c.keep_crossing, "", "hybrid: keep the expert with which the sum crosses top_p");
+  v.field("threshold_max", c.threshold_max, "probability",
+          "threshold: the largest threshold that can be learned; 0: 1 / experts");
   v.field("placement", c.placement, "", "one router per FFN, or one per Linear");
   v.field("bias", c.bias, "", "whether the router has a bias");
   v.field(

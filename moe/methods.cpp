@@ -76,6 +76,20 @@ MethodConfig mixlora() {
   return c;
 }
 
+// Balance: the authors' code, with probabilities less the threshold.
+MethodConfig adamole() {
+  RouterConfig router = per_linear(Selection::threshold, 1);
+  router.normalise = true;
+  MethodConfig c = row("adamole", 8, router,
+                       {.weight = 0.001,
+                        .scope = BalanceScope::batch,
+                        .pool = BalancePool::router,
+                        .times_experts = true,
+                        .sum = true});
+  c.expert_targets = kAttention;
+  return c;
+}
+
 MethodConfig full() {
   MethodConfig c = row("full", 1);
   c.expert_targets.clear();
@@ -97,6 +111,8 @@ const std::vector<Method>& methods() {
        "all experts by softmax, a router per Linear, experts divided among types of data (LoRAMoE, arXiv "
        "2312.09979)"},
       {mola(), "two experts per token, a router per Linear, 2-4-6-8 experts (MoLA, arXiv 2402.08562)"},
+      {adamole(),
+       "the experts above a learned threshold, a router per Linear of attention (AdaMoLE, arXiv 2405.00361)"},
       {mixlora(),
        "two whole FFNs per token that share their frozen weights, plain LoRA on attention (MixLoRA, arXiv "
        "2404.15159)"},
@@ -146,7 +162,8 @@ void check(const MethodConfig& c) {
                                    {"method.entropy.weight", c.entropy.weight},
                                    {"method.localised.weight", c.localised.weight},
                                    {"method.localised.delta", c.localised.delta},
-                                   {"method.router.top_p", c.router.top_p}})
+                                   {"method.router.top_p", c.router.top_p},
+                                   {"method.router.threshold_max", c.router.threshold_max}})
     BURROW_CHECK(value >= 0 && std::isfinite(value), "{} = {}: must be at least 0, and finite", key, value);
   if (c.expert == ExpertKind::ffn) {
     const std::set<std::string> targets(c.expert_targets.begin(), c.expert_targets.end());

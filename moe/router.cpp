@@ -63,6 +63,20 @@ Var entropy_of(const Var& probs, const EntropyConfig& c) {
   return scale(add(sum, constant(sum.shape(), -1)), unit / (1 - c.index));
 }
 
+namespace {
+
+// 1 where x > 0, else 0, without a gradient.
+void step(Tensor& y, const Tensor& x) {
+  kernel::unary_backward(y, Tensor::full(x.shape(), 1, x.dtype(), x.device()), x, Unary::relu);
+}
+
+// x [N,1] -> [N,E]
+Var spread_columns(const Var& x, int64_t E) {
+  return linear(x, Var(Tensor::full({E, 1}, 1, x.value().dtype(), x.value().device())));
+}
+
+}  // namespace
+
 Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, const MethodConfig& method,
                DType dtype, uint64_t seed)
     : name(std::move(name)),
@@ -79,25 +93,41 @@ Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, 
       value = config_.init_std * random.normal();
   }
   weight = Var(w.to(dtype));
+  if (config_.selection == Selection::threshold) {
+    if (config_.threshold_max == 0) config_.threshold_max = 1 / static_cast<double>(experts);
+    const std::string site = this->name + ".threshold";
+    threshold_weight = Var(uniform_tensor(site + ".weight", {1, width}, bound, seed, dtype));
+    threshold_bias = Var(uniform_tensor(site + ".bias", {1}, bound, seed, dtype));
+  }
   if (config_.bias) bias = Var(uniform_tensor(this->name + ".bias", {experts}, bound, seed, dtype));
 }
 
-Var Router::probabilities(const Var& x, const nn::Pass& pass) const {
-  if (config_.granularity == Granularity::token) return softmax(linear(x, weight, bias));
+Var Router::for_rows(const Var& x, const nn::Pass& pass, const char* what,
+                     const std::function<Var(const Var&)>& f) const {
+  if (config_.granularity == Granularity::token) return f(x);
   const int64_t B = pass.segments->count();
-  const std::string key = name + ".probs";
+  const std::string key = name + "." + what;
   if (pass.cache && pass.cache->tensors.contains(key)) {  // decided when the prompt was read
     return gather_rows(Var(pass.cache->tensors[key]), pass.sequence);
   }
-  const Var read = group_mean(x, readable_rows(*pass.segments), B);  // [B,C]
-  const Var probs = softmax(linear(read, weight, bias));
-  if (pass.cache) pass.cache->tensors[key] = probs.value();
-  return gather_rows(probs, pass.sequence);
+  const Var decided = f(group_mean(x, readable_rows(*pass.segments), B));  // of [B,C]
+  if (pass.cache) pass.cache->tensors[key] = decided.value();
+  return gather_rows(decided, pass.sequence);
 }
 
-void Router::select(Routing& r) const {
+void Router::select(Routing& r, const Var& x, const nn::Pass& pass) const {
   const Tensor& P = r.probs.value();
   r.chosen = Tensor::empty(P.shape(), P.dtype(), P.device(), "routing");
+  if (config_.selection == Selection::threshold) {
+    const Var threshold = for_rows(x, pass, "threshold", [&](const Var& read) {
+      const Var s = linear(read, threshold_weight, threshold_bias);
+      return scale(unary(unary(s, Unary::log_sigmoid), Unary::exp), -config_.threshold_max);
+    });
+    r.margin = add(r.probs, spread_columns(threshold, P.dim(1)));
+    step(r.chosen, r.margin.value());
+    r.weights = unary(r.margin, Unary::relu);
+    return;
+  }
   if (config_.selection == Selection::hybrid) {
     r.entropy = entropy_of(r.probs, entropy_);
     // Normalised entropies exceed 1 by rounding and by eps; a threshold of 1 says never.
@@ -108,12 +138,13 @@ void Router::select(Routing& r) const {
     kernel::top_k_mask(r.chosen, P, config_.selection == Selection::soft ? 1 : config_.top_k);
   }
   r.weights = config_.selection == Selection::soft ? r.probs : gate(r.probs, r.chosen, config_.gate);
-  if (config_.normalise) r.weights = normalise_rows(r.weights);
 }
 
 Routing Router::route(const Var& x, const nn::Pass& pass) const {
-  Routing r{name, layer_, probabilities(x, pass), {}, {}, {}, {}};
-  select(r);
+  Routing r{name, layer_, {}, {}, {}};
+  r.probs = for_rows(x, pass, "probs", [&](const Var& read) { return softmax(linear(read, weight, bias)); });
+  select(r, x, pass);
+  if (config_.normalise) r.weights = normalise_rows(r.weights);
   if (grouped_) r.groups = group_by_expert(r.chosen, config_.top_k);
   return r;
 }
@@ -121,6 +152,9 @@ Routing Router::route(const Var& x, const nn::Pass& pass) const {
 void Router::parameters(const nn::ParameterVisit& visit) {
   visit(name + ".weight", weight);
   if (bias.defined()) visit(name + ".bias", bias);
+  if (!threshold_weight.defined()) return;
+  visit(name + ".threshold.weight", threshold_weight);
+  visit(name + ".threshold.bias", threshold_bias);
 }
 
 }  // namespace burrow::moe

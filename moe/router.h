@@ -1,5 +1,6 @@
 #pragma once
 // Routing: which experts the rows of a pass go to, and how much each counts.
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ struct Routing {
   Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
   ExpertGroups groups = {};  // of `chosen`; undefined where the experts are to be masked
   Var entropy = {};          // [N,1] of probs, where the selection computed it
+  Var margin = {};           // [N,E] probs less a learned threshold: what a balance loss then reads
 };
 
 // Of the rows of p + eps, which do not sum to 1 (the authors' code; DynMoLE, arXiv 2504.00661). p [N,E] ->
@@ -35,11 +37,14 @@ class Router {
   int64_t experts() const { return weight.dim(0); }
 
   std::string name;
-  Var weight, bias;  // [E,C], [E] or undefined
+  Var weight, bias;                      // [E,C], [E] or undefined
+  Var threshold_weight, threshold_bias;  // [1,C], [1], or undefined without a learned threshold
 
  private:
-  Var probabilities(const Var& x, const nn::Pass& pass) const;  // [N,E]
-  void select(Routing& r) const;                                // fills `chosen` and `weights`
+  // f of what the router reads, a row for each row of x: of the row, or decided once for its sample.
+  Var for_rows(const Var& x, const nn::Pass& pass, const char* what,
+               const std::function<Var(const Var&)>& f) const;
+  void select(Routing& r, const Var& x, const nn::Pass& pass) const;  // fills `chosen` and `weights`
   int64_t layer_;
   RouterConfig config_;
   EntropyConfig entropy_;

@@ -143,6 +143,13 @@ moe::MethodConfig mixlora_method() {
   c.alpha = 4;
   return c;
 }
+moe::MethodConfig adamole_method() {
+  moe::MethodConfig c = moe::method("adamole");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  return c;
+}
 moe::MethodConfig mola_method() {
   moe::MethodConfig c = moe::method("mola");
   c.experts = 3;

@@ -52,6 +52,7 @@ moe::MethodConfig dense_method();
 moe::MethodConfig dynmole_method();
 moe::MethodConfig loramoe_method();
 moe::MethodConfig mixlora_method();
+moe::MethodConfig adamole_method();
 moe::MethodConfig mola_method();  // as many in every layer
 
 struct Losses {

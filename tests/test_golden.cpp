@@ -292,7 +292,10 @@ std::vector<std::pair<const char*, moe::MethodConfig>> plugins() {
   loramoe.localised.weight = kBalanceWeight;
   moe::MethodConfig mixlora = mixlora_method();
   mixlora.balance.weight = kBalanceWeight;
-  return {{"mixlora", mixlora}, {"dynmole", dynmole}, {"mola", mola}, {"loramoe", loramoe}};
+  moe::MethodConfig adamole = adamole_method();
+  adamole.balance.weight = kBalanceWeight;
+  return {
+      {"adamole", adamole}, {"mixlora", mixlora}, {"dynmole", dynmole}, {"mola", mola}, {"loramoe", loramoe}};
 }
 
 // The experts of a row as the bits of a number.

@@ -271,3 +271,27 @@ TEST_CASE("mixlora: what whole FFNs as experts need is said") {
                                   message([](C& c) { c.execution = moe::Execution::masked; })})
     CHECK(contains(said, "method.expert = 'ffn' needs"));
 }
+
+TEST_CASE("adamole: weights are what is above the threshold, shared out; nobody above it is nobody") {
+  moe::MethodConfig method = moe::method("adamole");
+  method.experts = 3;
+  method.router.threshold_max = 0.4;
+  static const Segments segments = Batch({golden_samples()[3]}, DType::f64).segments;
+  moe::Router router("r", 0, 3, 3, method, DType::f64, 1);
+  router.weight = Var(Tensor::of({3, 3}, std::vector<double>{1, 0, 0, 0, 1, 0, 0, 0, 1}));
+  router.threshold_weight = Var(Tensor::zeros({1, 3}, DType::f64));
+  router.threshold_bias = Var(Tensor::zeros({1}, DType::f64));  // the threshold is 0.4 / 2
+  const auto route = [&](const std::vector<double>& p) {
+    std::vector<double> logits;
+    for (const double x : p) logits.push_back(std::log(x));
+    return router.route(Var(Tensor::of({1, 3}, logits)), nn::Pass(segments));
+  };
+  const moe::Routing r = route({0.6, 0.3, 0.1});
+  const Values w = values_of(r.weights.value());
+  CHECK(w[0] == doctest::Approx(0.8));
+  CHECK(w[1] == doctest::Approx(0.2));
+  CHECK(w[2] == 0);
+  CHECK(values_of(r.chosen) == Values{1, 1, 0});
+  router.threshold_bias = Var(Tensor::full({1}, 50, DType::f64));  // 0.4
+  CHECK(values_of(route({0.35, 0.35, 0.3}).weights.value()) == Values{0, 0, 0});
+}

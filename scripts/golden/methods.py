@@ -16,7 +16,7 @@ class Decision:
     """What one router decided for N rows."""
 
     site: str
-    probs: Tensor  # [N, E]
+    probs: Tensor  # [N, E]; AdaMoLE's less the threshold
     mask: Tensor  # [N, E] of 0 and 1
     weights: Tensor  # [N, E], by which the experts' deltas are multiplied
 
@@ -41,7 +41,10 @@ def dynmole(p: Tensor, threshold: float, top_p: float, keep: int) -> Tensor:
 
 
 def router_shapes(name: str, method: str, experts: int, inner: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.router.weight": (experts, inner)}
+    shapes = {f"{name}.router.weight": (experts, inner)}
+    if method == "adamole":
+        shapes |= {f"{name}.router.threshold.weight": (1, inner), f"{name}.router.threshold.bias": (1,)}
+    return shapes
 
 
 def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
@@ -49,6 +52,12 @@ def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
     if method == "dynmole":
         mask = dynmole(probs.detach(), 0.7, 0.97, 1)
         return Decision(name, probs, mask, probs * mask)
+    if method == "adamole":  # arXiv 2405.00361: at most 1/E, so that somebody is always above
+        score = x @ p[f"{name}.router.threshold.weight"].T + p[f"{name}.router.threshold.bias"]
+        margin = probs - score.sigmoid() / probs.shape[-1]
+        mask = (margin >= 0).to(probs)
+        weights = margin * mask / (margin * mask).sum(-1, keepdim=True)
+        return Decision(name, margin, mask, weights)
     if method == "loramoe":
         return Decision(name, probs, torch.ones_like(probs), probs)
     if method in ("mola", "mixlora"):  # arXiv 2402.08562, section 3
@@ -84,6 +93,8 @@ def losses(method: str, routers: list[Decision], lengths: list[int], types: list
         probs, weights = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "weights"))
         balance = probs.shape[-1] * (probs.mean(0) * weights.mean(0)).sum()
         return {"balance": balance, "entropy": entropy(probs, "tsallis", 1.1).mean()}
+    if method == "adamole":  # a product for each router, with the probabilities less the threshold
+        return {"balance": sum(d.probs.shape[-1] * (d.mask.mean(0) * d.probs.mean(0)).sum() for d in routers)}
     if method == "mixlora":  # Mixtral's form: each of the two choices counts for itself
         probs, mask = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "mask"))
         return {"balance": probs.shape[-1] * (probs.mean(0) * mask.mean(0)).sum()}

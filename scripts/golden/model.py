@@ -61,10 +61,14 @@ class Adapters:
     per_sample: bool = False  # one routing for a whole sample
     attention: bool = False
     method: str = ""  # of methods.py: a router for each Linear that has experts
-    attention_experts: bool = False  # on q, k, v and o too
+    ffn_experts: bool = True
+    attention_experts: bool = False  # on q, k, v and o
 
     def experts_of(self, name: str) -> int:
-        return self.experts if name.startswith("mlp") or self.attention_experts else 1
+        """0: the Linear is not adapted."""
+        if name.startswith("mlp"):
+            return self.experts if self.ffn_experts else 0
+        return self.experts if self.attention_experts else int(self.attention)
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def adapter_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     for i in range(d.layers):
         layer = f"{DECODER}.layers.{i}"
         for name, (inner, outer) in decoder_linears(d).items():
-            if name.startswith("self_attn") and not (a.attention or a.attention_experts):
+            if not a.experts_of(name):
                 continue
             rows = a.rank * a.experts_of(name)
             shapes[f"{layer}.{name}.lora_A.weight"] = (rows, inner)
