@@ -137,6 +137,14 @@ class Adapter {
   Router make_router(const std::string& site, int64_t layer, int64_t width, int64_t experts, DType dtype) {
     Router router(site + ".router", layer, width, experts, config_,
                   dtype == DType::f64 ? DType::f64 : DType::f32, seed_);
+    if (config_.router.selection == Selection::sparsegen) {
+      std::shared_ptr<LambdaNetwork>& shared = lambda_[width];
+      router.owns_lambda = !shared;
+      if (!shared)
+        shared = std::make_shared<LambdaNetwork>(width, config_.router.lambda_width,
+                                                 dtype == DType::f64 ? DType::f64 : DType::f32, seed_);
+      router.lambda = shared;
+    }
     ++routers_;
     router.parameters([&](const std::string&, const Var& p) { router_parameters_ += p.value().numel(); });
     return router;
@@ -185,6 +193,7 @@ class Adapter {
   Gathered gathered_;
   std::vector<std::string>& lines_;
   std::map<std::string, Match> matches_;
+  std::map<int64_t, std::shared_ptr<LambdaNetwork>> lambda_;  // by the width of a router's input
   int64_t routers_ = 0, router_parameters_ = 0, inactive_ = 0;
 };
 

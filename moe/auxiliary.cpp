@@ -17,6 +17,13 @@ Var mean_of(const std::vector<Var>& terms) {
   return terms.size() == 1 ? sum : scale(sum, 1.0 / static_cast<double>(terms.size()));
 }
 
+// x [N,1] -> [1]
+Var mean_over_rows(const Var& x) {
+  const Tensor& X = x.value();
+  return dot(x, Var(Tensor::full(X.shape(), 1, X.dtype(), X.device())),
+             1 / static_cast<double>(std::max<int64_t>(X.numel(), 1)));
+}
+
 // Probabilities and shares of one router, averaged over the rows of each group: both [G,E].
 struct GroupMeans {
   Var probs, share;
@@ -66,14 +73,32 @@ Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const 
   return config.sum ? sum_of(terms) : mean_of(terms);
 }
 
+Var sparsity_loss(std::span<const Routing> routings, const SparsityConfig& config) {
+  const int64_t k = config.experts;
+  std::vector<Var> terms;
+  for (const Routing& r : routings) {
+    if (!r.lambda.defined() || r.logits.dim(1) <= k) continue;
+    const Tensor& U = r.logits;
+    const auto largest = [&](int64_t count) {  // their sum, [N,1]
+      Tensor mask = Tensor::empty(U.shape(), U.dtype(), U.device(), "routing");
+      kernel::top_k_mask(mask, U, count);
+      return sum_columns(mul(Var(U), Var(mask)));
+    };
+    // 1 - (S_k - k u_(k+1)), with u_(k+1) = S_(k+1) - S_k
+    const auto factor = static_cast<double>(k);
+    const Var lower = add(scale(largest(k), -1 - factor), scale(largest(k + 1), factor));
+    const Var one(Tensor::full(lower.shape(), 1, U.dtype(), U.device()));
+    terms.push_back(mean_over_rows(unary(add(add(lower, one), scale(r.lambda, -1)), Unary::relu)));
+  }
+  return terms.empty() ? Var{} : mean_of(terms);
+}
+
 Var entropy_loss(std::span<const Routing> routings, const EntropyConfig& config) {
   std::vector<Var> terms;
   for (const Routing& r : routings) {
     if (r.probs.dim(1) == 1) continue;
     const Var h = r.entropy.defined() ? r.entropy : entropy_of(r.probs, config);
-    const Tensor& H = h.value();
-    terms.push_back(dot(h, Var(Tensor::full(H.shape(), 1, H.dtype(), H.device())),
-                        1 / static_cast<double>(std::max<int64_t>(H.numel(), 1))));
+    terms.push_back(mean_over_rows(h));
   }
   return terms.empty() ? Var{} : mean_of(terms);
 }
@@ -143,6 +168,7 @@ std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, co
   add_term("balance", c.balance.weight, c.balance.scope == BalanceScope::sample ? share.samples : one_of_all,
            [&] { return balance_loss(routings, pass, c.balance); });
   add_term("entropy", c.entropy.weight, share.rows, [&] { return entropy_loss(routings, c.entropy); });
+  add_term("sparsity", c.sparsity.weight, share.rows, [&] { return sparsity_loss(routings, c.sparsity); });
   add_term("localised", c.localised.weight, one_of_all,
            [&] { return localised_loss(routings, pass, c.localised, datasets); });
   return terms;

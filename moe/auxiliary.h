@@ -28,6 +28,12 @@ Var entropy_loss(std::span<const Routing> routings, const EntropyConfig& config)
 Var localised_loss(std::span<const Routing> routings, const nn::Pass& pass, const LocalisedConfig& config,
                    int64_t datasets);
 
+// LD-MoLE's sparsity loss (github.com/eshentw/LD-MoLE): the mean over rows and routers of
+//   relu(1 - (sum of the k largest logits - k times the next) - lambda)
+// which is 0 where at most k experts have a share; the logits have no gradient. Routers of sparsegen with
+// more than k experts count; without any the result is undefined. -> [1]
+Var sparsity_loss(std::span<const Routing> routings, const SparsityConfig& config);
+
 // What a micro-batch is of its step.
 struct StepShare {
   double samples = 1, rows = 1;  // its part of the step's

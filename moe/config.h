@@ -24,8 +24,9 @@ namespace burrow::moe {
 enum class Granularity { token, sample };
 // soft: every expert, weighted by its probability. top_k: the k most probable. hybrid: every expert where the
 // probabilities' entropy is high, else the most probable up to a sum, k at least (DynMoLE). threshold: those
-// above a learned function of the input, weighted by what is above it (AdaMoLE).
-enum class Selection { soft, top_k, hybrid, threshold };
+// above a learned function of the input, weighted by what is above it (AdaMoLE). sparsegen: a projection of
+// the logits onto probabilities of which a learned number of experts has some (LD-MoLE).
+enum class Selection { soft, top_k, hybrid, threshold, sparsegen };
 // Who shares a router: the three Linears of one FFN, or each Linear has its own.
 enum class RouterPlacement { ffn, linear };
 // The balance loss pools tokens of a sample or of the whole micro-batch (scope), and layers before the
@@ -50,7 +51,8 @@ inline std::vector<std::pair<const char*, Selection>> enum_names(Selection) {
   return {{"soft", Selection::soft},
           {"top_k", Selection::top_k},
           {"hybrid", Selection::hybrid},
-          {"threshold", Selection::threshold}};
+          {"threshold", Selection::threshold},
+          {"sparsegen", Selection::sparsegen}};
 }
 inline std::vector<std::pair<const char*, RouterPlacement>> enum_names(RouterPlacement) {
   return {{"ffn", RouterPlacement::ffn}, {"linear", RouterPlacement::linear}};
@@ -87,6 +89,7 @@ struct RouterConfig {
   double entropy_threshold = 0.9, top_p = 0.75;
   bool keep_crossing = false;
   double threshold_max = 0;
+  int64_t lambda_width = 256;
   bool bias = true;
   double init_std = 0;
 };
@@ -111,6 +114,11 @@ struct LocalisedConfig {
   double weight = 0, delta = 0.1;
   std::vector<int64_t> types;
 };
+// LD-MoLE's sparsity loss: how far a row's lambda is from leaving it `experts` experts.
+struct SparsityConfig {
+  double weight = 0;
+  int64_t experts = 2;
+};
 struct MethodConfig {
   std::string name = "lora";
   int64_t experts = 1, rank = 2;
@@ -125,6 +133,7 @@ struct MethodConfig {
   BalanceConfig balance;
   EntropyConfig entropy;
   LocalisedConfig localised;
+  SparsityConfig sparsity;
 };
 
 template <class V>
@@ -132,7 +141,8 @@ void visit_fields(V& v, RouterConfig& c) {
   v.field("granularity", c.granularity, "", "what one decision covers: a token or a whole sample");
   v.field("selection", c.selection, "",
           "soft: all experts by probability; top_k: the k most probable; hybrid: all where the entropy is "
-          "high, else the most probable (DynMoLE); threshold: those above a learned threshold (AdaMoLE)");
+          "high, else the most probable (DynMoLE); threshold: those above a learned threshold (AdaMoLE); "
+          "sparsegen: a learned sparseness (LD-MoLE)");
   v.field("top_k", c.top_k, "experts", "experts per token under top_k; the fewest under hybrid");
   v.field("gate", c.gate, "",
           "what the router learns from the task: none (LLaVA-MoLE's code), straight_through, scaled");
@@ -143,6 +153,8 @@ void visit_fields(V& v, RouterConfig& c) {
   v.field("keep_crossing", c.keep_crossing, "", "hybrid: keep the expert with which the sum crosses top_p");
   v.field("threshold_max", c.threshold_max, "probability",
           "threshold: the largest threshold that can be learned; 0: 1 / experts");
+  v.field("lambda_width", c.lambda_width, "",
+          "sparsegen: hidden width of the network that learns how sparse a row is");
   v.field("placement", c.placement, "", "one router per FFN, or one per Linear");
   v.field("bias", c.bias, "", "whether the router has a bias");
   v.field(
@@ -181,6 +193,12 @@ void visit_fields(V& v, LocalisedConfig& c) {
           "type of each of data.sets; experts are cut into as many equal runs. Empty: each set is a type");
 }
 template <class V>
+void visit_fields(V& v, SparsityConfig& c) {
+  v.field("weight", c.weight, "",
+          "coefficient of the loss that pulls rows to few experts; 0 leaves it out (LD-MoLE)");
+  v.field("experts", c.experts, "experts", "experts that a row may have without loss");
+}
+template <class V>
 void visit_fields(V& v, MethodConfig& c) {
   v.field("name", c.name, "", "row of the method table: `burrow methods` lists them");
   v.field("experts", c.experts, "experts", "experts of each adapted FFN");
@@ -203,6 +221,7 @@ void visit_fields(V& v, MethodConfig& c) {
   v.section("balance", [&] { visit_fields(v, c.balance); });
   v.section("entropy", [&] { visit_fields(v, c.entropy); });
   v.section("localised", [&] { visit_fields(v, c.localised); });
+  v.section("sparsity", [&] { visit_fields(v, c.sparsity); });
 }
 
 // A row of the table, with the line that `burrow methods` prints.

@@ -90,6 +90,17 @@ MethodConfig adamole() {
   return c;
 }
 
+MethodConfig ldmole() {
+  MethodConfig c = row("ldmole", 8, per_linear(Selection::sparsegen, 1),
+                       {.weight = 1,
+                        .scope = BalanceScope::batch,
+                        .pool = BalancePool::router,
+                        .times_experts = true,
+                        .share = BalanceShare::choices});
+  c.expert_targets = kAllLinears;
+  return c;
+}
+
 MethodConfig full() {
   MethodConfig c = row("full", 1);
   c.expert_targets.clear();
@@ -113,6 +124,9 @@ const std::vector<Method>& methods() {
       {mola(), "two experts per token, a router per Linear, 2-4-6-8 experts (MoLA, arXiv 2402.08562)"},
       {adamole(),
        "the experts above a learned threshold, a router per Linear of attention (AdaMoLE, arXiv 2405.00361)"},
+      {ldmole(),
+       "as many experts as a learned sparseness leaves, a router per Linear (LD-MoLE, "
+       "github.com/eshentw/LD-MoLE)"},
       {mixlora(),
        "two whole FFNs per token that share their frozen weights, plain LoRA on attention (MixLoRA, arXiv "
        "2404.15159)"},
@@ -161,6 +175,7 @@ void check(const MethodConfig& c) {
                                    {"method.balance.weight", c.balance.weight},
                                    {"method.entropy.weight", c.entropy.weight},
                                    {"method.localised.weight", c.localised.weight},
+                                   {"method.sparsity.weight", c.sparsity.weight},
                                    {"method.localised.delta", c.localised.delta},
                                    {"method.router.top_p", c.router.top_p},
                                    {"method.router.threshold_max", c.router.threshold_max}})
@@ -173,6 +188,9 @@ void check(const MethodConfig& c) {
                  "method.expert = 'ffn' needs method.expert_targets gate_proj, up_proj and down_proj, "
                  "method.router.placement 'ffn' and selection 'top_k', and no masked method.execution");
   }
+  BURROW_CHECK(c.router.lambda_width >= 1 && c.router.lambda_width <= 65536,
+               "method.router.lambda_width = {}: needs 1 to 65536", c.router.lambda_width);
+  BURROW_CHECK(c.sparsity.experts >= 1, "method.sparsity.experts = {}: needs at least 1", c.sparsity.experts);
   for (const int64_t type : c.localised.types)
     BURROW_CHECK(type >= 0 && type < kMostExperts, "method.localised.types has {}: needs 0 to {}", type,
                  kMostExperts - 1);

@@ -77,6 +77,43 @@ Var spread_columns(const Var& x, int64_t E) {
 
 }  // namespace
 
+Var sparsegen(const Var& u, const Var& lambda) {
+  const Tensor &U = u.value(), &L = lambda.value();
+  const auto constant = [&](double x) { return Var(Tensor::full(L.shape(), x, L.dtype(), L.device())); };
+  const int64_t E = U.dim(1);
+  Tensor support = Tensor::empty(U.shape(), U.dtype(), U.device(), "routing");
+  kernel::sparsegen_mask(support, U, L);
+  // With the support S of k experts: t = (sum_S u - 1 + lambda) / k.
+  const Var one_over_k = unary(sum_columns(Var(support)), Unary::reciprocal);
+  const Var sum = add(add(sum_columns(gate(u, support, GateMode::scaled)), lambda), constant(-1));
+  const Var above = add(u, spread_columns(scale(mul(sum, one_over_k), -1), E));
+  const Var one_over_rest = unary(add(constant(1), scale(lambda, -1)), Unary::reciprocal);
+  return scale_experts(unary(above, Unary::relu), one_over_rest, 1);
+}
+
+LambdaNetwork::LambdaNetwork(int64_t width, int64_t hidden, DType dtype, uint64_t seed)
+    : name(fmt::format("language_model.router.lambda_{}", width)) {
+  const auto drawn = [&](const char* part, const Shape& shape) {
+    const double bound = 1 / std::sqrt(static_cast<double>(shape[1]));
+    return Var(uniform_tensor(name + part, shape, bound, seed, dtype));
+  };
+  constexpr double kFirstBias = -2.5;  // the authors': every expert has a share at first
+  w1 = drawn(".in.weight", {hidden, width});
+  b1 = Var(Tensor::full({hidden}, kFirstBias, dtype));
+  w2 = drawn(".out.weight", {1, hidden});
+  b2 = Var(Tensor::full({1}, kFirstBias, dtype));
+}
+Var LambdaNetwork::operator()(const Var& x) const {
+  const Var y = unary(linear(unary(linear(x, w1, b1), Unary::relu), w2, b2), Unary::log_sigmoid);
+  return add(y, Var(Tensor::full(y.shape(), 0.99, y.value().dtype(), y.value().device())));
+}
+void LambdaNetwork::parameters(const nn::ParameterVisit& visit) {
+  visit(name + ".in.weight", w1);
+  visit(name + ".in.bias", b1);
+  visit(name + ".out.weight", w2);
+  visit(name + ".out.bias", b2);
+}
+
 Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, const MethodConfig& method,
                DType dtype, uint64_t seed)
     : name(std::move(name)),
@@ -128,6 +165,11 @@ void Router::select(Routing& r, const Var& x, const nn::Pass& pass) const {
     r.weights = unary(r.margin, Unary::relu);
     return;
   }
+  if (config_.selection == Selection::sparsegen) {
+    step(r.chosen, P);
+    r.weights = r.probs;
+    return;
+  }
   if (config_.selection == Selection::hybrid) {
     r.entropy = entropy_of(r.probs, entropy_);
     // Normalised entropies exceed 1 by rounding and by eps; a threshold of 1 says never.
@@ -142,7 +184,15 @@ void Router::select(Routing& r, const Var& x, const nn::Pass& pass) const {
 
 Routing Router::route(const Var& x, const nn::Pass& pass) const {
   Routing r{name, layer_, {}, {}, {}};
-  r.probs = for_rows(x, pass, "probs", [&](const Var& read) { return softmax(linear(read, weight, bias)); });
+  if (config_.selection == Selection::sparsegen) {
+    const Var u = for_rows(x, pass, "logits", [&](const Var& read) { return linear(read, weight, bias); });
+    r.lambda = for_rows(x, pass, "lambda", *lambda);
+    r.logits = u.value();
+    r.probs = sparsegen(u, r.lambda);
+  } else {
+    r.probs =
+        for_rows(x, pass, "probs", [&](const Var& read) { return softmax(linear(read, weight, bias)); });
+  }
   select(r, x, pass);
   if (config_.normalise) r.weights = normalise_rows(r.weights);
   if (grouped_) r.groups = group_by_expert(r.chosen, config_.top_k);
@@ -152,6 +202,7 @@ Routing Router::route(const Var& x, const nn::Pass& pass) const {
 void Router::parameters(const nn::ParameterVisit& visit) {
   visit(name + ".weight", weight);
   if (bias.defined()) visit(name + ".bias", bias);
+  if (owns_lambda) lambda->parameters(visit);
   if (!threshold_weight.defined()) return;
   visit(name + ".threshold.weight", threshold_weight);
   visit(name + ".threshold.bias", threshold_bias);

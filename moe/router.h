@@ -19,12 +19,29 @@ struct Routing {
   Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
   ExpertGroups groups = {};  // of `chosen`; undefined where the experts are to be masked
   Var entropy = {};          // [N,1] of probs, where the selection computed it
+  Var lambda = {};           // [N,1] of sparsegen, of these logits:
+  Tensor logits = {};        // [N,E]
   Var margin = {};           // [N,E] probs less a learned threshold: what a balance loss then reads
 };
 
 // Of the rows of p + eps, which do not sum to 1 (the authors' code; DynMoLE, arXiv 2504.00661). p [N,E] ->
 // [N,1]
 Var entropy_of(const Var& probs, const EntropyConfig& config);
+
+// Rows p of the simplex, zero outside of a support that shrinks as lambda < 1 grows (sparsegen-lin, Laha et
+// al. 2018, arXiv 1810.11975, section 3): p = max(u - t, 0) / (1 - lambda), with t such that they sum to 1.
+// u [N,E], lambda [N,1] -> [N,E]
+Var sparsegen(const Var& u, const Var& lambda);
+
+// lambda = log sigmoid(w2 relu(w1 x + b1) + b2) + 0.99 of a router's input, shared by all routers of one
+// width (LD-MoLE: github.com/eshentw/LD-MoLE).
+struct LambdaNetwork {
+  LambdaNetwork(int64_t width, int64_t hidden, DType dtype, uint64_t seed);
+  Var operator()(const Var& x) const;  // [N,C] -> [N,1]
+  void parameters(const nn::ParameterVisit& visit);
+  std::string name;
+  Var w1, b1, w2, b2;  // [H,C], [H], [1,H], [1]
+};
 
 // A Linear on the router's input, softmax, selection rule, gate mode (LLaVA-MoLE, section 3; its released
 // code for the details).
@@ -37,8 +54,10 @@ class Router {
   int64_t experts() const { return weight.dim(0); }
 
   std::string name;
-  Var weight, bias;                      // [E,C], [E] or undefined
-  Var threshold_weight, threshold_bias;  // [1,C], [1], or undefined without a learned threshold
+  Var weight, bias;                       // [E,C], [E] or undefined
+  Var threshold_weight, threshold_bias;   // [1,C], [1], or undefined without a learned threshold
+  std::shared_ptr<LambdaNetwork> lambda;  // of sparsegen
+  bool owns_lambda = false;               // whether its parameters are visited here
 
  private:
   // f of what the router reads, a row for each row of x: of the row, or decided once for its sample.

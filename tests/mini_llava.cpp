@@ -150,6 +150,15 @@ moe::MethodConfig adamole_method() {
   c.alpha = 4;
   return c;
 }
+moe::MethodConfig ldmole_method() {
+  moe::MethodConfig c = moe::method("ldmole");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  c.router.lambda_width = 5;
+  c.sparsity = {.weight = 0.1, .experts = 1};
+  return c;
+}
 moe::MethodConfig mola_method() {
   moe::MethodConfig c = moe::method("mola");
   c.experts = 3;

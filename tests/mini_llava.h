@@ -53,6 +53,7 @@ moe::MethodConfig dynmole_method();
 moe::MethodConfig loramoe_method();
 moe::MethodConfig mixlora_method();
 moe::MethodConfig adamole_method();
+moe::MethodConfig ldmole_method();
 moe::MethodConfig mola_method();  // as many in every layer
 
 struct Losses {

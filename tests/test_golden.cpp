@@ -294,8 +294,10 @@ std::vector<std::pair<const char*, moe::MethodConfig>> plugins() {
   mixlora.balance.weight = kBalanceWeight;
   moe::MethodConfig adamole = adamole_method();
   adamole.balance.weight = kBalanceWeight;
-  return {
-      {"adamole", adamole}, {"mixlora", mixlora}, {"dynmole", dynmole}, {"mola", mola}, {"loramoe", loramoe}};
+  moe::MethodConfig ldmole = ldmole_method();
+  ldmole.balance.weight = ldmole.sparsity.weight = kBalanceWeight;
+  return {{"ldmole", ldmole},   {"adamole", adamole}, {"mixlora", mixlora},
+          {"dynmole", dynmole}, {"mola", mola},       {"loramoe", loramoe}};
 }
 
 // The experts of a row as the bits of a number.

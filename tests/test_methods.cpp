@@ -295,3 +295,32 @@ TEST_CASE("adamole: weights are what is above the threshold, shared out; nobody 
   router.threshold_bias = Var(Tensor::full({1}, 50, DType::f64));  // 0.4
   CHECK(values_of(route({0.35, 0.35, 0.3}).weights.value()) == Values{0, 0, 0});
 }
+
+TEST_CASE("sparsegen: at lambda 0 the projection on the simplex; near 1 one expert; far below 0 all alike") {
+  const auto at = [](const std::vector<double>& u, double lambda) {
+    const auto E = static_cast<int64_t>(u.size());
+    return values_of(
+        moe::sparsegen(Var(Tensor::of({1, E}, u)), Var(Tensor::full({1, 1}, lambda, DType::f64))).value());
+  };
+  const Values p = at({0.9, 0.5, 0.1, -1}, 0);  // t = (0.9 + 0.5 + 0.1 - 1) / 3
+  const double t = 0.5 / 3;
+  CHECK(p[0] == doctest::Approx(0.9 - t));
+  CHECK(p[1] == doctest::Approx(0.5 - t));
+  CHECK(p[2] + p[3] == 0);
+  CHECK(at({0.9, 0.5, 0.1, -1}, 0.99) == Values{1, 0, 0, 0});
+  for (const double alike : at({0.9, 0.5, 0.1, -1}, -1e6))
+    CHECK(alike == doctest::Approx(0.25).epsilon(1e-4));
+}
+
+TEST_CASE("ldmole: a network for each width of input, shared and counted once") {
+  moe::MethodConfig method = ldmole_method();
+  Mini mini = random_mini(method, DType::f64);
+  int networks = 0;
+  for (const auto& slot : mini.arena.slots()) networks += slot.name.ends_with(".in.weight");
+  CHECK(networks == 2);  // 128 and 256
+  // Routers of 3 experts, and networks of 5 hidden channels.
+  CHECK(contains(mini.attachment.report(),
+                 fmt::format("router     28 routers, {} parameters",
+                             4 * 3 * (6 * 128 + 256) + 5 * (128 + 256) + 2 * (5 + 5 + 1))
+                     .c_str()));
+}

@@ -60,7 +60,7 @@ CASES = [
     Case("mole_sample", mixture("scaled", per_sample=True), full=EVERYTHING),
 ]
 
-METHODS = [plugin("adamole", ffn_experts=False, attention_experts=True), plugin("mixlora", attention=True), plugin("loramoe"), plugin("dynmole"), plugin("mola", attention_experts=True)]
+METHODS = [plugin("ldmole", attention_experts=True), plugin("adamole", ffn_experts=False, attention_experts=True), plugin("mixlora", attention=True), plugin("loramoe"), plugin("dynmole"), plugin("mola", attention_experts=True)]
 
 # ---- the batch: five sequences; turns are (tokens of the prompt, tokens of the answer)
 

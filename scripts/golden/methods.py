@@ -19,6 +19,7 @@ class Decision:
     probs: Tensor  # [N, E]; AdaMoLE's less the threshold
     mask: Tensor  # [N, E] of 0 and 1
     weights: Tensor  # [N, E], by which the experts' deltas are multiplied
+    slack: Tensor | None = None  # [N] of LD-MoLE: what lambda lacks for one expert, or 0
 
 
 def entropy(p: Tensor, kind: str, q: float, eps: float = 1e-5) -> Tensor:
@@ -40,14 +41,40 @@ def dynmole(p: Tensor, threshold: float, top_p: float, keep: int) -> Tensor:
     return torch.zeros_like(p).scatter(-1, order, kept.to(p))
 
 
+def sparsegen(u: Tensor, lam: Tensor) -> Tensor:
+    """Rows of u [N, E] projected (Laha et al. 2018, arXiv 1810.11975), lam [N] below 1."""
+    falling = u.sort(-1, descending=True).values
+    k = torch.arange(1, u.shape[-1] + 1)
+    inside = 1 - lam[:, None] + k * falling > falling.cumsum(-1)
+    t = ((falling * inside).sum(-1) - 1 + lam) / inside.sum(-1)
+    return (u - t[:, None]).clamp(min=0) / (1 - lam[:, None])
+
+
 def router_shapes(name: str, method: str, experts: int, inner: int) -> dict[str, tuple[int, ...]]:
     shapes = {f"{name}.router.weight": (experts, inner)}
+    if method == "ldmole":  # one network for each width, shared by all routers
+        network = f"language_model.router.lambda_{inner}"
+        shapes |= {f"{network}.in.weight": (5, inner), f"{network}.in.bias": (5,),
+                   f"{network}.out.weight": (1, 5), f"{network}.out.bias": (1,)}
     if method == "adamole":
         shapes |= {f"{name}.router.threshold.weight": (1, inner), f"{name}.router.threshold.bias": (1,)}
     return shapes
 
 
+def ldmole(p: Parameters, name: str, x: Tensor) -> Decision:
+    network = f"language_model.router.lambda_{x.shape[-1]}"
+    h = (x @ p[f"{network}.in.weight"].T + p[f"{network}.in.bias"]).relu()
+    out = (h @ p[f"{network}.out.weight"].T + p[f"{network}.out.bias"])[:, 0]
+    lam, u = torch.nn.functional.logsigmoid(out) + 0.99, x @ p[f"{name}.router.weight"].T
+    probs = sparsegen(u, lam)
+    top = u.detach().topk(2).values
+    lower = 1 - (top[:, 0] - top[:, 1])
+    return Decision(name, probs, (probs > 0).to(probs), probs, (lower - lam).relu())
+
+
 def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
+    if method == "ldmole":  # github.com/eshentw/LD-MoLE
+        return ldmole(p, name, x)
     probs = (x @ p[f"{name}.router.weight"].T).softmax(-1)
     if method == "dynmole":
         mask = dynmole(probs.detach(), 0.7, 0.97, 1)
@@ -72,8 +99,8 @@ def join(samples: list[list[Decision]]) -> list[Decision]:
     def cat(parts, field):
         return torch.cat([getattr(d, field) for d in parts])
 
-    return [Decision(parts[0].site, *(cat(parts, f) for f in ("probs", "mask", "weights")))
-            for parts in zip(*samples)]
+    fields = ["probs", "mask", "weights"] + ["slack"] * (samples[0][0].slack is not None)
+    return [Decision(parts[0].site, *(cat(parts, f) for f in fields)) for parts in zip(*samples)]
 
 
 def localised(weights: Tensor, lengths: list[int], types: list[int], delta: float) -> Tensor:
@@ -93,6 +120,9 @@ def losses(method: str, routers: list[Decision], lengths: list[int], types: list
         probs, weights = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "weights"))
         balance = probs.shape[-1] * (probs.mean(0) * weights.mean(0)).sum()
         return {"balance": balance, "entropy": entropy(probs, "tsallis", 1.1).mean()}
+    if method == "ldmole":  # means over routers
+        products = [d.probs.shape[-1] * (d.probs.mean(0) * d.mask.sum(0) / d.mask.sum()).sum() for d in routers]
+        return {"balance": torch.stack(products).mean(), "sparsity": torch.stack([d.slack.mean() for d in routers]).mean()}
     if method == "adamole":  # a product for each router, with the probabilities less the threshold
         return {"balance": sum(d.probs.shape[-1] * (d.mask.mean(0) * d.probs.mean(0)).sum() for d in routers)}
     if method == "mixlora":  # Mixtral's form: each of the two choices counts for itself
