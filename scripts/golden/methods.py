@@ -108,7 +108,7 @@ def localised(weights: Tensor, lengths: list[int], types: list[int], delta: floa
     experts, kinds = weights.shape[-1], max(types) + 1
     own = torch.tensor([[e * kinds // experts == t for e in range(experts)] for t in types])
     load = torch.stack([w.sum(0) for w in weights.split(lengths)])
-    z = torch.where(own, 1 + delta, 1 - delta) * load
+    z = (1 + delta * (2 * own.to(load) - 1)) * load
     return z.var() / (z.mean() ** 2 + 1e-10)
 
 
