@@ -43,8 +43,10 @@ Var attention(const Var& q, const Var& k, const Var& v, const AttentionRanges& r
 // ops_rows.cpp
 // y[n] = table[id[n]], or visual[-1 - id[n]] where id is negative. table [V,C], visual [M,C] -> [N,C]
 Var embedding(const Var& table, const Var& visual, const Tensor& id);
-Var reshape(const Var& x, Shape shape);                             // the same elements in row-major order
-Var gather_rows(const Var& x, const Tensor& index);                 // x [M,C], index i32 [N] -> [N,C]
+Var reshape(const Var& x, Shape shape);              // the same elements in row-major order
+Var gather_rows(const Var& x, const Tensor& index);  // x [M,C], index i32 [N] -> [N,C]
+// y[m] = sum of x[n] with index[n] = m: x [N,C], index i32 [N] -> [rows,C]
+Var scatter_rows(const Var& x, const Tensor& index, int64_t rows);
 Var group_mean(const Var& x, const Tensor& group, int64_t groups);  // x [N,C], group i32 [N] -> [groups,C]
 
 // ops_routing.cpp: probs weights [N,E]
@@ -57,6 +59,8 @@ enum class GateMode { none, straight_through, scaled };
 Var gate(const Var& probs, const Tensor& mask, GateMode mode);  // mask [N,E] of 0 and 1 -> [N,E]
 // y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]: h [N,E*R], weights [N,E] -> [N,E*R]
 Var scale_experts(const Var& h, const Var& weights, double alpha);
+Var sum_columns(const Var& x);     // y[n] = sum_e x[n,e]: x [N,E] -> [N,1]
+Var normalise_rows(const Var& x);  // x[n,e] / sum_j x[n,j], and 0 where that sum is 0: x [N,E] -> [N,E]
 
 // ops_experts.cpp: the same LoRA experts, computed only on the rows that chose them. M = N*K places.
 ExpertGroups group_by_expert(const Tensor& chosen, int64_t k);               // chosen [N,E], k of a row
@@ -66,5 +70,9 @@ Var grouped_scale(const Var& h, const Var& weights, const ExpertGroups& groups, 
 // x wᵀ + bias, and b_e h[j] added to the row of each place j: h [M,R], b [O,E*R] -> [N,O]
 Var linear_with_grouped_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b,
                              const ExpertGroups& groups);
+// The same experts on rows of their own, one for each place.
+ExpertGroups own_places(const ExpertGroups& groups);
+// z[j] = y[n] + b_e h[j]: what each chosen expert makes of a shared y [N,O]; h [M,R], b [O,E*R] -> [M,O]
+Var spread_with_grouped_lora(const Var& y, const Var& h, const Var& b, const ExpertGroups& groups);
 
 }  // namespace burrow

@@ -1,3 +1,5 @@
+#include <numeric>
+
 #include "autograd/ops.h"
 
 namespace burrow {
@@ -67,6 +69,35 @@ Var linear_with_grouped_lora(const Var& x, const Var& w, const Var& bias, const 
                   }
                   if (Tensor db = g.accumulator(4); db.defined())
                     kernel::gather_matmul_tn_b(db, dy, kept_h, groups);
+                });
+}
+
+ExpertGroups own_places(const ExpertGroups& groups) {
+  std::vector<int32_t> place(static_cast<size_t>(groups.order.numel()));
+  std::iota(place.begin(), place.end(), 0);
+  return {Tensor::of(groups.order.shape(), place).to(groups.order.device()), groups.offsets};
+}
+
+Var spread_with_grouped_lora(const Var& y, const Var& h, const Var& b, const ExpertGroups& groups) {
+  const Tensor &Y = y.value(), &H = h.value(), &B = b.value();
+  BURROW_CHECK(Y.rank() == 2 && H.dim(0) == groups.order.numel() && Y.dim(1) == B.dim(0) &&
+                   B.dim(1) == H.dim(1) * (groups.offsets.numel() - 1),
+               "[spread_with_grouped_lora] y {}, h {}, b {}, {} places of {} experts", Y.shape(), H.shape(),
+               B.shape(), groups.order.numel(), groups.offsets.numel() - 1);
+  const ExpertGroups own = own_places(groups);
+  Tensor z = Tensor::empty({H.dim(0), Y.dim(1)}, Y.dtype(), Y.device(), "spread");
+  kernel::gather_rows(z, Y, groups.order);
+  kernel::scatter_matmul_nt(z, H, B, own);
+  const Tensor kept_h = b.needs_grad() ? H : Tensor{}, kept_b = h.needs_grad() ? B : Tensor{};
+  return record("spread_with_grouped_lora", z, {y, h, b},
+                [kept_h, kept_b, own, order = groups.order](const Tensor& dz, Grads& g) {
+                  if (Tensor dy = g.accumulator(0); dy.defined()) kernel::scatter_add_rows(dy, dz, order);
+                  if (Tensor dh = g.like(1); dh.defined()) {
+                    kernel::gather_matmul_nn(dh, dz, kept_b, own);
+                    g.add(1, dh);
+                  }
+                  if (Tensor db = g.accumulator(2); db.defined())
+                    kernel::gather_matmul_tn_b(db, dz, kept_h, own);
                 });
 }
 

@@ -46,4 +46,14 @@ Var scale_experts(const Var& h, const Var& weights, double alpha) {
   });
 }
 
+Var sum_columns(const Var& x) {
+  const Tensor& X = x.value();
+  BURROW_CHECK(X.rank() == 2, "[sum_columns] x {} has no rows", X.shape());
+  return linear(x, Var(Tensor::full({1, X.dim(1)}, 1, X.dtype(), X.device())));
+}
+
+Var normalise_rows(const Var& x) {
+  return scale_experts(x, unary(sum_columns(x), Unary::reciprocal), 1);  // each row times 1 / its sum
+}
+
 }  // namespace burrow

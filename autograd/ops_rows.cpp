@@ -33,6 +33,19 @@ Var gather_rows(const Var& x, const Tensor& index) {
   });
 }
 
+Var scatter_rows(const Var& x, const Tensor& index, int64_t rows) {
+  const Tensor& X = x.value();
+  BURROW_CHECK(X.rank() == 2 && index.shape() == Shape({X.dim(0)}), "[scatter_rows] x {}, index {}",
+               X.shape(), index.shape());
+  Tensor y = Tensor::zeros({rows, X.dim(1)}, X.dtype(), X.device(), "scatter_rows");
+  kernel::scatter_add_rows(y, X, index);
+  return record("scatter_rows", y, {x}, [index](const Tensor& dy, Grads& g) {
+    Tensor dx = g.like(0);
+    kernel::gather_rows(dx, dy, index);
+    g.add(0, dx);
+  });
+}
+
 Var group_mean(const Var& x, const Tensor& group, int64_t groups) {
   const Tensor& X = x.value();
   BURROW_CHECK(X.rank() == 2 && group.shape() == Shape({X.dim(0)}), "[group_mean] x {}, group {}", X.shape(),

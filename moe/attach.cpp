@@ -74,6 +74,18 @@ class Adapter {
     for (auto* linear : {&block.q, &block.k, &block.v, &block.o})
       adapt_linear(*linear, layer, experts, nullptr);
     nn::FeedForward& ffn = *block.ffn;
+    if (config_.expert == ExpertKind::ffn && experts > 1) {
+      const auto bank = [&](const nn::Linear& linear) {
+        LoraExperts lora(linear.name, linear, experts, config_, seed_);
+        count(linear.name.substr(linear.name.rfind('.') + 1), lora);
+        return lora;
+      };
+      LoraExperts gate = bank(*ffn.gate), up = bank(*ffn.up), down = bank(*ffn.down);
+      Router router = make_router(ffn.name, layer, ffn.gate->in(), experts, ffn.gate->weight.value().dtype());
+      block.ffn = std::make_unique<MixedFeedForward>(std::move(ffn), std::move(gate), std::move(up),
+                                                     std::move(down), std::move(router), gathered_);
+      return;
+    }
     const bool shares = config_.router.placement == RouterPlacement::ffn && experts > 1;
     const auto slot = shares ? std::make_shared<RoutingSlot>() : nullptr;
     bool routed = false;
@@ -123,18 +135,19 @@ class Adapter {
   }
 
   Router make_router(const std::string& site, int64_t layer, int64_t width, int64_t experts, DType dtype) {
-    RouterConfig router = config_.router;
-    router.top_k = std::min(router.top_k, experts);
+    Router router(site + ".router", layer, width, experts, config_,
+                  dtype == DType::f64 ? DType::f64 : DType::f32, seed_);
+    if (config_.router.selection == Selection::sparsegen) {
+      std::shared_ptr<LambdaNetwork>& shared = lambda_[width];
+      router.owns_lambda = !shared;
+      if (!shared)
+        shared = std::make_shared<LambdaNetwork>(width, config_.router.lambda_width,
+                                                 dtype == DType::f64 ? DType::f64 : DType::f32, seed_);
+      router.lambda = shared;
+    }
     ++routers_;
-    router_parameters_ += experts * width + (router.bias ? experts : 0);
-    return {site + ".router",
-            layer,
-            width,
-            experts,
-            router,
-            dtype == DType::f64 ? DType::f64 : DType::f32,
-            seed_,
-            executes_grouped(config_, experts)};
+    router.parameters([&](const std::string&, const Var& p) { router_parameters_ += p.value().numel(); });
+    return router;
   }
 
   // Returns whether the Linear now obeys the FFN's slot.
@@ -162,7 +175,7 @@ class Adapter {
 
   void count(const std::string& last, const LoraExperts& bank) {
     const int64_t parameters = bank.a.value().numel() + bank.b.value().numel(), E = bank.experts();
-    const int64_t used = config_.router.selection == Selection::soft ? E : std::min(E, config_.router.top_k);
+    const int64_t used = config_.router.selection == Selection::top_k ? std::min(E, config_.router.top_k) : E;
     Match& m = matches_[last];
     m.linears += 1;
     m.parameters += parameters;
@@ -180,6 +193,7 @@ class Adapter {
   Gathered gathered_;
   std::vector<std::string>& lines_;
   std::map<std::string, Match> matches_;
+  std::map<int64_t, std::shared_ptr<LambdaNetwork>> lambda_;  // by the width of a router's input
   int64_t routers_ = 0, router_parameters_ = 0, inactive_ = 0;
 };
 
@@ -189,7 +203,7 @@ bool ends_with(const std::string& s, std::string_view end) {
 
 bool is_adapter(const std::string& name) {
   return ends_with(name, ".lora_A.weight") || ends_with(name, ".lora_B.weight") ||
-         ends_with(name, ".router.weight") || ends_with(name, ".router.bias");
+         name.find(".router.") != std::string::npos;
 }
 
 }  // namespace

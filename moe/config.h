@@ -22,14 +22,25 @@ namespace burrow::moe {
 // What one routing decision covers. A sample's decision reads the mean of its visual tokens (of its prompt
 // when it has no image), never its answer.
 enum class Granularity { token, sample };
-// soft: every expert, weighted by its probability. top_k: the k most probable.
-enum class Selection { soft, top_k };
+// soft: every expert, weighted by its probability. top_k: the k most probable. hybrid: every expert where the
+// probabilities' entropy is high, else the most probable up to a sum, k at least (DynMoLE). threshold: those
+// above a learned function of the input, weighted by what is above it (AdaMoLE). sparsegen: a projection of
+// the logits onto probabilities of which a learned number of experts has some (LD-MoLE).
+enum class Selection { soft, top_k, hybrid, threshold, sparsegen };
 // Who shares a router: the three Linears of one FFN, or each Linear has its own.
 enum class RouterPlacement { ffn, linear };
 // The balance loss pools tokens of a sample or of the whole micro-batch (scope), and layers before the
 // product of shares and probabilities or after it (pool).
 enum class BalanceScope { sample, batch };
 enum class BalancePool { all_layers, layer, router };
+// What the balance loss multiplies the mean probabilities by: the share of rows that chose an expert (sums to
+// K), the expert's share of all choices (sums to 1), or its mean weight, which has a gradient.
+enum class BalanceShare { rows, choices, weights };
+// Tsallis's entropy (1 - sum p^q) / (q - 1), or Renyi's ln(sum p^q) / (1 - q); either is Shannon's at q = 1.
+enum class EntropyType { tsallis, renyi };
+// linear: a LoRA on each target. ffn: the whole frozen FFN, shared, with LoRAs of its own on gate, up and
+// down, whose outputs are mixed (MixLoRA).
+enum class ExpertKind { linear, ffn };
 // How LoRA experts under a sparse selection are computed; the results agree to rounding (moe/experts.h).
 enum class Execution { automatic, masked, grouped };
 
@@ -37,7 +48,11 @@ inline std::vector<std::pair<const char*, Granularity>> enum_names(Granularity) 
   return {{"token", Granularity::token}, {"sample", Granularity::sample}};
 }
 inline std::vector<std::pair<const char*, Selection>> enum_names(Selection) {
-  return {{"soft", Selection::soft}, {"top_k", Selection::top_k}};
+  return {{"soft", Selection::soft},
+          {"top_k", Selection::top_k},
+          {"hybrid", Selection::hybrid},
+          {"threshold", Selection::threshold},
+          {"sparsegen", Selection::sparsegen}};
 }
 inline std::vector<std::pair<const char*, RouterPlacement>> enum_names(RouterPlacement) {
   return {{"ffn", RouterPlacement::ffn}, {"linear", RouterPlacement::linear}};
@@ -50,6 +65,16 @@ inline std::vector<std::pair<const char*, BalancePool>> enum_names(BalancePool) 
           {"layer", BalancePool::layer},
           {"router", BalancePool::router}};
 }
+inline std::vector<std::pair<const char*, BalanceShare>> enum_names(BalanceShare) {
+  return {
+      {"rows", BalanceShare::rows}, {"choices", BalanceShare::choices}, {"weights", BalanceShare::weights}};
+}
+inline std::vector<std::pair<const char*, EntropyType>> enum_names(EntropyType) {
+  return {{"tsallis", EntropyType::tsallis}, {"renyi", EntropyType::renyi}};
+}
+inline std::vector<std::pair<const char*, ExpertKind>> enum_names(ExpertKind) {
+  return {{"linear", ExpertKind::linear}, {"ffn", ExpertKind::ffn}};
+}
 inline std::vector<std::pair<const char*, Execution>> enum_names(Execution) {
   return {{"auto", Execution::automatic}, {"masked", Execution::masked}, {"grouped", Execution::grouped}};
 }
@@ -60,19 +85,45 @@ struct RouterConfig {
   int64_t top_k = 1;
   GateMode gate = GateMode::none;
   RouterPlacement placement = RouterPlacement::ffn;
+  bool normalise = false;
+  double entropy_threshold = 0.9, top_p = 0.75;
+  bool keep_crossing = false;
+  double threshold_max = 0;
+  int64_t lambda_width = 256;
   bool bias = true;
   double init_std = 0;
+};
+// The entropy by which `hybrid` selects, and its mean over all rows and routers as a loss. Defaults:
+// DynMoLE's.
+struct EntropyConfig {
+  double weight = 0;
+  EntropyType type = EntropyType::tsallis;
+  double index = 1.1, eps = 1e-5;
+  bool normalise = true;
 };
 struct BalanceConfig {
   double weight = 0;
   BalanceScope scope = BalanceScope::sample;
   BalancePool pool = BalancePool::all_layers;
   bool times_experts = false;
+  BalanceShare share = BalanceShare::rows;
+  bool sum = false;
+};
+// LoRAMoE's localised balancing constraint, which divides experts into types and data sets with them.
+struct LocalisedConfig {
+  double weight = 0, delta = 0.1;
+  std::vector<int64_t> types;
+};
+// LD-MoLE's sparsity loss: how far a row's lambda is from leaving it `experts` experts.
+struct SparsityConfig {
+  double weight = 0;
+  int64_t experts = 2;
 };
 struct MethodConfig {
   std::string name = "lora";
   int64_t experts = 1, rank = 2;
   double alpha = 4, dropout = 0;
+  ExpertKind expert = ExpertKind::linear;
   std::vector<std::string> expert_targets{"gate_proj", "up_proj", "down_proj"};
   std::vector<std::string> lora_targets;
   std::vector<int64_t> experts_by_layer;
@@ -80,20 +131,44 @@ struct MethodConfig {
   Execution execution = Execution::automatic;
   RouterConfig router;
   BalanceConfig balance;
+  EntropyConfig entropy;
+  LocalisedConfig localised;
+  SparsityConfig sparsity;
 };
 
 template <class V>
 void visit_fields(V& v, RouterConfig& c) {
   v.field("granularity", c.granularity, "", "what one decision covers: a token or a whole sample");
-  v.field("selection", c.selection, "", "soft: all experts by probability; top_k: the k most probable");
-  v.field("top_k", c.top_k, "experts", "experts per token under top_k");
+  v.field("selection", c.selection, "",
+          "soft: all experts by probability; top_k: the k most probable; hybrid: all where the entropy is "
+          "high, else the most probable (DynMoLE); threshold: those above a learned threshold (AdaMoLE); "
+          "sparsegen: a learned sparseness (LD-MoLE)");
+  v.field("top_k", c.top_k, "experts", "experts per token under top_k; the fewest under hybrid");
   v.field("gate", c.gate, "",
           "what the router learns from the task: none (LLaVA-MoLE's code), straight_through, scaled");
+  v.field("normalise", c.normalise, "", "divide a row's weights by their sum (Mixtral, MoLA)");
+  v.field("entropy_threshold", c.entropy_threshold, "",
+          "hybrid: all experts where method.entropy is above this; from 1 on never, where it is normalised");
+  v.field("top_p", c.top_p, "probability", "hybrid: else the most probable while their sum is at most this");
+  v.field("keep_crossing", c.keep_crossing, "", "hybrid: keep the expert with which the sum crosses top_p");
+  v.field("threshold_max", c.threshold_max, "probability",
+          "threshold: the largest threshold that can be learned; 0: 1 / experts");
+  v.field("lambda_width", c.lambda_width, "",
+          "sparsegen: hidden width of the network that learns how sparse a row is");
   v.field("placement", c.placement, "", "one router per FFN, or one per Linear");
   v.field("bias", c.bias, "", "whether the router has a bias");
   v.field(
       "init_std", c.init_std, "",
       "standard deviation of the router's initial weights; 0: uniform within 1/sqrt(C), PyTorch's default");
+}
+template <class V>
+void visit_fields(V& v, EntropyConfig& c) {
+  v.field("weight", c.weight, "", "coefficient of the routers' mean entropy as a loss; 0 leaves it out");
+  v.field("type", c.type, "", "tsallis or renyi");
+  v.field("index", c.index, "", "the index q; 1: Shannon's entropy");
+  v.field("eps", c.eps, "", "added to every probability");
+  v.field("normalise", c.normalise, "",
+          "divide by the entropy of equal probabilities, so that it is in [0, 1]");
 }
 template <class V>
 void visit_fields(V& v, BalanceConfig& c) {
@@ -103,6 +178,25 @@ void visit_fields(V& v, BalanceConfig& c) {
           "pool all layers before the product (the authors' code), or one product per layer or router");
   v.field("times_experts", c.times_experts, "",
           "multiply by the number of experts, so that even routing gives 1 (Switch)");
+  v.field("share", c.share, "",
+          "what probabilities are multiplied by: the share of rows that chose an expert, its share of all "
+          "choices, or its mean weight, with a gradient (DynMoLE)");
+  v.field("sum", c.sum, "", "sum over layers or routers where there is a product for each, not their mean");
+}
+template <class V>
+void visit_fields(V& v, LocalisedConfig& c) {
+  v.field("weight", c.weight, "",
+          "coefficient of the localised balancing constraint; 0 leaves it out (LoRAMoE)");
+  v.field("delta", c.delta, "",
+          "an expert's load counts 1 + delta times on samples of its type, 1 - delta times on others");
+  v.field("types", c.types, "",
+          "type of each of data.sets; experts are cut into as many equal runs. Empty: each set is a type");
+}
+template <class V>
+void visit_fields(V& v, SparsityConfig& c) {
+  v.field("weight", c.weight, "",
+          "coefficient of the loss that pulls rows to few experts; 0 leaves it out (LD-MoLE)");
+  v.field("experts", c.experts, "experts", "experts that a row may have without loss");
 }
 template <class V>
 void visit_fields(V& v, MethodConfig& c) {
@@ -111,6 +205,9 @@ void visit_fields(V& v, MethodConfig& c) {
   v.field("rank", c.rank, "", "LoRA rank of each expert");
   v.field("alpha", c.alpha, "", "LoRA alpha: a delta is scaled by alpha/rank");
   v.field("dropout", c.dropout, "probability", "dropout on the input of every LoRA");
+  v.field("expert", c.expert, "",
+          "linear: a LoRA on each target Linear; ffn: a whole FFN, frozen and shared but for its LoRAs "
+          "(MixLoRA)");
   v.field("expert_targets", c.expert_targets, "", "last part of the names of the Linears that get experts");
   v.field("lora_targets", c.lora_targets, "",
           "last part of the names of the Linears that get one plain LoRA");
@@ -122,6 +219,9 @@ void visit_fields(V& v, MethodConfig& c) {
       "masked: all experts on all rows; grouped: each on the rows that chose it; auto: the faster, by E, K");
   v.section("router", [&] { visit_fields(v, c.router); });
   v.section("balance", [&] { visit_fields(v, c.balance); });
+  v.section("entropy", [&] { visit_fields(v, c.entropy); });
+  v.section("localised", [&] { visit_fields(v, c.localised); });
+  v.section("sparsity", [&] { visit_fields(v, c.sparsity); });
 }
 
 // A row of the table, with the line that `burrow methods` prints.

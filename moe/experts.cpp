@@ -17,13 +17,6 @@ std::string input_site(const std::string& name) {
 
 }  // namespace
 
-bool executes_grouped(const MethodConfig& c, int64_t experts) {
-  if (c.execution != Execution::automatic) return c.execution == Execution::grouped;
-  // Masked does E/K times the work. With 3 experts per chosen one grouped is faster in 57 of the 60 sizes of
-  // docs/results/scaling.md and at worst takes 1.2 times as long; with 2 it depends on K and R.
-  return c.router.selection == Selection::top_k && experts >= 3 * c.router.top_k;
-}
-
 LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_t experts,
                          const MethodConfig& c, uint64_t seed)
     : name_(name),
@@ -45,12 +38,20 @@ LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_
   b = Var(Tensor::zeros({base.out(), experts * c.rank}, dtype));
 }
 
+Var LoraExperts::dropped(const Var& x, const Tensor& ordinal, const Tensor& position,
+                         const nn::Pass& pass) const {
+  if (!pass.training || dropout_ == 0) return x;
+  return dropout(x, ordinal, position, random_key(pass.seed, pass.step, input_site_), dropout_);
+}
+
+Var LoraExperts::narrow(const Var& x, const ExpertGroups& groups, const Tensor& ordinal,
+                        const Tensor& position, const nn::Pass& pass) const {
+  return scale(grouped_linear(dropped(x, ordinal, position, pass), a, groups), scale_);
+}
+
 Var LoraExperts::apply(const nn::Linear& base, const Var& x, const Routing* routing,
                        const nn::Pass& pass) const {
-  Var in = x;
-  if (pass.training && dropout_ > 0) {
-    in = dropout(x, pass.ordinal, pass.position, random_key(pass.seed, pass.step, input_site_), dropout_);
-  }
+  const Var in = dropped(x, pass.ordinal, pass.position, pass);
   if (routing && routing->groups.order.defined()) {
     const ExpertGroups& groups = routing->groups;
     const Var h = grouped_linear(in, a, groups);  // [N*K, R]
@@ -70,6 +71,48 @@ void LoraExperts::parameters(const nn::ParameterVisit& visit) {
 void AdaptedLinear::parameters(const nn::ParameterVisit& visit) {
   nn::Linear::parameters(visit);
   experts.parameters(visit);
+}
+
+MixedFeedForward::MixedFeedForward(nn::FeedForward base, LoraExperts gate, LoraExperts up, LoraExperts down,
+                                   Router router, Gathered gathered)
+    : nn::FeedForward(std::move(base)),
+      gate_lora_(std::move(gate)),
+      up_lora_(std::move(up)),
+      down_lora_(std::move(down)),
+      router_(std::move(router)),
+      gathered_(std::move(gathered)) {}
+
+Var MixedFeedForward::operator()(const Var& x, const nn::Pass& pass) const {
+  const Routing r = router_.route(x, pass);
+  gathered_->push_back(r);
+  const ExpertGroups& groups = r.groups;
+  const auto spread = [&](const nn::Linear& base, const LoraExperts& lora) {
+    const Var h = lora.narrow(x, groups, pass.ordinal, pass.position, pass);
+    return spread_with_grouped_lora(base(x, pass), h, lora.b, groups);  // [M,F]
+  };
+  const Var g = spread(*gate, gate_lora_), u = spread(*up, up_lora_);
+  const Var h = grouped_scale(swiglu(g, u), r.weights, groups, 1);
+  const auto at_places = [&](const Tensor& of_rows) {
+    Tensor of_places = Tensor::empty(groups.order.shape(), DType::i32, groups.order.device(), "places");
+    kernel::gather_rows(of_places, of_rows, groups.order);
+    return of_places;
+  };
+  // A place draws the dropout of its row: the weights of the mixture pass through it.
+  const bool draws = pass.training;
+  const Var narrow = down_lora_.narrow(h, own_places(groups), draws ? at_places(pass.ordinal) : Tensor{},
+                                       draws ? at_places(pass.position) : Tensor{}, pass);
+  return linear_with_grouped_lora(scatter_rows(h, groups.order, x.dim(0)), down->weight, down->bias, narrow,
+                                  down_lora_.b, groups);
+}
+
+void MixedFeedForward::parameters(const nn::ParameterVisit& visit) {
+  gate->parameters(visit);
+  gate_lora_.parameters(visit);
+  up->parameters(visit);
+  up_lora_.parameters(visit);
+  down->parameters(visit);
+  down_lora_.parameters(visit);
+  router_.parameters(visit);
 }
 
 }  // namespace burrow::moe

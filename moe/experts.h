@@ -14,9 +14,6 @@ struct RoutingSlot {
   Routing routing;
 };
 
-// Whether E experts are computed grouped: a function of the config alone, so that a run can be repeated.
-bool executes_grouped(const MethodConfig& c, int64_t experts);
-
 // The E experts of one Linear side by side: two parameters, whatever E is.
 class LoraExperts {
  public:
@@ -26,6 +23,9 @@ class LoraExperts {
   // Adds the experts' deltas to the frozen Linear's output; grouped where the routing has groups. No routing:
   // plain LoRA.
   Var apply(const nn::Linear& base, const Var& x, const Routing* routing, const nn::Pass& pass) const;
+  // (alpha/R) A_e x at each place of `groups`, dropout drawn for the rows of x. x [N,in] -> [M,R]
+  Var narrow(const Var& x, const ExpertGroups& groups, const Tensor& ordinal, const Tensor& position,
+             const nn::Pass& pass) const;
   void parameters(const nn::ParameterVisit& visit);
   int64_t experts() const { return experts_; }
   int64_t rank() const { return a.dim(0) / experts_; }
@@ -33,6 +33,7 @@ class LoraExperts {
   Var a, b;  // [E*R, in]: expert e owns rows e*R to e*R+R; [out, E*R]: its columns
 
  private:
+  Var dropped(const Var& x, const Tensor& ordinal, const Tensor& position, const nn::Pass& pass) const;
   std::string name_, input_site_;
   int64_t experts_;
   double scale_, dropout_;
@@ -51,6 +52,24 @@ class AdaptedLinear : public nn::Linear {
 
  private:
   std::shared_ptr<RoutingSlot> slot_;
+};
+
+// A mixture of whole FFNs that share their frozen weights (MixLoRA, arXiv 2404.15159, section 3):
+//   y = W_down sum_i w_i h_i + (alpha/R) sum_i w_i B_i A_i h_i,  h_i = silu(gate_i x) * up_i x
+// over the chosen experts i, whose gate and up are the frozen ones and a LoRA. The frozen products are
+// computed once for all experts; an expert's LoRAs and activations only on the rows that chose it.
+class MixedFeedForward : public nn::FeedForward {
+ public:
+  using Gathered = std::shared_ptr<std::vector<Routing>>;
+  MixedFeedForward(nn::FeedForward base, LoraExperts gate, LoraExperts up, LoraExperts down, Router router,
+                   Gathered gathered);
+  Var operator()(const Var& x, const nn::Pass& pass) const override;
+  void parameters(const nn::ParameterVisit& visit) override;
+
+ private:
+  LoraExperts gate_lora_, up_lora_, down_lora_;
+  Router router_;
+  Gathered gathered_;
 };
 
 }  // namespace burrow::moe

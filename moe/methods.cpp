@@ -1,11 +1,16 @@
 // The table of methods. A row names its choice of router, experts, auxiliary loss and placement.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "moe/config.h"
 
 namespace burrow::moe {
 namespace {
+
+const std::vector<std::string> kAttention{"q_proj", "k_proj", "v_proj", "o_proj"};
+const std::vector<std::string> kAllLinears{"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                           "gate_proj", "up_proj", "down_proj"};
 
 MethodConfig row(const char* name, int64_t experts, RouterConfig router = {}, BalanceConfig balance = {}) {
   MethodConfig c;
@@ -13,6 +18,86 @@ MethodConfig row(const char* name, int64_t experts, RouterConfig router = {}, Ba
   c.experts = experts;
   c.router = router;
   c.balance = balance;
+  return c;
+}
+
+// The plugins: each Linear has a router of its own, without a bias.
+RouterConfig per_linear(Selection selection, int64_t top_k) {
+  return {.selection = selection,
+          .top_k = top_k,
+          .gate = GateMode::scaled,
+          .placement = RouterPlacement::linear,
+          .bias = false};
+}
+
+// Weights and numbers: the authors' code.
+MethodConfig dynmole() {
+  MethodConfig c = row(
+      "dynmole", 6, per_linear(Selection::hybrid, 2),
+      {.weight = 0.001, .scope = BalanceScope::batch, .times_experts = true, .share = BalanceShare::weights});
+  c.entropy.weight = 0.01;
+  return c;
+}
+
+// Balance: the assignments of a layer's seven routers in one pool, summed over layers (the authors' code).
+MethodConfig mola() {
+  RouterConfig router = per_linear(Selection::top_k, 2);
+  router.normalise = true;
+  MethodConfig c = row("mola", 8, router,
+                       {.weight = 0.001,
+                        .scope = BalanceScope::batch,
+                        .pool = BalancePool::layer,
+                        .times_experts = true,
+                        .share = BalanceShare::choices,
+                        .sum = true});
+  c.experts_by_layer = {2, 4, 6, 8};
+  c.expert_targets = kAllLinears;
+  return c;
+}
+
+MethodConfig loramoe() {
+  MethodConfig c = row("loramoe", 6, per_linear(Selection::soft, 1));
+  c.localised.weight = 0.1;
+  return c;
+}
+
+// The weight of the balance loss is the code's, and the best of the paper's ablation; its text says 0.01.
+MethodConfig mixlora() {
+  MethodConfig c = row("mixlora", 8,
+                       {.selection = Selection::top_k,
+                        .top_k = 2,
+                        .gate = GateMode::scaled,
+                        .normalise = true,
+                        .bias = false,
+                        .init_std = 0.02},
+                       {.weight = 0.001, .scope = BalanceScope::batch, .times_experts = true});
+  c.expert = ExpertKind::ffn;
+  c.lora_targets = kAttention;
+  return c;
+}
+
+// Balance: the authors' code, with probabilities less the threshold.
+MethodConfig adamole() {
+  RouterConfig router = per_linear(Selection::threshold, 1);
+  router.normalise = true;
+  MethodConfig c = row("adamole", 8, router,
+                       {.weight = 0.001,
+                        .scope = BalanceScope::batch,
+                        .pool = BalancePool::router,
+                        .times_experts = true,
+                        .sum = true});
+  c.expert_targets = kAttention;
+  return c;
+}
+
+MethodConfig ldmole() {
+  MethodConfig c = row("ldmole", 8, per_linear(Selection::sparsegen, 1),
+                       {.weight = 1,
+                        .scope = BalanceScope::batch,
+                        .pool = BalancePool::router,
+                        .times_experts = true,
+                        .share = BalanceShare::choices});
+  c.expert_targets = kAllLinears;
   return c;
 }
 
@@ -33,6 +118,22 @@ const std::vector<Method>& methods() {
       {row("mole", 3, {.selection = Selection::top_k, .top_k = 1, .gate = GateMode::none}, {.weight = 0.01}),
        "one expert per token, one biased router per FFN shared by gate, up and down (LLaVA-MoLE, arXiv "
        "2401.16160)"},
+      {loramoe(),
+       "all experts by softmax, a router per Linear, experts divided among types of data (LoRAMoE, arXiv "
+       "2312.09979)"},
+      {mola(), "two experts per token, a router per Linear, 2-4-6-8 experts (MoLA, arXiv 2402.08562)"},
+      {adamole(),
+       "the experts above a learned threshold, a router per Linear of attention (AdaMoLE, arXiv 2405.00361)"},
+      {ldmole(),
+       "as many experts as a learned sparseness leaves, a router per Linear (LD-MoLE, "
+       "github.com/eshentw/LD-MoLE)"},
+      {mixlora(),
+       "two whole FFNs per token that share their frozen weights, plain LoRA on attention (MixLoRA, arXiv "
+       "2404.15159)"},
+      {dynmole(),
+       "all experts where the router's Tsallis entropy is high, else the most probable, and entropy as a "
+       "loss "
+       "(DynMoLE, arXiv 2504.00661)"},
   };
   return table;
 }
@@ -45,6 +146,15 @@ const MethodConfig& method(const std::string& name) {
   }
   fail("method.name = '{}': no such method; the table has {}", name, known);
 }
+
+namespace {
+std::string name_of(Selection selection) {
+  for (const auto& [name, value] : enum_names(selection)) {
+    if (value == selection) return name;
+  }
+  return "";
+}
+}  // namespace
 
 void check(const MethodConfig& c) {
   constexpr int64_t kMostExperts = 4096;
@@ -61,12 +171,38 @@ void check(const MethodConfig& c) {
                c.alpha);
   BURROW_CHECK(c.router.top_k >= 1 && c.router.top_k <= most, "method.router.top_k = {} with {} experts",
                c.router.top_k, most);
-  for (const auto& [key, value] :
-       {std::pair{"method.router.init_std", c.router.init_std}, {"method.balance.weight", c.balance.weight}})
+  for (const auto& [key, value] : {std::pair{"method.router.init_std", c.router.init_std},
+                                   {"method.balance.weight", c.balance.weight},
+                                   {"method.entropy.weight", c.entropy.weight},
+                                   {"method.localised.weight", c.localised.weight},
+                                   {"method.sparsity.weight", c.sparsity.weight},
+                                   {"method.localised.delta", c.localised.delta},
+                                   {"method.router.top_p", c.router.top_p},
+                                   {"method.router.threshold_max", c.router.threshold_max}})
     BURROW_CHECK(value >= 0 && std::isfinite(value), "{} = {}: must be at least 0, and finite", key, value);
+  if (c.expert == ExpertKind::ffn) {
+    const std::set<std::string> targets(c.expert_targets.begin(), c.expert_targets.end());
+    const bool whole = targets == std::set<std::string>{"gate_proj", "up_proj", "down_proj"};
+    BURROW_CHECK(whole && c.router.placement == RouterPlacement::ffn &&
+                     c.router.selection == Selection::top_k && c.execution != Execution::masked,
+                 "method.expert = 'ffn' needs method.expert_targets gate_proj, up_proj and down_proj, "
+                 "method.router.placement 'ffn' and selection 'top_k', and no masked method.execution");
+  }
+  BURROW_CHECK(c.router.lambda_width >= 1 && c.router.lambda_width <= 65536,
+               "method.router.lambda_width = {}: needs 1 to 65536", c.router.lambda_width);
+  BURROW_CHECK(c.sparsity.experts >= 1, "method.sparsity.experts = {}: needs at least 1", c.sparsity.experts);
+  for (const int64_t type : c.localised.types)
+    BURROW_CHECK(type >= 0 && type < kMostExperts, "method.localised.types has {}: needs 0 to {}", type,
+                 kMostExperts - 1);
+  BURROW_CHECK(c.entropy.index > 0 && std::isfinite(c.entropy.index),
+               "method.entropy.index = {}: must be positive and finite", c.entropy.index);
+  BURROW_CHECK(c.entropy.eps >= 0 && c.entropy.eps < 1, "method.entropy.eps = {}: must be in [0, 1)",
+               c.entropy.eps);
+  BURROW_CHECK(!std::isnan(c.router.entropy_threshold), "method.router.entropy_threshold is not a number");
   BURROW_CHECK(c.execution != Execution::grouped || c.router.selection == Selection::top_k,
-               "method.execution = 'grouped' with method.router.selection = 'soft': every row needs every "
-               "expert");
+               "method.execution = 'grouped' with method.router.selection = '{}': grouped places are as many "
+               "for every row",
+               name_of(c.router.selection));
 }
 
 }  // namespace burrow::moe

@@ -37,40 +37,164 @@ Tensor readable_rows(const Segments& s) {
 
 }  // namespace
 
-Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, const RouterConfig& config,
-               DType dtype, uint64_t seed, bool grouped)
-    : name(std::move(name)), layer_(layer), config_(config), grouped_(grouped) {
-  const double bound = 1 / std::sqrt(static_cast<double>(width));
-  Tensor w = uniform_tensor(this->name + ".weight", {experts, width}, bound, seed, DType::f64);
-  if (config.init_std > 0) {
-    Random random(random_key(seed, 0, this->name + ".weight"));
-    for (double& value : std::span(w.data<double>(), static_cast<size_t>(w.numel())))
-      value = config.init_std * random.normal();
-  }
-  weight = Var(w.to(dtype));
-  if (config.bias) bias = Var(uniform_tensor(this->name + ".bias", {experts}, bound, seed, dtype));
+bool executes_grouped(const MethodConfig& c, int64_t experts) {
+  if (c.expert == ExpertKind::ffn) return true;  // experts share no narrow side that a mask could act on
+  if (c.execution != Execution::automatic) return c.execution == Execution::grouped;
+  // Masked does E/K times the work. With 3 experts per chosen one grouped is faster in 57 of the 60 sizes of
+  // docs/results/scaling.md and at worst takes 1.2 times as long; with 2 it depends on K and R.
+  return c.router.selection == Selection::top_k && experts >= 3 * c.router.top_k;
 }
 
-Var Router::probabilities(const Var& x, const nn::Pass& pass) const {
-  if (config_.granularity == Granularity::token) return softmax(linear(x, weight, bias));
+// S = (1 - sum p^q) / (q - 1) and ln(sum p^q) / (1 - q) are a + b x and b ln x of x = sum p^q; at q = 1 both
+// are -sum p ln p. Their greatest values, at p = 1/E: (1 - E^(1-q)) / (q - 1), and ln E.
+Var entropy_of(const Var& probs, const EntropyConfig& c) {
+  const Tensor& P = probs.value();
+  const auto constant = [&](const Shape& shape, double x) {
+    return Var(Tensor::full(shape, x, P.dtype(), P.device()));
+  };
+  const auto E = static_cast<double>(P.dim(1));
+  const Var p = add(probs, constant(P.shape(), c.eps)), log_p = unary(p, Unary::log);
+  const bool shannon = c.index == 1, tsallis = c.type == EntropyType::tsallis && !shannon;
+  const double most = tsallis ? (1 - std::pow(E, 1 - c.index)) / (c.index - 1) : std::log(E);
+  const double unit = c.normalise ? 1 / most : 1;
+  if (shannon) return scale(sum_columns(mul(p, log_p)), -unit);
+  const Var sum = sum_columns(unary(scale(log_p, c.index), Unary::exp));  // [N,1]
+  if (!tsallis) return scale(unary(sum, Unary::log), unit / (1 - c.index));
+  return scale(add(sum, constant(sum.shape(), -1)), unit / (1 - c.index));
+}
+
+namespace {
+
+// 1 where x > 0, else 0, without a gradient.
+void step(Tensor& y, const Tensor& x) {
+  kernel::unary_backward(y, Tensor::full(x.shape(), 1, x.dtype(), x.device()), x, Unary::relu);
+}
+
+// x [N,1] -> [N,E]
+Var spread_columns(const Var& x, int64_t E) {
+  return linear(x, Var(Tensor::full({E, 1}, 1, x.value().dtype(), x.value().device())));
+}
+
+}  // namespace
+
+Var sparsegen(const Var& u, const Var& lambda) {
+  const Tensor &U = u.value(), &L = lambda.value();
+  const auto constant = [&](double x) { return Var(Tensor::full(L.shape(), x, L.dtype(), L.device())); };
+  const int64_t E = U.dim(1);
+  Tensor support = Tensor::empty(U.shape(), U.dtype(), U.device(), "routing");
+  kernel::sparsegen_mask(support, U, L);
+  // With the support S of k experts: t = (sum_S u - 1 + lambda) / k.
+  const Var one_over_k = unary(sum_columns(Var(support)), Unary::reciprocal);
+  const Var sum = add(add(sum_columns(gate(u, support, GateMode::scaled)), lambda), constant(-1));
+  const Var above = add(u, spread_columns(scale(mul(sum, one_over_k), -1), E));
+  const Var one_over_rest = unary(add(constant(1), scale(lambda, -1)), Unary::reciprocal);
+  return scale_experts(unary(above, Unary::relu), one_over_rest, 1);
+}
+
+LambdaNetwork::LambdaNetwork(int64_t width, int64_t hidden, DType dtype, uint64_t seed)
+    : name(fmt::format("language_model.router.lambda_{}", width)) {
+  const auto drawn = [&](const char* part, const Shape& shape) {
+    const double bound = 1 / std::sqrt(static_cast<double>(shape[1]));
+    return Var(uniform_tensor(name + part, shape, bound, seed, dtype));
+  };
+  constexpr double kFirstBias = -2.5;  // the authors': every expert has a share at first
+  w1 = drawn(".in.weight", {hidden, width});
+  b1 = Var(Tensor::full({hidden}, kFirstBias, dtype));
+  w2 = drawn(".out.weight", {1, hidden});
+  b2 = Var(Tensor::full({1}, kFirstBias, dtype));
+}
+Var LambdaNetwork::operator()(const Var& x) const {
+  const Var y = unary(linear(unary(linear(x, w1, b1), Unary::relu), w2, b2), Unary::log_sigmoid);
+  return add(y, Var(Tensor::full(y.shape(), 0.99, y.value().dtype(), y.value().device())));
+}
+void LambdaNetwork::parameters(const nn::ParameterVisit& visit) {
+  visit(name + ".in.weight", w1);
+  visit(name + ".in.bias", b1);
+  visit(name + ".out.weight", w2);
+  visit(name + ".out.bias", b2);
+}
+
+Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, const MethodConfig& method,
+               DType dtype, uint64_t seed)
+    : name(std::move(name)),
+      layer_(layer),
+      config_(method.router),
+      entropy_(method.entropy),
+      grouped_(executes_grouped(method, experts)) {
+  config_.top_k = std::min(config_.top_k, experts);
+  const double bound = 1 / std::sqrt(static_cast<double>(width));
+  Tensor w = uniform_tensor(this->name + ".weight", {experts, width}, bound, seed, DType::f64);
+  if (config_.init_std > 0) {
+    Random random(random_key(seed, 0, this->name + ".weight"));
+    for (double& value : std::span(w.data<double>(), static_cast<size_t>(w.numel())))
+      value = config_.init_std * random.normal();
+  }
+  weight = Var(w.to(dtype));
+  if (config_.selection == Selection::threshold) {
+    if (config_.threshold_max == 0) config_.threshold_max = 1 / static_cast<double>(experts);
+    const std::string site = this->name + ".threshold";
+    threshold_weight = Var(uniform_tensor(site + ".weight", {1, width}, bound, seed, dtype));
+    threshold_bias = Var(uniform_tensor(site + ".bias", {1}, bound, seed, dtype));
+  }
+  if (config_.bias) bias = Var(uniform_tensor(this->name + ".bias", {experts}, bound, seed, dtype));
+}
+
+Var Router::for_rows(const Var& x, const nn::Pass& pass, const char* what,
+                     const std::function<Var(const Var&)>& f) const {
+  if (config_.granularity == Granularity::token) return f(x);
   const int64_t B = pass.segments->count();
-  const std::string key = name + ".probs";
+  const std::string key = name + "." + what;
   if (pass.cache && pass.cache->tensors.contains(key)) {  // decided when the prompt was read
     return gather_rows(Var(pass.cache->tensors[key]), pass.sequence);
   }
-  const Var read = group_mean(x, readable_rows(*pass.segments), B);  // [B,C]
-  const Var probs = softmax(linear(read, weight, bias));
-  if (pass.cache) pass.cache->tensors[key] = probs.value();
-  return gather_rows(probs, pass.sequence);
+  const Var decided = f(group_mean(x, readable_rows(*pass.segments), B));  // of [B,C]
+  if (pass.cache) pass.cache->tensors[key] = decided.value();
+  return gather_rows(decided, pass.sequence);
+}
+
+void Router::select(Routing& r, const Var& x, const nn::Pass& pass) const {
+  const Tensor& P = r.probs.value();
+  r.chosen = Tensor::empty(P.shape(), P.dtype(), P.device(), "routing");
+  if (config_.selection == Selection::threshold) {
+    const Var threshold = for_rows(x, pass, "threshold", [&](const Var& read) {
+      const Var s = linear(read, threshold_weight, threshold_bias);
+      return scale(unary(unary(s, Unary::log_sigmoid), Unary::exp), -config_.threshold_max);
+    });
+    r.margin = add(r.probs, spread_columns(threshold, P.dim(1)));
+    step(r.chosen, r.margin.value());
+    r.weights = unary(r.margin, Unary::relu);
+    return;
+  }
+  if (config_.selection == Selection::sparsegen) {
+    step(r.chosen, P);
+    r.weights = r.probs;
+    return;
+  }
+  if (config_.selection == Selection::hybrid) {
+    r.entropy = entropy_of(r.probs, entropy_);
+    // Normalised entropies exceed 1 by rounding and by eps; a threshold of 1 says never.
+    const bool never = entropy_.normalise && config_.entropy_threshold >= 1;
+    kernel::hybrid_mask(r.chosen, P, r.entropy.value(), never ? HUGE_VAL : config_.entropy_threshold,
+                        config_.top_p, config_.top_k, config_.keep_crossing);
+  } else {
+    kernel::top_k_mask(r.chosen, P, config_.selection == Selection::soft ? 1 : config_.top_k);
+  }
+  r.weights = config_.selection == Selection::soft ? r.probs : gate(r.probs, r.chosen, config_.gate);
 }
 
 Routing Router::route(const Var& x, const nn::Pass& pass) const {
-  Routing r{name, layer_, probabilities(x, pass), {}, {}, {}};
-  const Tensor& P = r.probs.value();
-  const bool soft = config_.selection == Selection::soft;
-  r.chosen = Tensor::empty(P.shape(), P.dtype(), P.device(), "routing");
-  kernel::top_k_mask(r.chosen, P, soft ? 1 : config_.top_k);
-  r.weights = soft ? r.probs : gate(r.probs, r.chosen, config_.gate);
+  Routing r{name, layer_, {}, {}, {}};
+  if (config_.selection == Selection::sparsegen) {
+    const Var u = for_rows(x, pass, "logits", [&](const Var& read) { return linear(read, weight, bias); });
+    r.lambda = for_rows(x, pass, "lambda", *lambda);
+    r.logits = u.value();
+    r.probs = sparsegen(u, r.lambda);
+  } else {
+    r.probs =
+        for_rows(x, pass, "probs", [&](const Var& read) { return softmax(linear(read, weight, bias)); });
+  }
+  select(r, x, pass);
+  if (config_.normalise) r.weights = normalise_rows(r.weights);
   if (grouped_) r.groups = group_by_expert(r.chosen, config_.top_k);
   return r;
 }
@@ -78,6 +202,10 @@ Routing Router::route(const Var& x, const nn::Pass& pass) const {
 void Router::parameters(const nn::ParameterVisit& visit) {
   visit(name + ".weight", weight);
   if (bias.defined()) visit(name + ".bias", bias);
+  if (owns_lambda) lambda->parameters(visit);
+  if (!threshold_weight.defined()) return;
+  visit(name + ".threshold.weight", threshold_weight);
+  visit(name + ".threshold.bias", threshold_bias);
 }
 
 }  // namespace burrow::moe

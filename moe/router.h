@@ -1,5 +1,6 @@
 #pragma once
 // Routing: which experts the rows of a pass go to, and how much each counts.
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,27 +18,60 @@ struct Routing {
   Var weights;        // [N,E] what the experts are multiplied by; zero where unselected
   Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
   ExpertGroups groups = {};  // of `chosen`; undefined where the experts are to be masked
+  Var entropy = {};          // [N,1] of probs, where the selection computed it
+  Var lambda = {};           // [N,1] of sparsegen, of these logits:
+  Tensor logits = {};        // [N,E]
+  Var margin = {};           // [N,E] probs less a learned threshold: what a balance loss then reads
+};
+
+// Of the rows of p + eps, which do not sum to 1 (the authors' code; DynMoLE, arXiv 2504.00661). p [N,E] ->
+// [N,1]
+Var entropy_of(const Var& probs, const EntropyConfig& config);
+
+// Rows p of the simplex, zero outside of a support that shrinks as lambda < 1 grows (sparsegen-lin, Laha et
+// al. 2018, arXiv 1810.11975, section 3): p = max(u - t, 0) / (1 - lambda), with t such that they sum to 1.
+// u [N,E], lambda [N,1] -> [N,E]
+Var sparsegen(const Var& u, const Var& lambda);
+
+// lambda = log sigmoid(w2 relu(w1 x + b1) + b2) + 0.99 of a router's input, shared by all routers of one
+// width (LD-MoLE: github.com/eshentw/LD-MoLE).
+struct LambdaNetwork {
+  LambdaNetwork(int64_t width, int64_t hidden, DType dtype, uint64_t seed);
+  Var operator()(const Var& x) const;  // [N,C] -> [N,1]
+  void parameters(const nn::ParameterVisit& visit);
+  std::string name;
+  Var w1, b1, w2, b2;  // [H,C], [H], [1,H], [1]
 };
 
 // A Linear on the router's input, softmax, selection rule, gate mode (LLaVA-MoLE, section 3; its released
 // code for the details).
 class Router {
  public:
-  Router(std::string name, int64_t layer, int64_t width, int64_t experts, const RouterConfig& config,
-         DType dtype, uint64_t seed, bool grouped);
+  Router(std::string name, int64_t layer, int64_t width, int64_t experts, const MethodConfig& method,
+         DType dtype, uint64_t seed);
   Routing route(const Var& x, const nn::Pass& pass) const;  // x [N,C]
   void parameters(const nn::ParameterVisit& visit);
   int64_t experts() const { return weight.dim(0); }
 
   std::string name;
-  Var weight, bias;  // [E,C], [E] or undefined
+  Var weight, bias;                       // [E,C], [E] or undefined
+  Var threshold_weight, threshold_bias;   // [1,C], [1], or undefined without a learned threshold
+  std::shared_ptr<LambdaNetwork> lambda;  // of sparsegen
+  bool owns_lambda = false;               // whether its parameters are visited here
 
  private:
-  Var probabilities(const Var& x, const nn::Pass& pass) const;  // [N,E]
+  // f of what the router reads, a row for each row of x: of the row, or decided once for its sample.
+  Var for_rows(const Var& x, const nn::Pass& pass, const char* what,
+               const std::function<Var(const Var&)>& f) const;
+  void select(Routing& r, const Var& x, const nn::Pass& pass) const;  // fills `chosen` and `weights`
   int64_t layer_;
   RouterConfig config_;
+  EntropyConfig entropy_;
   bool grouped_;  // whether to sort the rows by expert
 };
+
+// Whether E experts are computed grouped: a function of the config alone, so that a run can be repeated.
+bool executes_grouped(const MethodConfig& c, int64_t experts);
 
 // Uniform on [-bound, bound], a function of (seed, name) alone.
 Tensor uniform_tensor(const std::string& name, const Shape& shape, double bound, uint64_t seed, DType dtype);

@@ -56,7 +56,8 @@ FeedForward::FeedForward(std::string name, int64_t width, int64_t inner, int64_t
       down(std::make_unique<Linear>(this->name + ".down_proj", inner, width, false, source, Init::residual,
                                     layers)) {}
 Var FeedForward::operator()(const Var& x, const Pass& pass) const {
-  return (*down)(swiglu((*gate)(x, pass), (*up)(x, pass)), pass);
+  const Var g = (*gate)(x, pass), u = (*up)(x, pass);  // in this order, also of their routers
+  return (*down)(swiglu(g, u), pass);
 }
 void FeedForward::parameters(const ParameterVisit& visit) {
   gate->parameters(visit);

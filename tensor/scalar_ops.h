@@ -5,7 +5,7 @@
 
 #include "tensor/vector_math.h"
 
-#define BURROW_UNARY_OPS(X) X(silu) X(gelu) X(quick_gelu)
+#define BURROW_UNARY_OPS(X) X(silu) X(gelu) X(quick_gelu) X(relu) X(exp) X(log) X(log_sigmoid) X(reciprocal)
 
 namespace burrow {
 
@@ -51,6 +51,61 @@ struct quick_gelu {  // x sigmoid(1.702 x), the activation of CLIP
   BURROW_HD static BURROW_INLINE T df(T x) {
     const T s = T(1) / (T(1) + vector_exp(T(-1.702) * x));
     return s * (T(1) + T(1.702) * x * (T(1) - s));
+  }
+};
+
+struct relu {  // max(x, 0); at 0 the derivative is 0
+  template <class T>
+  BURROW_HD static BURROW_INLINE T f(T x) {
+    return x > T(0) ? x : T(0);
+  }
+  template <class T>
+  BURROW_HD static BURROW_INLINE T df(T x) {
+    return x > T(0) ? T(1) : T(0);
+  }
+};
+
+struct exp {
+  template <class T>
+  BURROW_HD static BURROW_INLINE T f(T x) {
+    return vector_exp(x);
+  }
+  template <class T>
+  BURROW_HD static BURROW_INLINE T df(T x) {
+    return vector_exp(x);
+  }
+};
+
+struct log {  // x > 0
+  template <class T>
+  BURROW_HD static BURROW_INLINE T f(T x) {
+    return std::log(x);
+  }
+  template <class T>
+  BURROW_HD static BURROW_INLINE T df(T x) {
+    return T(1) / x;
+  }
+};
+
+struct log_sigmoid {  // -log(1 + e^-x), from the side that does not overflow
+  template <class T>
+  BURROW_HD static BURROW_INLINE T f(T x) {
+    return (x < T(0) ? x : T(0)) - std::log1p(vector_exp(x < T(0) ? x : -x));
+  }
+  template <class T>
+  BURROW_HD static BURROW_INLINE T df(T x) {
+    return T(1) / (T(1) + vector_exp(x));
+  }
+};
+
+struct reciprocal {  // 1 / x, and 0 at 0: a row without weight stays without
+  template <class T>
+  BURROW_HD static BURROW_INLINE T f(T x) {
+    return x == T(0) ? T(0) : T(1) / x;
+  }
+  template <class T>
+  BURROW_HD static BURROW_INLINE T df(T x) {
+    return x == T(0) ? T(0) : T(-1) / (x * x);
   }
 };
 

@@ -49,7 +49,7 @@ Batch::Batch(const std::vector<Sample>& samples, DType dtype) {
     }
     segments.offsets.push_back(static_cast<int32_t>(all_ids.size()));
     segments.ordinal.push_back(s.ordinal);
-    segments.dataset.push_back(0);
+    segments.dataset.push_back(s.image >= 0 ? 0 : 1);
     if (s.image >= 0)
       pixels.push_back(generated("batch.images", {4, 3, 32, 32}, 3).slice_rows(s.image, s.image + 1));
   }
@@ -117,10 +117,62 @@ moe::MethodConfig dense_method() {
   c.alpha = 4;
   return c;
 }
+// A threshold that some of the rows reach, and rows below it that keep one, two or three experts.
+moe::MethodConfig dynmole_method() {
+  moe::MethodConfig c = moe::method("dynmole");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  c.router.entropy_threshold = 0.7;
+  c.router.top_p = 0.97;
+  c.router.top_k = 1;
+  return c;
+}
+moe::MethodConfig loramoe_method() {
+  moe::MethodConfig c = moe::method("loramoe");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  c.localised.delta = 0.3;
+  return c;
+}
+moe::MethodConfig mixlora_method() {
+  moe::MethodConfig c = moe::method("mixlora");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  return c;
+}
+moe::MethodConfig adamole_method() {
+  moe::MethodConfig c = moe::method("adamole");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  return c;
+}
+moe::MethodConfig ldmole_method() {
+  moe::MethodConfig c = moe::method("ldmole");
+  c.experts = 3;
+  c.rank = 2;
+  c.alpha = 4;
+  c.router.lambda_width = 5;
+  c.sparsity = {.weight = 0.1, .experts = 1};
+  return c;
+}
+moe::MethodConfig mola_method() {
+  moe::MethodConfig c = moe::method("mola");
+  c.experts = 3;
+  c.experts_by_layer.clear();
+  c.rank = 2;
+  c.alpha = 4;
+  return c;
+}
 
 // ---- losses and steps
 
 namespace {
+
+constexpr int64_t kTypes = 2;
 
 Var hidden_of(Mini& mini, const Batch& batch, nn::Pass& pass) {
   pass.training = mini.training;
@@ -143,6 +195,18 @@ Losses evaluate(Mini& mini, const Batch& batch, double balance_weight, const moe
   l.balance = moe::balance_loss(mini.attachment.routings(), pass, balance);
   l.total =
       l.balance.defined() && balance_weight != 0 ? add(l.task, scale(l.balance, balance_weight)) : l.task;
+  return l;
+}
+
+OwnLosses evaluate_own(Mini& mini, const Batch& batch, const moe::StepShare& share) {
+  const Losses plain = evaluate(mini, batch);
+  OwnLosses l{plain.task, plain.hidden, plain.task, {}};
+  const nn::Pass pass(batch.segments);
+  for (const moe::AuxiliaryTerm& term :
+       moe::auxiliary_terms(mini.attachment.routings(), pass, mini.attachment.config(), share, kTypes)) {
+    l.terms[term.name] = term.value;
+    l.total = add(l.total, scale(term.value, term.share * term.weight));
+  }
   return l;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // The miniature LLaVA of the golden values, with a method attached; its batch of five sequences, in any
 // selection and order; losses and training steps.
+#include <map>
 #include <memory>
 
 #include "moe/attach.h"
@@ -48,6 +49,12 @@ Mini assemble(std::unique_ptr<nn::Llava> model, moe::Attachment attachment);
 moe::MethodConfig lora_method();
 moe::MethodConfig mole_method(GateMode gate);
 moe::MethodConfig dense_method();
+moe::MethodConfig dynmole_method();
+moe::MethodConfig loramoe_method();
+moe::MethodConfig mixlora_method();
+moe::MethodConfig adamole_method();
+moe::MethodConfig ldmole_method();
+moe::MethodConfig mola_method();  // as many in every layer
 
 struct Losses {
   Var task;     // mean over the supervised rows [1]
@@ -57,6 +64,12 @@ struct Losses {
 };
 Losses evaluate(Mini& mini, const Batch& batch, double balance_weight = 0,
                 const moe::BalanceConfig& balance = {});
+// With the method's own auxiliary terms, each by its weight and, of a micro-batch, its share.
+struct OwnLosses {
+  Var task, hidden, total;
+  std::map<std::string, Var> terms;
+};
+OwnLosses evaluate_own(Mini& mini, const Batch& batch, const moe::StepShare& share = {});
 // The cross entropy of each supervised row: f64 values.
 std::vector<double> row_losses(Mini& mini, const Batch& batch);
 

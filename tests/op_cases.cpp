@@ -1,4 +1,5 @@
 // The table of differentiable ops, one row each.
+#include "moe/router.h"
 #include "tests/numbers.h"
 #include "tests/op_harness.h"
 
@@ -13,6 +14,10 @@ constexpr const char* kExact = "one rounding to f32 a value";
 
 OpFunction unary_function(Unary op) {
   return [op](X x, I) { return unary(x[0], op); };
+}
+
+Var one_more(const Var& x) {
+  return add(x, Var(Tensor::full(x.shape(), 1, x.value().dtype(), x.value().device())));
 }
 
 // Which keys a query sees follows from the offsets alone: keys are numbered from 0 in each sequence, and the
@@ -184,6 +189,36 @@ std::vector<OpCase> pointwise_cases() {
        .sizes = same_shapes(1),
        .golden = "quick_gelu",
        .why = kFunctions},
+      {.name = "relu",
+       .inputs = {"x"},
+       .function = unary_function(Unary::relu),
+       .sizes = same_shapes(1),
+       .golden = "relu",
+       .why = kExact},
+      {.name = "exp",
+       .inputs = {"x"},
+       .function = unary_function(Unary::exp),
+       .sizes = same_shapes(1),
+       .golden = "exp",
+       .why = kFunctions},
+      {.name = "log_sigmoid",
+       .inputs = {"x"},
+       .function = unary_function(Unary::log_sigmoid),
+       .sizes = same_shapes(1),
+       .golden = "log_sigmoid",
+       .why = kFunctions},
+      {.name = "log",  // of 1 + e^x
+       .inputs = {"x"},
+       .function = [](X x, I) { return unary(one_more(unary(x[0], Unary::exp)), Unary::log); },
+       .sizes = same_shapes(1),
+       .golden = "log",
+       .why = kFunctions},
+      {.name = "reciprocal",  // of 1 + e^x
+       .inputs = {"x"},
+       .function = [](X x, I) { return unary(one_more(unary(x[0], Unary::exp)), Unary::reciprocal); },
+       .sizes = same_shapes(1),
+       .golden = "reciprocal",
+       .why = kFunctions},
       {.name = "swiglu",
        .inputs = {"gate", "up"},
        .function = [](X x, I) { return swiglu(x[0], x[1]); },
@@ -345,6 +380,12 @@ std::vector<OpCase> rows_cases() {
        .function = [](X x, I i) { return gather_rows(x[0], i[0]); },
        .sizes = {{"aligned", {{3, 32}}, {text}}, {"odd", {{4, 7}}, {text}}, {"no rows", {{3, 4}}, {none}}},
        .why = kExact},
+      {.name = "scatter_rows",
+       .inputs = {"x"},
+       .function = [](X x, I i) { return scatter_rows(x[0], i[0], 4); },
+       .sizes = {{"aligned", {{6, 32}}, {index_of({0, 1, 1, 3, 3, 0})}},
+                 {"odd", {{3, 7}}, {index_of({2, 2, 0})}},
+                 {"no rows", {{0, 3}}, {none}}}},
       {.name = "group_mean",
        .inputs = {"x"},
        .function = [](X x, I i) { return group_mean(x[0], i[0], 4); },
@@ -353,6 +394,36 @@ std::vector<OpCase> rows_cases() {
        .golden_index = {"group"},
        .why = kExact},
   };
+}
+
+OpFunction entropy_function(moe::EntropyType type, double index) {
+  moe::EntropyConfig c;
+  c.type = type;
+  c.index = index;
+  return [c](X x, I) { return moe::entropy_of(softmax(x[0]), c); };
+}
+
+// From logits. Near q = 1 the entropy is a difference divided by q - 1, which multiplies rounding by 1 / |q -
+// 1|.
+std::vector<OpCase> entropy_cases() {
+  constexpr const char* kCancels = "a difference of nearly equal sums over q - 1 = 0.1";
+  const std::vector<OpSize> logits{{"aligned", {{8, 4}}, {}},
+                                   {"odd", {{7, 3}}, {}},
+                                   {"two experts", {{3, 2}}, {}},
+                                   {"no rows", {{0, 3}}, {}}};
+  std::vector<OpCase> cases;
+  for (const auto& [name, type, index] : {std::tuple{"tsallis_entropy", moe::EntropyType::tsallis, 1.1},
+                                          {"renyi_entropy", moe::EntropyType::renyi, 1.5},
+                                          {"shannon_entropy", moe::EntropyType::tsallis, 1.0}}) {
+    cases.push_back({.name = name,
+                     .inputs = {"logits"},
+                     .function = entropy_function(type, index),
+                     .sizes = logits,
+                     .golden = name,
+                     .f32 = 1e-5,
+                     .why = kCancels});
+  }
+  return cases;
 }
 
 std::vector<OpCase> routing_cases() {
@@ -389,6 +460,17 @@ std::vector<OpCase> routing_cases() {
                  {"odd", {{5, 9}, {5, 3}}, {}},
                  {"one expert", {{4, 5}, {4, 1}}, {}},
                  {"no rows", {{0, 6}, {0, 3}}, {}}}},
+      {.name = "sparsegen",
+       .inputs = {"u", "x"},
+       .function = [](X x, I) { return moe::sparsegen(x[0], unary(x[1], Unary::log_sigmoid)); },
+       .sizes = {{"aligned", {{8, 4}, {8, 1}}, {}},
+                 {"odd", {{7, 3}, {7, 1}}, {}},
+                 {"one expert", {{3, 1}, {3, 1}}, {}},
+                 {"no rows", {{0, 3}, {0, 1}}, {}}}},
+      {.name = "normalise_rows",
+       .inputs = {"logits"},
+       .function = [](X x, I) { return normalise_rows(softmax(x[0])); },
+       .sizes = probs},
       {.name = "lora_experts",
        .inputs = {"x", "a", "b", "weights"},
        .function = lora_experts,
@@ -408,6 +490,17 @@ std::vector<OpCase> routing_cases() {
        .golden = "lora_experts",
        .why = kSums,
        .own_kernels = true},
+      {.name = "spread_with_grouped_lora",
+       .inputs = {"y", "h", "b"},
+       .function =
+           [](X x, I i) {
+             return spread_with_grouped_lora(x[0], x[1], x[2], {i[0], i[1]});
+           },
+       .sizes = {{"odd", {{7, 11}, {14, 2}, {11, 8}}, groups_of(7, 4, 2, 3)},
+                 {"empty experts", {{7, 5}, {14, 3}, {5, 15}}, groups_of(7, 5, 2, 3)},
+                 {"no rows", {{0, 5}, {0, 2}, {5, 6}}, groups_of(0, 3, 1, 1)}},
+       .why = kSums,
+       .own_kernels = true},
       {.name = "linear_with_grouped_lora",
        .inputs = {"x", "w", "bias", "h", "b"},
        .function =
@@ -425,8 +518,8 @@ std::vector<OpCase> routing_cases() {
 const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> all;
-    for (auto part :
-         {linear_cases, pointwise_cases, norm_cases, attention_cases, rows_cases, routing_cases}) {
+    for (auto part : {linear_cases, pointwise_cases, norm_cases, attention_cases, rows_cases, routing_cases,
+                      entropy_cases}) {
       for (OpCase& op : part()) all.push_back(std::move(op));
     }
     return all;

@@ -280,6 +280,72 @@ TEST_CASE("the forms of the balance loss") {
   }
 }
 
+// ---- methods with a router for each Linear
+
+// All auxiliary terms at kBalanceWeight.
+std::vector<std::pair<const char*, moe::MethodConfig>> plugins() {
+  moe::MethodConfig dynmole = dynmole_method();
+  dynmole.balance.weight = dynmole.entropy.weight = kBalanceWeight;
+  moe::MethodConfig mola = mola_method();
+  mola.balance.weight = kBalanceWeight;
+  moe::MethodConfig loramoe = loramoe_method();
+  loramoe.localised.weight = kBalanceWeight;
+  moe::MethodConfig mixlora = mixlora_method();
+  mixlora.balance.weight = kBalanceWeight;
+  moe::MethodConfig adamole = adamole_method();
+  adamole.balance.weight = kBalanceWeight;
+  moe::MethodConfig ldmole = ldmole_method();
+  ldmole.balance.weight = ldmole.sparsity.weight = kBalanceWeight;
+  return {{"ldmole", ldmole},   {"adamole", adamole}, {"mixlora", mixlora},
+          {"dynmole", dynmole}, {"mola", mola},       {"loramoe", loramoe}};
+}
+
+// The experts of a row as the bits of a number.
+Values chosen_bits(const Tensor& chosen) {
+  const Values c = values_of(chosen);
+  const auto E = static_cast<size_t>(chosen.dim(1));
+  Values bits(c.size() / E, 0);
+  for (size_t i = 0; i < c.size(); ++i) bits[i / E] += std::ldexp(c[i], static_cast<int>(i % E));
+  return bits;
+}
+
+void check_plugin(const Precision& p, const std::string& name, const moe::MethodConfig& method) {
+  CAPTURE(name);
+  const Tensors& golden = golden_file(name).tensors;
+  const Batch batch(golden_samples(), p.dtype);
+  Mini mini = generated_mini(method, p.dtype);
+  const OwnLosses l = evaluate_own(mini, batch);
+  size_t compared = 0;
+  for (const moe::Routing& r : mini.attachment.routings()) {
+    const std::string site = r.site.substr(0, r.site.rfind(".router"));
+    if (method.router.selection != moe::Selection::soft)
+      CHECK_MESSAGE(chosen_bits(r.chosen) == values_of(golden.at("chosen." + site)), site);
+    ++compared;
+  }
+  check_tensor(p, "task_loss", l.task.value(), golden.at("task_loss"));
+  check_tensor(p, "loss", l.total.value(), golden.at("loss"));
+  for (const auto& [term, value] : l.terms) {
+    check_tensor(p, term, value.value(), golden.at("term." + term));
+    ++compared;
+  }
+  backward(l.total);
+  for (const auto& slot : mini.arena.slots()) {
+    const Tensor gradient = mini.arena.grad(slot);
+    if (const auto whole = golden.find("grad." + slot.name); whole != golden.end())
+      check_tensor(p, slot.name, gradient, whole->second);
+    else
+      check_digest(p, slot.name, slot.name, gradient, golden.at("digest." + slot.name));
+    ++compared;
+  }
+  CHECK(compared + 2 == golden.size());
+}
+
+TEST_CASE("methods") {
+  for (const auto& [name, method] : plugins()) {
+    for (const Precision& p : {kDouble, kSingle}) check_plugin(p, name, method);
+  }
+}
+
 int main(int argc, char** argv) {
   doctest::Context context(argc, argv);
   const int result = context.run();

@@ -61,6 +61,14 @@ TEST_CASE_TEMPLATE("linear_log_prob is the cross entropy's negative", T, float, 
   CHECK(-sum == doctest::Approx(linear_cross_entropy(Var(x), Var(w), target).value().item()).epsilon(1e-6));
 }
 
+// The second row is above the threshold; of the first, 0.5 and 0.3 are within 0.8.
+TEST_CASE_TEMPLATE("kernel: hybrid_mask", T, float, double) {
+  const Tensor p = Tensor::of({2, 3}, std::vector<T>{T(0.3), T(0.5), T(0.2), T(0.4), T(0.3), T(0.3)});
+  Tensor mask = Tensor::empty(p.shape(), p.dtype());
+  kernel::hybrid_mask(mask, p, Tensor::of({2}, std::vector<T>{0, 1}), 0.5, 0.8125, 1, false);
+  CHECK(values_of(mask) == Values{1, 1, 0, 1, 1, 1});
+}
+
 TEST_CASE("gate mode none passes the router no gradient") {
   const Tensor p = normal("p", {4, 3});
   const Var weights = gate(Var::leaf(p, Tensor::zeros({4, 3}, DType::f64)),

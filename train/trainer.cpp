@@ -82,15 +82,18 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
         1.0 / static_cast<double>(plan.supervised));
     sums.loss += loss.value().item();
     Var total = loss;
-    if (c.method.balance.weight > 0) {
-      if (const Var balance = moe::balance_loss(setup_.attachment.routings(), pass, c.method.balance);
-          balance.defined()) {
-        const double share =
-            moe::balance_share(c.method.balance, micro.end - micro.begin, plan.end - plan.begin,
-                               static_cast<int64_t>(plan.micro_batches.size()));
-        sums.balance += share * balance.value().item();
-        total = add(total, scale(balance, share * c.method.balance.weight));
-      }
+    const auto part = [](int64_t mine, int64_t all) {
+      return static_cast<double>(mine) / static_cast<double>(all);
+    };
+    const moe::StepShare share{part(micro.end - micro.begin, plan.end - plan.begin),
+                               part(batch.segments.rows(), plan.tokens),
+                               static_cast<int64_t>(plan.micro_batches.size())};
+    for (const moe::AuxiliaryTerm& term : moe::auxiliary_terms(setup_.attachment.routings(), pass, c.method,
+                                                               share, static_cast<int64_t>(sets_.size()))) {
+      const double value = term.share * term.value.value().item();
+      sums.auxiliary[term.name] += value;
+      sums.weighted += term.weight * value;
+      total = add(total, scale(term.value, term.share * term.weight));
     }
     if (with_routing) {
       moe::add_statistics(sums.routing, moe::routing_statistics(setup_.attachment.routings(), pass,
@@ -111,12 +114,12 @@ Trainer::StepFigures Trainer::step(int64_t i, const data::StepPlan& plan) {
   const double factor = schedule(setup_.config.train, i, steps_);
   optimizer_->step(norm, factor);
   if (logs) log(i, plan, sums, norm, factor);
-  return {sums.loss + setup_.config.method.balance.weight * sums.balance, norm};
+  return {sums.loss + sums.weighted, norm};
 }
 
 void Trainer::log(int64_t i, const data::StepPlan& plan, const StepSums& sums, double norm, double factor) {
   Json line = {{"step", i}, {"loss", sums.loss}};
-  if (setup_.config.method.balance.weight > 0 && !sums.routing.empty()) line["balance"] = sums.balance;
+  for (const auto& [name, value] : sums.auxiliary) line[name] = value;
   line["lr"] = setup_.config.train.lr * factor;
   line["gradient_norm"] = norm;
   line["samples"] = plan.end;

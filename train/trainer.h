@@ -31,8 +31,9 @@ class Trainer {
   Var features_of(const data::Batch& batch) const;  // of its images [images*P, Cv]; undefined without images
 
  private:
-  struct StepSums {  // of the step's micro-batches
-    double loss = 0, balance = 0;
+  struct StepSums {                           // of the step's micro-batches
+    double loss = 0, weighted = 0;            // the task's, and the auxiliary terms' with their weights
+    std::map<std::string, double> auxiliary;  // without
     std::vector<moe::RouterStatistics> routing;
   };
   StepSums forward_backward(int64_t i, const data::StepPlan& plan, bool with_routing);

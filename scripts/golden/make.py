@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+import methods
 import ops
 from generator import digest, parameter, values
 from model import (ANSWER, PROMPT, VISUAL, Adapters, Config, Decoder, Output, Parameters, Sequence, Vision,
@@ -39,6 +40,12 @@ def mixture(gate: str, **options) -> Config:
     return Config(adapters=Adapters(experts=3, gate=gate, **options))
 
 
+def plugin(method: str, **options) -> Case:
+    """A method of methods.py, with 3 experts on each Linear."""
+    adapters = Adapters(experts=3, method=method, **options)
+    return Case(method, Config(adapters=adapters), full=("layers.0.mlp", "router"))
+
+
 EVERYTHING = ("",)
 CASES = [
     Case("base", Config()),
@@ -52,6 +59,8 @@ CASES = [
     Case("dense", mixture("dense"), full=EVERYTHING),
     Case("mole_sample", mixture("scaled", per_sample=True), full=EVERYTHING),
 ]
+
+METHODS = [plugin("ldmole", attention_experts=True), plugin("adamole", ffn_experts=False, attention_experts=True), plugin("mixlora", attention=True), plugin("loramoe"), plugin("dynmole"), plugin("mola", attention_experts=True)]
 
 # ---- the batch: five sequences; turns are (tokens of the prompt, tokens of the answer)
 
@@ -188,6 +197,27 @@ def training(seed: int, case: Case) -> dict[str, Tensor]:
     return out | ({"train.gap": scalar(exact.gap)} if case.routed else {})
 
 
+# ---- methods with a router for each Linear: routing, losses and gradients, all auxiliary losses weighed alike
+
+
+def method_gradients(seed: int, case: Case) -> dict[str, Tensor]:
+    p, trainable = make_parameters(seed, case.config, torch.float64)
+    output = forward(p, case.config, make_images(seed), make_batch(seed))
+    routers = methods.join(output.routings)
+    types = [0 if image is not None else 1 for image, _ in BATCH]
+    terms = methods.losses(case.name, routers, [len(s.ids) for s in make_batch(seed)], types)
+    task = output.losses.mean()
+    loss = task + BALANCE_WEIGHT * sum(terms.values())
+    out = {"loss": scalar(loss), "task_loss": scalar(task)}
+    out |= {f"term.{name}": scalar(value) for name, value in terms.items()}
+    for d in routers:  # the experts of a row as the bits of a number
+        out[f"chosen.{d.site}"] = (d.mask @ 2.0 ** torch.arange(d.mask.shape[1]).to(d.mask)).to(torch.int32)
+    for name, grad in zip(trainable, torch.autograd.grad(loss, [p[n] for n in trainable])):
+        whole = any(part in name for part in case.full)
+        out[f"grad.{name}" if whole else f"digest.{name}"] = grad if whole else digest(seed, name, grad)
+    return out
+
+
 # ---- the forms of the balance loss, over the routings of mole_none
 
 
@@ -266,6 +296,9 @@ def main() -> None:
     write_ops(SEED)
     for case in CASES:
         write_case(SEED, case)
+    for case in METHODS:
+        write(case.name, method_gradients(SEED, case), config=dataclasses.asdict(case.config), seed=SEED,
+              weight=BALANCE_WEIGHT)
     write("balance", balance_forms(SEED), seed=SEED)
 
 

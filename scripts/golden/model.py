@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import methods
 from routing import Routing, lora_delta, route
 
 Parameters = dict[str, Tensor]
@@ -59,6 +60,15 @@ class Adapters:
     gate: str = ""  # of the router; empty: one expert, no router
     per_sample: bool = False  # one routing for a whole sample
     attention: bool = False
+    method: str = ""  # of methods.py: a router for each Linear that has experts
+    ffn_experts: bool = True
+    attention_experts: bool = False  # on q, k, v and o
+
+    def experts_of(self, name: str) -> int:
+        """0: the Linear is not adapted."""
+        if name.startswith("mlp"):
+            return self.experts if self.ffn_experts else 0
+        return self.experts if self.attention_experts else int(self.attention)
 
 
 @dataclass(frozen=True)
@@ -139,11 +149,15 @@ def adapter_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     for i in range(d.layers):
         layer = f"{DECODER}.layers.{i}"
         for name, (inner, outer) in decoder_linears(d).items():
-            if name.startswith("self_attn") and not a.attention:
+            if not a.experts_of(name):
                 continue
-            rows = a.rank * (a.experts if name.startswith("mlp") else 1)
+            rows = a.rank * a.experts_of(name)
             shapes[f"{layer}.{name}.lora_A.weight"] = (rows, inner)
             shapes[f"{layer}.{name}.lora_B.weight"] = (outer, rows)
+            if a.method and a.method != "mixlora" and a.experts_of(name) > 1:
+                shapes |= methods.router_shapes(f"{layer}.{name}", a.method, a.experts, inner)
+        if a.method == "mixlora":
+            shapes |= methods.router_shapes(f"{layer}.mlp", a.method, a.experts, d.width)
         if a.gate:
             shapes[f"{layer}.mlp.router.weight"] = (a.experts, d.width)
             shapes[f"{layer}.mlp.router.bias"] = (a.experts,)
@@ -252,10 +266,14 @@ def visual_tokens(p: Parameters, v: Vision, images: Tensor, stages: dict[str, Te
 # ---- decoder
 
 
-def linear(p: Parameters, config: Config, name: str, x: Tensor, routing: Routing | None = None) -> Tensor:
+def linear(p: Parameters, config: Config, name: str, x: Tensor, made: list, routing: Routing | None = None) -> Tensor:
+    """A router of the Linear's own adds its decision to `made`."""
     y = x @ p[f"{name}.weight"].T
     a = config.adapters
     if a is not None and f"{name}.lora_A.weight" in p:
+        if f"{name}.router.weight" in p:
+            routing = methods.route(p, name, x, a.method)
+            made.append(routing)
         weights = routing.weights if routing else None
         y = y + lora_delta(x, p[f"{name}.lora_A.weight"], p[f"{name}.lora_B.weight"], weights, a.rank, a.alpha)
     return y
@@ -267,41 +285,59 @@ def router_group(kinds: Tensor) -> Tensor:
     return visual if visual.any() else kinds == PROMPT
 
 
-def feed_forward(p: Parameters, config: Config, layer: str, x: Tensor, kinds: Tensor) -> tuple[Tensor, Routing | None]:
+def feed_forward(p: Parameters, config: Config, layer: str, x: Tensor, kinds: Tensor, made: list) -> Tensor:
     a, routing = config.adapters, None
     if a is not None and a.gate:  # one decision, from the input of the FFN, shared by gate, up and down
         group = router_group(kinds) if a.per_sample else None
         routing = route(x, p[f"{layer}.mlp.router.weight"], p[f"{layer}.mlp.router.bias"], a.gate, group)
-    h = silu(linear(p, config, f"{layer}.mlp.gate_proj", x, routing))
-    h = h * linear(p, config, f"{layer}.mlp.up_proj", x, routing)
-    return linear(p, config, f"{layer}.mlp.down_proj", h, routing), routing
+        made.append(routing)
+    if a is not None and a.method == "mixlora":
+        return mixed_feed_forward(p, config, f"{layer}.mlp", x, made)
+    h = silu(linear(p, config, f"{layer}.mlp.gate_proj", x, made, routing))
+    h = h * linear(p, config, f"{layer}.mlp.up_proj", x, made, routing)
+    return linear(p, config, f"{layer}.mlp.down_proj", h, made, routing)
 
 
-def self_attention(p: Parameters, config: Config, layer: str, x: Tensor) -> Tensor:
+def mixed_feed_forward(p: Parameters, config: Config, name: str, x: Tensor, made: list) -> Tensor:
+    """MixLoRA (arXiv 2404.15159): every expert is a whole FFN with adapted weights of its own."""
+    a = config.adapters
+    decision = methods.route(p, name, x, a.method)
+    made.append(decision)
+
+    def weight(which: str, e: int) -> Tensor:
+        linear, rows = f"{name}.{which}_proj", slice(e * a.rank, (e + 1) * a.rank)
+        low, high = p[f"{linear}.lora_A.weight"][rows], p[f"{linear}.lora_B.weight"][:, rows]
+        return p[f"{linear}.weight"] + a.alpha / a.rank * high @ low
+
+    y = torch.zeros_like(x)
+    for e in range(a.experts):
+        h = silu(x @ weight("gate", e).T) * (x @ weight("up", e).T)
+        y = y + decision.weights[:, e : e + 1] * (h @ weight("down", e).T)
+    return y
+
+
+def self_attention(p: Parameters, config: Config, layer: str, x: Tensor, made: list) -> Tensor:
     d, positions = config.decoder, torch.arange(len(x))
-    q, k, v = (linear(p, config, f"{layer}.self_attn.{n}_proj", x) for n in "qkv")
+    q, k, v = (linear(p, config, f"{layer}.self_attn.{n}_proj", x, made) for n in "qkv")
     q = rope(split_heads(q, d.heads), positions, d.theta)
     k = rope(split_heads(k, d.kv_heads), positions, d.theta)
     causal = positions[:, None] >= positions[None, :]
     y = attention(q, k, split_heads(v, d.kv_heads), causal)
-    return linear(p, config, f"{layer}.self_attn.o_proj", join_heads(y))
+    return linear(p, config, f"{layer}.self_attn.o_proj", join_heads(y), made)
 
 
 def decode(p: Parameters, config: Config, sequence: Sequence, visual: Tensor) -> tuple[list[Tensor], list[Routing]]:
-    """The hidden states [T, C] after each block and after the last norm; the routing of each layer."""
+    """The hidden states [T, C] after each block and after the last norm; the routings in their order."""
     ids, d = sequence.ids, config.decoder
     table = p[f"{DECODER}.embed_tokens.weight"]
     x = torch.stack([table[i] if i >= 0 else visual[-1 - i] for i in ids.tolist()])
     states, routings = [], []
     for i in range(d.layers):
         layer = f"{DECODER}.layers.{i}"
-        x = x + self_attention(p, config, layer, rms_norm(p, f"{layer}.input_layernorm", x, d.eps))
+        x = x + self_attention(p, config, layer, rms_norm(p, f"{layer}.input_layernorm", x, d.eps), routings)
         y = rms_norm(p, f"{layer}.post_attention_layernorm", x, d.eps)
-        y, routing = feed_forward(p, config, layer, y, sequence.kinds)
-        x = x + y
+        x = x + feed_forward(p, config, layer, y, sequence.kinds, routings)
         states.append(x)
-        if routing:
-            routings.append(routing)
     states.append(rms_norm(p, f"{DECODER}.norm", x, d.eps))
     return states, routings
 
@@ -309,7 +345,7 @@ def decode(p: Parameters, config: Config, sequence: Sequence, visual: Tensor) ->
 @dataclass
 class Output:
     losses: Tensor  # [S] cross-entropy of each supervised row, in the order of the batch
-    routings: list[list[Routing]]  # [sample][layer]; empty without a router
+    routings: list[list[Routing | methods.Decision]]  # [sample][router]; empty without one
     stages: dict[str, Tensor]  # hidden states [N, C] on the way
 
 

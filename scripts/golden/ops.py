@@ -11,6 +11,7 @@ from torch import Tensor
 
 import model
 from generator import values
+from methods import entropy
 from routing import lora_delta
 
 SCALE = 4.0  # of every input and cotangent: uniform in [-2, 2)
@@ -129,6 +130,11 @@ def cases() -> list[Case]:
         Case("silu", {"x": (5, 7)}, F.silu, model.silu),
         Case("gelu", {"x": (5, 7)}, F.gelu, model.gelu),
         Case("quick_gelu", {"x": (5, 7)}, model.quick_gelu),
+        Case("relu", {"x": (5, 7)}, F.relu),
+        Case("exp", {"x": (5, 7)}, torch.exp),
+        Case("log_sigmoid", {"x": (5, 7)}, F.logsigmoid),
+        Case("log", {"x": (5, 7)}, F.softplus, lambda x: (1 + x.exp()).log()),
+        Case("reciprocal", {"x": (5, 7)}, lambda x: (-x).sigmoid(), lambda x: 1 / (1 + x.exp())),
         Case("swiglu", {"gate": (5, 7), "up": (5, 7)}, lambda gate, up: F.silu(gate) * up),
         Case("add", two, torch.add),
         Case("mul", two, torch.mul),
@@ -151,4 +157,9 @@ def cases() -> list[Case]:
         attention_case("attention_cached", 4, 2, 5, True, cached, even),
         Case("lora_experts", {"x": (7, 5), "a": (6, 5), "b": (4, 6), "weights": (7, 3)},
              lambda x, a, b, w: lora_delta(x, a, b, w, 2, 3.0), numbers={"experts": 3, "rank": 2, "alpha": 3.0}),
+    ] + [
+        Case(f"{name}_entropy", {"logits": (5, 7)}, lambda x, f=f: f(x.softmax(-1))[:, None])
+        for name, f in (("tsallis", lambda p: entropy(p, "tsallis", 1.1)),
+                        ("renyi", lambda p: entropy(p, "renyi", 1.5)),
+                        ("shannon", lambda p: entropy(p, "tsallis", 1.0)))
     ]

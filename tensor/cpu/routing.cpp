@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <vector>
 
 #include "tensor/cpu/checks.h"
 #include "tensor/cpu/parallel.h"
@@ -29,6 +32,80 @@ void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
           }
           chosen[best] = T(1);
         }
+      }
+    });
+  });
+}
+
+namespace {
+
+// The experts of a row from the largest score to the smallest, the first of equals first. E is small.
+template <class T>
+void falling_order(const T* scores, std::vector<int64_t>& order) {
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
+}
+
+}  // namespace
+
+// mask[n,e] = 1 for all e where entropy[n] > threshold; else where c_r <= top_p (with `crossing`: c_(r-1) <
+// top_p) or r < k, r the rank of p_e in its row from 0 and c_r the sum of the r + 1 largest
+// in: probs [N,E], entropy [N], 0 <= k <= E   out: mask [N,E], written
+// A thread owns rows; sums in the dtype.
+// Source: DynMoLE, arXiv 2504.00661, and its authors' code.
+void hybrid_mask(Tensor& mask, const Tensor& probs, const Tensor& entropy, double threshold, double top_p,
+                 int64_t k, bool crossing) {
+  const int64_t E = channels(probs), N = leading(probs);
+  check_same("hybrid_mask", "mask", mask, "probs", probs);
+  check_vector("hybrid_mask", "entropy", entropy, probs.dtype(), N);
+  BURROW_CHECK(k >= 0 && k <= E, "[hybrid_mask] k is {}, expected 0 <= k <= {} for probs {}", k, E,
+               probs.shape());
+  visit_float("hybrid_mask", probs.dtype(), [&]<class T>(T) {
+    const T *p = probs.data<T>(), *h = entropy.data<T>();
+    T* out = mask.data<T>();
+    parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
+      std::vector<int64_t> order(static_cast<size_t>(E));
+      for (int64_t n = begin; n < end; ++n) {
+        const bool all = static_cast<double>(h[n]) > threshold;
+        falling_order(p + n * E, order);
+        T before = 0;
+        for (int64_t r = 0; r < E; ++r) {
+          const int64_t e = order[static_cast<size_t>(r)];
+          const T sum = before + p[n * E + e];
+          const double reached = static_cast<double>(crossing ? before : sum);
+          const bool kept = all || r < k || (crossing ? reached < top_p : reached <= top_p);
+          out[n * E + e] = kept ? T(1) : T(0);
+          before = sum;
+        }
+      }
+    });
+  });
+}
+
+// mask[n,e] = 1 for the k largest u of a row, k the last with 1 - lambda[n] + k u_k > sum_{j<=k} u_j
+// in: scores u [N,E], lambda [N] < 1   out: mask [N,E], written
+// A thread owns rows; sums in the dtype.
+// Source: sparsegen-lin (Laha et al. 2018, arXiv 1810.11975, section 3), as LD-MoLE uses it.
+void sparsegen_mask(Tensor& mask, const Tensor& scores, const Tensor& lambda) {
+  const int64_t E = channels(scores), N = leading(scores);
+  check_same("sparsegen_mask", "mask", mask, "scores", scores);
+  check_vector("sparsegen_mask", "lambda", lambda, scores.dtype(), N);
+  visit_float("sparsegen_mask", scores.dtype(), [&]<class T>(T) {
+    const T *u = scores.data<T>(), *l = lambda.data<T>();
+    T* out = mask.data<T>();
+    parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
+      std::vector<int64_t> order(static_cast<size_t>(E));
+      for (int64_t n = begin; n < end; ++n) {
+        falling_order(u + n * E, order);
+        T sum = 0;
+        int64_t support = std::min<int64_t>(E, 1);
+        for (int64_t k = 1; k <= E; ++k) {
+          const T value = u[n * E + order[static_cast<size_t>(k - 1)]];
+          sum += value;
+          if (T(1) - l[n] + static_cast<T>(k) * value > sum) support = k;
+        }
+        for (int64_t r = 0; r < E; ++r)
+          out[n * E + order[static_cast<size_t>(r)]] = r < support ? T(1) : T(0);
       }
     });
   });

@@ -26,21 +26,25 @@ void add_rows(T* to, const T* from, int64_t N, int64_t C, Index index) {
 }  // namespace
 
 // y[n] = x[index[n]]
-// in: x [M,C], index i32 [N] in [0, M)   out: y [N,C], written
+// in: x [M,C], also of i32, index i32 [N] in [0, M)   out: y [N,C], written
 // A thread owns rows of y.
 void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
   const int64_t C = channels(x), N = index.numel();
   check_matrix("gather_rows", "y", y, x.dtype(), N, C);
   check_vector("gather_rows", "index", index, DType::i32, N);
   check_range("gather_rows", "index", index, 0, leading(x));
-  visit_float("gather_rows", x.dtype(), [&]<class T>(T) {
+  const auto copy = [&]<class T>(T) {
     const T* in = x.data<T>();
     const int32_t* from = index.data<int32_t>();
     T* out = y.data<T>();
     parallel_rows(N, N * C, [=](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) std::copy_n(in + from[n] * C, C, out + n * C);
     });
-  });
+  };
+  if (x.dtype() == DType::i32)
+    copy(int32_t{});
+  else
+    visit_float("gather_rows", x.dtype(), copy);
 }
 
 // y[index[n]] += x[n], in the order of n
