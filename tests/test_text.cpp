@@ -32,7 +32,7 @@ struct TextPlayground : Playground {
         "base = '{}'\n[model.decoder]\nlayers = 2\nwidth = 32\nheads = 2\nkv_heads = 2\nmlp_width = 48\n",
         fs::proximate(fs::path(BURROW_TEST_FILES) / "../configs/models/miniature_text.toml", folder)
             .string());
-    const std::string data = "[data]\ntokenizer = 'tokenizer.json'\n";
+    const std::string data = "[data]\ntokenizer = 'tokenizer.json'\nsamples = 1200\n";
     write("pretrain.toml", model + data +
                                "[method]\nname = 'full'\n[train]\ntokens_per_step = 100\nmax_steps = 20\n"
                                "[[data.sets]]\nname = 'words'\nformat = 'text'\ntrain = 'texts.jsonl'\n"
