@@ -39,6 +39,7 @@ struct StepShare {
   double samples = 1, rows = 1;  // its part of the step's
   int64_t micro_batches = 1;
 };
+// One loss beside the task's, over one micro-batch.
 struct AuxiliaryTerm {
   const char* name;   // its section in the config
   double weight = 0;  // of the mean over the step

@@ -93,9 +93,10 @@ Var MixedFeedForward::operator()(const Var& x, const nn::Pass& pass) const {
   const Var g = spread(*gate, gate_lora_), u = spread(*up, up_lora_);
   const Var h = grouped_scale(swiglu(g, u), r.weights, groups, 1);
   const auto at_places = [&](const Tensor& of_rows) {
-    Tensor of_places = Tensor::empty(groups.order.shape(), DType::i32, groups.order.device(), "places");
-    kernel::gather_rows(of_places, of_rows, groups.order);
-    return of_places;
+    const int64_t M = groups.order.numel();
+    Tensor of_places = Tensor::empty({M, 1}, DType::i32, groups.order.device(), "places");
+    kernel::gather_rows(of_places, of_rows.reshape({of_rows.numel(), 1}), groups.order);
+    return of_places.reshape({M});
   };
   // A place draws the dropout of its row: the weights of the mixture pass through it.
   const bool draws = pass.training;

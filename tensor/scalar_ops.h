@@ -65,7 +65,7 @@ struct relu {  // max(x, 0); at 0 the derivative is 0
   }
 };
 
-struct exp {
+struct exp {  // e^x
   template <class T>
   BURROW_HD static BURROW_INLINE T f(T x) {
     return vector_exp(x);

@@ -41,6 +41,7 @@ struct OpCase {
   OpFunction surrogate = nullptr;
 };
 
+std::vector<OpCase> routing_cases();    // of op_cases_routing.cpp
 const std::vector<OpCase>& op_cases();  // the table, op_cases.cpp
 
 void check_op(const OpCase& op);

@@ -432,66 +432,6 @@ TEST_CASE_TEMPLATE("routing", T, float, double) {
                  "[top_k_mask] k is 5, expected 1 <= k <= 4"));
 }
 
-// Each rule from its definition, an expert at a time, on values whose sums are exact.
-TEST_CASE_TEMPLATE("rules of selection", T, float, double) {
-  constexpr DType dtype = DTypeOf<T>::value;
-  const int64_t N = 64, E = 5;
-  Tensor probs = Tensor::empty({N, E}, dtype), entropy = Tensor::empty({N}, dtype),
-         lambda = Tensor::empty({N}, dtype);
-  const Tensor draws = random_index(N * (E + 1), 0, 8);  // ties on purpose
-  for (int64_t i = 0; i < N * E; ++i) probs.data<T>()[i] = static_cast<T>(draws.data<int32_t>()[i]) / T(32);
-  for (int64_t n = 0; n < N; ++n) {
-    entropy.data<T>()[n] = static_cast<T>(draws.data<int32_t>()[N * E + n]) / T(8);
-    lambda.data<T>()[n] = T(0.984375) - entropy.data<T>()[n];
-  }
-  const Values p = values_of(probs), h = values_of(entropy), l = values_of(lambda);
-  // Rank of e in row n, and the sum of the entries up to its own.
-  const auto place = [&](int64_t n, int64_t e) {
-    int64_t rank = 0;
-    double sum = 0;
-    for (int64_t j = 0; j < E; ++j) {
-      const double mine = p[static_cast<size_t>(n * E + e)], other = p[static_cast<size_t>(n * E + j)];
-      if (other > mine || (other == mine && j <= e)) ++rank, sum += other;
-    }
-    return std::pair{rank - 1, sum};
-  };
-  for (const bool crossing : {false, true}) {
-    for (const int64_t k : {0, 1, 3, 5}) {
-      Values want;
-      for (int64_t n = 0; n < N; ++n) {
-        for (int64_t e = 0; e < E; ++e) {
-          const auto [rank, sum] = place(n, e);
-          const double before = sum - p[static_cast<size_t>(n * E + e)];
-          const bool kept = crossing ? before < 0.25 : sum <= 0.25;
-          want.push_back(h[static_cast<size_t>(n)] > 0.5 || rank < k || kept);
-        }
-      }
-      Outputs outputs;
-      Tensor mask = outputs.template make<T>({N, E});
-      kernel::hybrid_mask(mask, probs, entropy, 0.5, 0.25, k, crossing);
-      check_near("hybrid_mask", mask, want);
-    }
-  }
-  Values want;
-  for (int64_t n = 0; n < N; ++n) {
-    int64_t support = 0;
-    for (int64_t e = 0; e < E; ++e) {
-      const auto [rank, sum] = place(n, e);
-      const double value = p[static_cast<size_t>(n * E + e)];
-      if (1 - l[static_cast<size_t>(n)] + static_cast<double>(rank + 1) * value > sum)
-        support = std::max(support, rank + 1);
-    }
-    for (int64_t e = 0; e < E; ++e) want.push_back(place(n, e).first < support);
-  }
-  Outputs outputs;
-  Tensor mask = outputs.template make<T>({N, E});
-  kernel::sparsegen_mask(mask, probs, lambda);
-  check_near("sparsegen_mask", mask, want);
-  CHECK(contains(message_of([&] { kernel::hybrid_mask(mask, probs, entropy, 0.5, 0.25, 6, false); }),
-                 "[hybrid_mask] k is 6, expected 0 <= k <= 5"));
-  CHECK(contains(message_of([&] { kernel::sparsegen_mask(mask, probs, probs); }), "[sparsegen_mask] lambda"));
-}
-
 TEST_CASE_TEMPLATE("adamw", T, float, double) {
   for (const int64_t n : {0, 1, 33, 1000}) {
     Outputs outputs;

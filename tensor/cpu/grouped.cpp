@@ -294,10 +294,15 @@ void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, cons
       rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
         for (int64_t j = begin; j < end; ++j) {
           const int64_t at = g.order[j] * E + e;
-          T sum = 0;
-          for (int64_t r = 0; out_w && r < R; ++r) sum += d[j * R + r] * in[j * R + r];
-          if (out_w) out_w[at] = a * sum;
-          for (int64_t r = 0; out && r < R; ++r) out[j * R + r] = a * w[at] * d[j * R + r];
+          const T* g_row = d + j * R;
+          if (out_w) {
+            const T* h_row = in + j * R;
+            T sum = 0;
+#pragma omp simd reduction(+ : sum)  // R is the width of an FFN where whole FFNs are experts
+            for (int64_t r = 0; r < R; ++r) sum += g_row[r] * h_row[r];
+            out_w[at] = a * sum;
+          }
+          for (int64_t r = 0; out && r < R; ++r) out[j * R + r] = a * w[at] * g_row[r];
         }
       });
     });
