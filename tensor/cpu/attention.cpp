@@ -190,9 +190,9 @@ void attend(const Problem<T>& p, int64_t b, int64_t kv_head, T* y, T* lse) {
 // y = softmax(scale q k^T) v over the keys that a query sees;  lse[n,h] = log sum_j e^(scale q.k_j)
 // in: q [Nq,H*D], k v [Nk,Hkv*D], ranges, shape   out: y [Nq,H*D], lse [Nq,H], written; a query that sees no
 // key gives y = 0 and lse = -infinity
-// A thread owns (sequence, head of keys) pairs of even work; 48 rows of scores are held at once; sums in the
-// dtype. Positions must ascend within a sequence. Source: Dao et al., FlashAttention, 2022 (lse for the
-// backward).
+// A thread owns (sequence, head of keys) pairs; 48 rows of scores are held at once; sums in the dtype.
+// Positions must ascend within a sequence.
+// Source: Dao et al., FlashAttention, 2022 (lse for the backward).
 void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionRanges& ranges, const AttentionShape& shape) {
   visit_float("attention", q.dtype(), [&]<class T>(T) {
