@@ -31,6 +31,14 @@ struct DataMakeCommand {
 };
 // Writes the folder, or says that it already holds exactly this.
 int run_data_make(const DataMakeCommand& command);
+
+// Counts are items of each family, and lines of the pretraining text.
+struct DataMakeTasksCommand {
+  std::string folder;
+  int64_t seed = 0, train = 16000, validation = 1000, test = 2000, texts = 250000;
+};
+// The same for the reasoning tasks.
+int run_data_make_tasks(const DataMakeTasksCommand& command);
 // Prints every fault of a conversation file; 1 where there is one. Empty arguments have defaults (main.cpp).
 int run_data_check(const std::string& path, const std::string& images, const std::string& tokenizer,
                    const std::string& chat);

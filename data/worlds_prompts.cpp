@@ -1,0 +1,129 @@
+// Prompts of the pretraining text: every shape of item, asking for one fact that stands in the context or is
+// known, of entities that no task asks about. They teach how a label stands for a choice, and no task.
+#include <algorithm>
+
+#include "data/choices.h"
+#include "data/scenes.h"
+#include "data/worlds.h"
+#include "tensor/check.h"
+
+namespace burrow::data {
+namespace {
+
+// A question with its right choice first.
+struct Lookup {
+  std::string context, question;
+  std::vector<std::string> choices;
+};
+
+// Who has what: persons with a thing each; asks for the person or for the thing.
+Lookup draw_holder(Random& random, size_t count) {
+  const std::vector<int> people =
+      draw_cast(random, person_words.size(), Cast::prompts, static_cast<int>(count));
+  const std::vector<int> objects =
+      draw_cast(random, object_words.size(), Cast::prompts, static_cast<int>(count));
+  const bool who = coin(random);
+  Lookup lookup;
+  std::vector<std::string> facts;
+  for (size_t i = 0; i < count; ++i) {
+    facts.push_back(
+        fmt::format("{} has the {} .", word(person_words, people[i]), word(object_words, objects[i])));
+    lookup.choices.emplace_back(who ? word(person_words, people[i]) : word(object_words, objects[i]));
+  }
+  random.shuffle(facts);
+  lookup.context = fmt::format("{}", fmt::join(facts, " "));
+  lookup.question = who ? fmt::format("who has the {} ?", word(object_words, objects[0]))
+                        : fmt::format("what does {} have ?", word(person_words, people[0]));
+  return lookup;
+}
+
+// The first is of the material asked for, the others are of others.
+Lookup draw_material(Random& random, size_t count) {
+  const std::vector<int> objects = draw_cast(random, object_words.size(), Cast::prompts, 36);
+  const int material = objects[0] / 6;
+  Lookup lookup{"", fmt::format("which thing is made of {} ?", word(material_words, material)), {}};
+  for (const int o : objects)
+    if (lookup.choices.size() < count && (lookup.choices.empty() || o / 6 != material))
+      lookup.choices.emplace_back(word(object_words, o));
+  return lookup;
+}
+
+Lookup draw_home(Random& random, size_t count) {
+  const int animal = draw_cast(random, animal_words.size(), Cast::prompts, 1)[0];
+  const int place = word(animal_places, animal);
+  Lookup lookup{
+      "", fmt::format("where does the {} live ?", word(animal_words, animal)), {word(place_words, place)}};
+  for (const int p : draw_distinct(random, 8, 8))
+    if (lookup.choices.size() < count && p != place) lookup.choices.emplace_back(word(place_words, p));
+  return lookup;
+}
+
+// The next step of a chore, or the one before it.
+Lookup draw_step(Random& random, size_t count) {
+  const Script& script =
+      world_scripts[static_cast<size_t>(draw_cast(random, world_scripts.size(), Cast::prompts, 1)[0])];
+  const char* person = word(person_words, draw_cast(random, person_words.size(), Cast::prompts, 1)[0]);
+  const int now = draw_below(random, 4);
+  const bool next = now == 0 || (now != 3 && coin(random));
+  const int right = next ? now + 1 : now - 1;
+  Lookup lookup{fmt::format("{} {} .", person, word(script.steps, now)),
+                fmt::format("what {} {} do {} ?", next ? "will" : "did", person, next ? "next" : "before"),
+                {word(script.steps, right)}};
+  for (const int other : draw_cast(random, world_scripts.size(), Cast::prompts, 4))
+    if (const char* step = word(world_scripts[static_cast<size_t>(other)].steps, draw_below(random, 4));
+        lookup.choices.size() < count && std::string(step) != lookup.choices[0])
+      lookup.choices.emplace_back(step);
+  return lookup;
+}
+
+// One fact in a context of several, or known, put as a question of truth.
+WorldItem draw_truth(Random& random, bool is_true) {
+  Lookup lookup;
+  std::string claim;
+  if (coin(random)) {
+    lookup = draw_material(random, 2);
+    claim = fmt::format("the {} is made of", lookup.choices[is_true ? 0 : 1]);
+    claim += lookup.question.substr(lookup.question.find(" of ") + 3);
+  } else {
+    lookup = draw_holder(random, 2);
+    const std::vector<int> drawn = draw_cast(random, object_words.size(), Cast::prompts, 2);
+    const char* person = word(person_words, draw_cast(random, person_words.size(), Cast::prompts, 1)[0]);
+    lookup.context = fmt::format("{} has the {} .", person, word(object_words, drawn[0]));
+    claim = fmt::format("{} has the {} ?", person, word(object_words, drawn[is_true ? 0 : 1]));
+  }
+  return {lookup.context, "is it true that " + claim, {"false", "true"}, is_true, {}};
+}
+
+}  // namespace
+
+std::string prompt_text(const ChoiceItem& item) {
+  std::string text;
+  for (const Span& span : choice_spans(item, false)) text += span.text;
+  return text;
+}
+
+std::string draw_world_prompt(Random& random) {
+  const TaskShape& shape = task_shape(shape_of(pick(random, families)));
+  ChoiceItem item;
+  item.shape = &shape;
+  if (shape.choices_are_labels) {
+    const WorldItem drawn = draw_truth(random, coin(random));
+    item.context = drawn.context;
+    item.question = drawn.question;
+    item.choices = shape.labels;
+    item.answer = std::find(shape.labels.begin(), shape.labels.end(), drawn.answer ? "true" : "false") -
+                  shape.labels.begin();
+    return prompt_text(item);
+  }
+  const size_t count = std::min<size_t>(shape.labels.size(), 4);
+  constexpr std::array writers{draw_holder, draw_holder, draw_material, draw_home, draw_step};
+  Lookup lookup = pick(random, writers)(random, count);
+  item.context = lookup.context;
+  item.question = lookup.question;
+  item.answer = draw_below(random, lookup.choices.size());
+  std::swap(lookup.choices[0], lookup.choices[static_cast<size_t>(item.answer)]);
+  item.choices = lookup.choices;
+  return prompt_text(item);
+}
+
+}  // namespace burrow::data

@@ -1,0 +1,166 @@
+// The pretraining text: what is known of the worlds, stories in them, and prompts of entities that no task
+// asks about.
+#include <cstdlib>
+
+#include "data/scenes.h"
+#include "data/worlds.h"
+#include "tensor/check.h"
+
+namespace burrow::data {
+namespace {
+
+const char* draw_person(Random& random) { return pick(random, person_words); }
+
+std::string size_fact(Random& random) {
+  const int n = static_cast<int>(animal_words.size());
+  const int small = draw_below(random, animal_words.size() - 1);
+  const int big = small + 1 + draw_below(random, static_cast<size_t>(std::min(8, n - 1 - small)));
+  return coin(random) ? fmt::format("the {} is bigger than the {} .", word(animal_words, big),
+                                    word(animal_words, small))
+                      : fmt::format("the {} is smaller than the {} .", word(animal_words, small),
+                                    word(animal_words, big));
+}
+
+std::string size_story(Random& random) {
+  const std::vector<int> o = draw_cast(random, object_words.size(), Cast::all, 3);
+  const auto thing = [&](size_t i) { return word(object_words, o[i]); };
+  return coin(random) ? fmt::format(
+                            "the {0} is bigger than the {1} . the {1} is bigger than the {2} . so the {0} "
+                            "is bigger than the {2} .",
+                            thing(0), thing(1), thing(2))
+                      : fmt::format(
+                            "the {0} is smaller than the {1} . the {1} is smaller than the {2} . so the "
+                            "{0} is smaller than the {2} .",
+                            thing(0), thing(1), thing(2));
+}
+
+std::string event_fact(Random& random) {
+  const Event& e = pick(random, world_events);
+  const char* person = draw_person(random);
+  return coin(random)
+             ? fmt::format("{0} {1} the {2} . so the {2} {3} .", person, e.deed, e.thing, e.effect)
+             : fmt::format("the {2} {3} because {0} {1} the {2} .", person, e.deed, e.thing, e.effect);
+}
+
+// Two or three people act; then the effect of one of the deeds, with who caused it.
+std::string event_story(Random& random) {
+  const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, 3);
+  const std::vector<int> events = draw_cast(random, world_events.size(), Cast::all, 3);
+  const size_t count = 2 + random.below(2), asked = random.below(static_cast<uint32_t>(count));
+  std::string text;
+  const auto event = [&](size_t i) { return world_events[static_cast<size_t>(events[i])]; };
+  for (size_t i = 0; i < count; ++i)
+    text += fmt::format("{} {} the {} . ", word(person_words, people[i]), event(i).deed, event(i).thing);
+  return coin(random) ? fmt::format("{}because of {} the {} {} .", text, word(person_words, people[asked]),
+                                    event(asked).thing, event(asked).effect)
+                      : fmt::format("{}the {} {} because of {} .", text, event(asked).thing,
+                                    event(asked).effect, word(person_words, people[asked]));
+}
+
+// A chore from some step to its end, by one person or by two in turn at two chores.
+std::string script_story(Random& random) {
+  const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, 2);
+  const std::vector<int> scripts = draw_cast(random, world_scripts.size(), Cast::all, 2);
+  const size_t turns = 1 + random.below(2);
+  std::string text;
+  for (size_t at = random.below(3); at < 4; ++at)
+    for (size_t p = 0; p < turns; ++p)
+      text += fmt::format("{}{} {} .", text.empty() ? "" : " ", word(person_words, people[p]),
+                          world_scripts[static_cast<size_t>(scripts[p])].steps[at]);
+  return text;
+}
+
+std::string verb_fact(Random& random) {
+  const Verbs& verbs = pick(random, world_verbs);
+  const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, 2);
+  const bool backward = coin(random), first = coin(random);
+  const char* subject = word(person_words, people[0]);
+  const char* object = word(person_words, people[1]);
+  const char* verb = backward ? verbs.backward : verbs.forward;
+  const std::string deed = coin(random) ? fmt::format("{} was {} by {}", object, verb, subject)
+                                        : fmt::format("{} {} {}", subject, verb, object);
+  return fmt::format("{} because {} {} .", deed, first != backward ? subject : object,
+                     first ? verbs.first : verbs.second);
+}
+
+std::string sum_fact(Random& random) {
+  const int total = draw_below(random, 21), part = draw_below(random, static_cast<size_t>(total + 1));
+  const char* a = word(count_words, part);
+  const char* b = word(count_words, total - part);
+  const char* c = word(count_words, total);
+  if (coin(random))
+    return coin(random) ? fmt::format("{} plus {} is {} .", a, b, c)
+                        : fmt::format("{} minus {} is {} .", c, a, b);
+  const char* person = draw_person(random);
+  const char* fruit = pick(random, fruit_words);
+  return coin(random)
+             ? fmt::format("{0} has {1} {4} and gets {2} more . now {0} has {3} {4} .", person, a, b, c,
+                           fruit)
+             : fmt::format("{0} has {3} {4} and loses {1} . now {0} has {2} {4} .", person, a, b, c, fruit);
+}
+
+std::string place_fact(Random& random) {
+  const int place = draw_below(random, 8);
+  switch (random.below(4)) {
+    case 0:
+      return fmt::format("the {} grows in the {} .", word(tree_words, place), word(place_words, place));
+    case 1:
+      return fmt::format("the {} blooms in the {} .", word(flower_words, place), word(place_words, place));
+    default: {
+      const int animal = draw_below(random, animal_words.size());
+      return fmt::format("the {} lives in the {} .", word(animal_words, animal),
+                         word(place_words, word(animal_places, animal)));
+    }
+  }
+}
+
+std::string material_fact(Random& random) {
+  const int object = draw_below(random, object_words.size());
+  const int other = object / 6 * 6 + draw_below(random, 6);
+  const char* material = word(material_words, object / 6);
+  return coin(random) || other == object
+             ? fmt::format("the {} is made of {} .", word(object_words, object), material)
+             : fmt::format("the {} and the {} are both {} things .", word(object_words, object),
+                           word(object_words, other), material);
+}
+
+std::string rule_story(Random& random) {
+  const int object = draw_below(random, object_words.size());
+  return fmt::format("{0} things can {1} . so the {2} can {1} .", word(material_words, object / 6),
+                     pick(random, ability_words), word(object_words, object));
+}
+
+std::string holding_story(Random& random) {
+  const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, 2);
+  const std::vector<int> objects = draw_cast(random, object_words.size(), Cast::all, 2);
+  const char* a = word(person_words, people[0]);
+  const char* b = word(person_words, people[1]);
+  const char* p = word(object_words, objects[0]);
+  const char* q = word(object_words, objects[1]);
+  switch (random.below(3)) {
+    case 0:
+      return fmt::format("{0} has the {1} but not the {2} . so {0} does not have the {2} .", a, p, q);
+    case 1:
+      return fmt::format("{0} has the {2} . {1} has the {3} . so {1} has the {3} .", a, b, p, q);
+    default:
+      return fmt::format("{0} does not have the {2} but has the {1} . so {0} has the {1} .", a, p, q);
+  }
+}
+
+std::string statement(Random& random) {
+  constexpr std::array writers{size_fact,    size_story,   event_fact, event_story,   script_story,
+                               script_story, verb_fact,    verb_fact,  sum_fact,      sum_fact,
+                               place_fact,   place_fact,   place_fact, material_fact, material_fact,
+                               rule_story,   holding_story};
+  return pick(random, writers)(random);
+}
+
+}  // namespace
+
+std::string draw_world_text(Random& random) {
+  std::string text = statement(random);
+  while (text.size() < 90) text += " " + statement(random);
+  return text;
+}
+
+}  // namespace burrow::data
