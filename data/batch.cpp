@@ -24,7 +24,7 @@ void append_sample(Batch& batch, Rows& rows, const BatchSample& s, int64_t visua
   for (size_t t = 0; t < sample.ids.size(); ++t) {
     if (static_cast<int64_t>(t) == sample.visual_at) append_visual(batch, rows, visual_tokens);
     const auto row = static_cast<int32_t>(rows.ids.size());
-    if (sample.answer[t] && row > begin) {  // the very first token has no row that predicts it
+    if (sample.supervises(t)) {
       rows.supervised.push_back(row - 1);
       rows.targets.push_back(sample.ids[t]);
     }

@@ -28,13 +28,6 @@ const std::string& text_of(const json& message, const char* name, size_t at) {
   return it->get_ref<const std::string&>();
 }
 
-std::string trimmed(std::string_view text) {
-  const char* space = " \t\r\n\v\f";
-  const size_t begin = text.find_first_not_of(space);
-  if (begin == std::string_view::npos) return "";
-  return std::string(text.substr(begin, text.find_last_not_of(space) - begin + 1));
-}
-
 // Takes the <image> mark out of the first question, where alone it may stand, once, if there is an image.
 void take_image_mark(Record& record) {
   size_t marks = 0;
@@ -54,6 +47,13 @@ void take_image_mark(Record& record) {
 }
 
 }  // namespace
+
+std::string trimmed(std::string_view text) {
+  const char* space = " \t\r\n\v\f";
+  const size_t begin = text.find_first_not_of(space);
+  if (begin == std::string_view::npos) return "";
+  return std::string(text.substr(begin, text.find_last_not_of(space) - begin + 1));
+}
 
 Record read_record(const json& element) {
   if (!element.is_object()) wrong("", fmt::format("must be an object, not {}", element.type_name()));
@@ -112,6 +112,35 @@ void for_each_record(std::string_view text, const std::string& name,
   } catch (const json::exception& e) {
     // A parse error says line and column, and quotes what was read last, which may be long.
     fail("[data] {}: after {} records: {:.400}", name, index, e.what());
+  }
+}
+
+void for_each_line(std::string_view text, const std::string& name,
+                   const std::function<void(int64_t, const json&)>& use,
+                   const std::function<void(int64_t, const std::string&)>& broken) {
+  constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+  if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  if (first != text.npos && text[first] == '[')
+    fail("[data] {}: a JSON list: JSON lines are expected, an object on each (the format llava reads lists)",
+         name);
+  int64_t line = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view row = text.substr(begin, end - begin);
+    begin = end + 1;
+    ++line;
+    if (row.find_first_not_of(" \t\r") == row.npos) continue;
+    json element;
+    try {
+      element = json::parse(row);
+    } catch (const json::exception& e) {  // says line 1: each is parsed alone
+      const std::string what = e.what();
+      const size_t column = what.find("column");
+      broken(line, "malformed JSON: " + (column == what.npos ? what : what.substr(column)));
+      continue;
+    }
+    use(line, element);
   }
 }
 

@@ -7,14 +7,18 @@
 
 namespace burrow::nn {
 
-struct VisionConfig {  // a CLIP vision tower (Radford et al. 2021, arXiv 2103.00020)
+// A CLIP vision tower (Radford et al. 2021, arXiv 2103.00020). Without layers the model has neither tower nor
+// projector: a decoder of text alone.
+struct VisionConfig {
   int64_t image_size = 32, patch_size = 8, width = 96, layers = 2, heads = 4, mlp_width = 192;
   double norm_eps = 1e-5;
   int64_t feature_layer = -1;
   bool feature_norm = true;
   std::vector<double> pixel_mean{0.5, 0.5, 0.5}, pixel_std{0.5, 0.5, 0.5};
 
-  int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }
+  bool present() const { return layers > 0; }
+  // P: visual tokens of an image; 0 without a tower.
+  int64_t patches() const { return present() ? (image_size / patch_size) * (image_size / patch_size) : 0; }
 };
 struct DecoderConfig {  // LLaMA (Touvron et al. 2023, arXiv 2302.13971)
   int64_t vocabulary = 110, width = 128, layers = 4, heads = 4, kv_heads = 4, mlp_width = 256;
@@ -33,7 +37,8 @@ void visit_fields(V& v, VisionConfig& c) {
   v.field("image_size", c.image_size, "pixels", "side of the square image");
   v.field("patch_size", c.patch_size, "pixels", "side of a patch; each patch is one visual token");
   v.field("width", c.width, "channels", "width of the tower");
-  v.field("layers", c.layers, "layers", "transformer blocks");
+  v.field("layers", c.layers, "layers",
+          "transformer blocks; 0: a decoder of text alone, without tower and projector");
   v.field("heads", c.heads, "heads", "attention heads");
   v.field("mlp_width", c.mlp_width, "channels", "inner width of the MLP");
   v.field("norm_eps", c.norm_eps, "", "epsilon of LayerNorm");
@@ -46,7 +51,8 @@ void visit_fields(V& v, VisionConfig& c) {
 }
 template <class V>
 void visit_fields(V& v, DecoderConfig& c) {
-  v.field("vocabulary", c.vocabulary, "tokens", "rows of the embedding and of the head");
+  v.field("vocabulary", c.vocabulary, "tokens",
+          "rows of the embedding and of the head; 0: as many as the tokenizer has");
   v.field("width", c.width, "channels", "width of the residual stream");
   v.field("layers", c.layers, "layers", "transformer blocks");
   v.field("heads", c.heads, "heads", "query heads");

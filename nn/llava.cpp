@@ -6,18 +6,22 @@ namespace burrow::nn {
 
 Llava::Llava(const ModelConfig& c, WeightSource& source)
     : config((check(c), c)),
-      tower(c.vision, source),
-      projector(c.vision.width, c.decoder.width, source),
+      tower(c.vision.present() ? std::optional<VisionTower>(std::in_place, c.vision, source) : std::nullopt),
+      projector(c.vision.present()
+                    ? std::optional<Projector>(std::in_place, c.vision.width, c.decoder.width, source)
+                    : std::nullopt),
       decoder(c.decoder, source) {}
 
 Var Llava::hidden(const Tensor& ids, const Var& features, const Pass& pass) const {
-  const Var visual = features.defined() ? projector(features, pass) : Var{};
+  BURROW_CHECK(projector || !features.defined(),
+               "[model] visual features for a model without a vision tower");
+  const Var visual = features.defined() ? (*projector)(features, pass) : Var{};
   return decoder(embedding(decoder.embedding, visual, ids), pass);
 }
 
 void Llava::parameters(const ParameterVisit& visit) {
-  tower.parameters(visit);
-  projector.parameters(visit);
+  if (tower) tower->parameters(visit);
+  if (projector) projector->parameters(visit);
   decoder.parameters(visit);
 }
 

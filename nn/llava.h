@@ -1,6 +1,8 @@
 #pragma once
 // LLaVA-1.5 (Liu et al. 2023, arXiv 2310.03744): a vision tower, a projector, and a decoder whose packed
-// stream holds the projected patches in place of the <image> token.
+// stream holds the projected patches in place of the <image> token. Without a tower it is LLaMA itself.
+#include <optional>
+
 #include "nn/decoder.h"
 #include "nn/vision.h"
 
@@ -10,14 +12,15 @@ struct Llava {
   Llava(const ModelConfig& config, WeightSource& source);
 
   // ids i32 [N]: a token, or -1 - row of `features` [M, Cv] (before the projector; undefined without images).
+  // A model without a tower takes no features.
   // The decoder's last hidden states, normed: [N,C]
   Var hidden(const Tensor& ids, const Var& features, const Pass& pass) const;
   void parameters(const ParameterVisit& visit);
   void freeze();  // every parameter becomes a constant
 
   ModelConfig config;
-  VisionTower tower;
-  Projector projector;
+  std::optional<VisionTower> tower;  // with its projector, or neither
+  std::optional<Projector> projector;
   Decoder decoder;
 };
 

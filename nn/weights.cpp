@@ -7,6 +7,10 @@
 namespace burrow::nn {
 namespace {
 
+constexpr std::string_view kLanguageModel = "language_model.";
+// Older LLaMA files hold the rotary frequencies, which follow from rope_theta.
+constexpr std::string_view kRotaryBuffer = ".rotary_emb.inv_freq";
+
 DType storage_of(DType dtype, const Shape& shape, Init init) {
   const bool matrix =
       shape.size() == 2 && (init == Init::linear || init == Init::residual || init == Init::embedding);
@@ -62,17 +66,20 @@ FileWeights::FileWeights(const std::string& path, DType dtype)
 }
 
 Tensor FileWeights::take(const std::string& name, const Shape& shape, Init init, int64_t) {
-  const auto found = file_.tensors.find(name);
+  auto found = file_.tensors.find(name);
+  if (found == file_.tensors.end() && name.starts_with(kLanguageModel))
+    found = file_.tensors.find(name.substr(kLanguageModel.size()));
   BURROW_CHECK(found != file_.tensors.end(), "{}: no tensor '{}' of shape {}", path_, name, shape);
   BURROW_CHECK(found->second.shape() == shape, "{}: tensor '{}' has shape {}, the model needs {}", path_,
                name, found->second.shape(), shape);
-  taken_[name] = true;
+  taken_[found->first] = true;
   return found->second.to(storage_of(dtype_, shape, init));
 }
 
 void FileWeights::finish() const {
   for (const auto& [name, taken] : taken_)
-    BURROW_CHECK(taken, "{}: tensor '{}' has no place in this model", path_, name);
+    BURROW_CHECK(taken || name.ends_with(kRotaryBuffer), "{}: tensor '{}' has no place in this model", path_,
+                 name);
 }
 
 }  // namespace burrow::nn

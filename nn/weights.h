@@ -33,7 +33,8 @@ std::unique_ptr<WeightSource> random_weights(uint64_t seed, DType dtype);
 // Shapes without memory, for counting (--dry-run): no kernel may run on them.
 std::unique_ptr<WeightSource> shapes_only(DType dtype);
 // A file's tensors, converted to `dtype` where theirs differs; an absent name or another shape is an error
-// that names file and tensor. finish() (call it once the model is built) refuses names that nobody took.
+// that names file and tensor. finish() (call it once the model is built) refuses names that nobody took. A
+// language model's file has its tensors without LLaVA's prefix "language_model.": that is found as well.
 class FileWeights : public WeightSource {
  public:
   FileWeights(const std::string& path, DType dtype);

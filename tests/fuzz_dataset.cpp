@@ -1,5 +1,6 @@
 // libFuzzer target: any bytes either become a dataset or are refused with an Error, and check_dataset names a
-// fault exactly when loading finds one. Samples that were read make a sound batch.
+// fault exactly when loading finds one. Samples that were read make a sound batch. The bytes are read in each of
+// the three formats.
 #include <algorithm>
 
 #include "data/batch.h"
@@ -13,8 +14,9 @@ namespace {
 constexpr int64_t visual_tokens = 4;
 
 const Tokenizer& tokenizer() {
-  static const Tokenizer t =
-      Tokenizer::of({"<unk>", "<bos>", "<sep>", "<eos>"}, {"p", "q", "what", "is", "yes", "no", "USER:"});
+  static const Tokenizer t = Tokenizer::of({"<unk>", "<bos>", "<sep>", "<eos>"},
+                                           {"p", "q", "what", "is", "yes", "no", "USER:", "true", "false", "A",
+                                            "B", "C", "D", "1", "2"});
   return t;
 }
 
@@ -41,19 +43,31 @@ void use(const Dataset& set) {
     require(s.length(visual_tokens) <= set.settings().max_tokens, "no sample is too long");
     require(s.visual_at <= static_cast<int64_t>(s.ids.size()), "the image stands within the sample");
     require((s.image >= 0) == (s.visual_at >= 0), "an image has its place");
+    if (s.choices > 0) {
+      require(s.choices >= 2 && s.correct >= 0 && s.correct < s.choices, "the right choice is among the choices");
+      for (const int32_t label : set.labels(s, false))
+        require(label >= 0 && label != tokenizer().unknown(), "a label that is used is a token");
+      require(s.answer.empty() || s.ids[static_cast<size_t>(s.first_answer())] ==
+                                      set.labels(s, false)[static_cast<size_t>(s.correct)],
+              "what is learnt is the right label");
+    }
     set.print_sample(i, tokenizer());
     samples.push_back({s, 0, i});
   }
   const Batch batch = make_batch(samples, visual_tokens);
+  require(batch.supervised.numel() == set.supervised_tokens(), "what is supervised is counted");
   require(batch.segments.count() == set.size() && batch.ids.numel() == batch.segments.rows(),
           "a batch holds every sample");
 }
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const std::string_view text = text_of(data, size);
+namespace {
+
+void read_as(Format format, std::string_view text, size_t size) {
   DatasetSettings settings;
+  settings.format = format;
+  settings.supervision = size % 3 ? Supervision::answer : Supervision::all;
   settings.file = "fuzz.json";
   settings.images = images().path;
   settings.visual_tokens = visual_tokens;
@@ -74,5 +88,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     use(set);
   } catch (const Error&) {
   }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  for (const Format format : {Format::llava, Format::choices, Format::text})
+    read_as(format, text_of(data, size), size);
   return 0;
 }

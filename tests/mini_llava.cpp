@@ -127,7 +127,7 @@ Var hidden_of(Mini& mini, const Batch& batch, nn::Pass& pass) {
   pass.seed = 7;
   pass.step = 3;
   mini.attachment.clear();
-  const Var features = batch.images.defined() ? mini.model->tower(batch.images) : Var{};
+  const Var features = batch.images.defined() ? (*mini.model->tower)(batch.images) : Var{};
   return mini.model->hidden(batch.ids, features, pass);
 }
 

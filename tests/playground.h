@@ -23,9 +23,10 @@ struct Outcome {
 // A folder with the generated data of a small experiment and the configs of the tests.
 struct Playground {
   std::filesystem::path folder;
-  Playground() {
+  explicit Playground(bool with_data = true) {
     folder = std::filesystem::temp_directory_path() / fmt::format("burrow-test-train-{}", getpid());
     std::filesystem::create_directories(folder);
+    if (!with_data) return;
     REQUIRE(run({"data", "make", "data", "--train", "240", "--validation", "20", "--test", "30"}).code == 0);
     write("run.toml", config());
   }

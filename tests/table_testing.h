@@ -61,7 +61,7 @@ set = ['method.name=mole']
 )";
 
 inline std::string result_text(double cats, double dogs, int64_t steps = 10) {
-  return fmt::format(R"({{"exact_match": {{"cats": {}, "dogs": {}, "mean": 9}}, "steps": {},
+  return fmt::format(R"({{"score": {{"cats": {}, "dogs": {}, "mean": 9}}, "steps": {},
                           "parameters": {{"total": 1000, "trainable": 30, "active": 20}}}})",
                      cats, dogs, steps);
 }

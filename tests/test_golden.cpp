@@ -132,8 +132,8 @@ Tensors stages_of(Mini& mini, const Batch& batch) {
   const nn::Llava& model = *mini.model;
   const nn::Pass pass(batch.segments);
   mini.attachment.clear();
-  Tensors stages = vision_stages(model.tower, batch.images);
-  const Var features = model.tower(batch.images), projected = model.projector(features, pass);
+  Tensors stages = vision_stages(*model.tower, batch.images);
+  const Var features = (*model.tower)(batch.images), projected = (*model.projector)(features, pass);
   stages["features"] = features.value();
   stages["projector"] = projected.value();
   Var x = embedding(model.decoder.embedding, projected, batch.ids);

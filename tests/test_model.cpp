@@ -54,7 +54,7 @@ using Answers = std::vector<std::vector<int32_t>>;
 
 Answers decode_with_cache(Mini& mini, const std::vector<Sample>& prompts, int32_t stop, int64_t max_new) {
   const Batch batch(prompts, DType::f64);
-  const Var features = batch.images.defined() ? mini.model->tower(batch.images) : Var{};
+  const Var features = batch.images.defined() ? (*mini.model->tower)(batch.images) : Var{};
   mini.attachment.clear();
   return nn::greedy_decode(*mini.model, batch.segments, batch.ids, features, stop, max_new);
 }

@@ -44,7 +44,7 @@ Tensor hidden_of_frozen_model(DType dtype) {
   const auto source = nn::random_weights(1, dtype);
   const nn::Llava model(mini_config(), *source);
   const nn::Pass pass(batch(dtype).segments);
-  return model.hidden(batch(dtype).ids, model.tower(batch(dtype).images), pass).value();
+  return model.hidden(batch(dtype).ids, (*model.tower)(batch(dtype).images), pass).value();
 }
 
 Tensor gradients_of(Mini& mini, const Batch& b, double balance_weight = 0) {
@@ -262,7 +262,7 @@ TEST_CASE("merged weights are the unmerged model") {
   });
   CHECK(added == 4 * 5);
   const nn::Pass pass(batch().segments);
-  const Tensor hidden = model.hidden(batch().ids, model.tower(batch().images), pass).value();
+  const Tensor hidden = model.hidden(batch().ids, (*model.tower)(batch().images), pass).value();
   CHECK(relative_error(hidden, unmerged) < kRounding);
 }
 

@@ -218,7 +218,7 @@ TEST_CASE("cells: order, overrides, states") {
                     " --out, or remove that folder",
                     folder / "out/dogs/seed-2"));
   CHECK(error_of([&] { make_report(other); }).find("another config") != std::string::npos);
-  folder.put("out/dogs/seed-2/result.json", "{\"exact_match\": {}}");
+  folder.put("out/dogs/seed-2/result.json", "{\"score\": {}}");
   CHECK(error_of([&] { read_cell(cell, plan.sets); }).find("not the result of a run of this table") !=
         std::string::npos);
 }
@@ -281,14 +281,15 @@ TEST_CASE("baselines") {
   const std::string train = folder.put("a.json", records({{"q", "b"}, {"q", "a"}, {"r", "z"}}));
   const std::string test = folder.put("b.json", records({{"q", "a"}, {"q", "b"}, {"s", "a"}, {"s", "z"}}));
   // All answers are equally frequent: the first in the alphabet is taken.
-  const Baselines b = baselines(train, test, 0);
+  const Baselines b = baselines(data::Format::llava, train, test, 0);
   close(b.chance, (0.5 + 0.5 + 1.0 / 3 + 1.0 / 3) / 4);
   CHECK(b.majority == 0.5);
   CHECK(b.blind == 0.5);
-  CHECK(baselines(train, test, 1).blind == 1);
-  CHECK(error_of([&] { baselines(folder.put("c.json", "[{}]"), test, 0); }) ==
+  CHECK(baselines(data::Format::llava, train, test, 1).blind == 1);
+  CHECK(error_of([&] { baselines(data::Format::llava, folder.put("c.json", "[{}]"), test, 0); }) ==
         folder / "c.json, record 0, conversations: is missing");
-  CHECK(error_of([&] { baselines(train, folder.put("c.json", "[]"), 0); }) == folder / "c.json: no records");
+  CHECK(error_of([&] { baselines(data::Format::llava, train, folder.put("c.json", "[]"), 0); }) ==
+        folder / "c.json: no records");
 }
 
 TEST_CASE("the tables that are here resolve") {

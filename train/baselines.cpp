@@ -4,6 +4,8 @@
 #include <map>
 #include <unordered_map>
 
+#include "data/choices.h"
+#include "data/json.h"
 #include "data/records.h"
 #include "tensor/check.h"
 
@@ -27,40 +29,74 @@ class Answers {
   std::map<std::string, int64_t> counts_;
 };
 
+// One record as the baselines see it: of a conversation label and answer are the same.
+struct Asked {
+  std::string question, answer, label;
+  double choices = 0;  // 0: as many as training has answers
+};
+
 template <class Use>
-void for_each_first_turn(const std::string& file, Use&& use) {
+void for_each_conversation(const std::string& file, Use&& use) {
   data::for_each_record(file, [&](int64_t index, const nlohmann::json& element) {
     try {
-      const data::Record record = data::read_record(element);
-      use(index, record.turns[0].question, record.turns[0].answer);
+      const data::Turn turn = data::read_record(element).turns[0];
+      use(Asked{turn.question, turn.answer, turn.answer, 0});
     } catch (const data::RecordError& e) {
       fail("{}, record {}, {}: {}", file, index, e.field, e.reason);
     }
   });
 }
 
+template <class Use>
+void for_each_item(const std::string& file, Use&& use) {
+  const auto broken = [&](int64_t line, const std::string& reason) {
+    fail("{}, line {}: {}", file, line, reason);
+  };
+  data::for_each_line(
+      data::read_text(file), file,
+      [&](int64_t line, const nlohmann::json& element) {
+        try {
+          const data::ChoiceItem item = data::read_choice(element);
+          use(Asked{item.shape->name + "\n" + item.context + "\n" + item.question,
+                    item.choices[static_cast<size_t>(item.answer)], item.label(),
+                    static_cast<double>(item.choices.size())});
+        } catch (const data::RecordError& e) {
+          broken(line, fmt::format("{}: {}", e.field, e.reason));
+        }
+      },
+      broken);
+}
+
+template <class Use>
+void for_each_asked(data::Format format, const std::string& file, Use&& use) {
+  BURROW_CHECK(format != data::Format::text, "{}: texts have no answers to guess", file);
+  if (format == data::Format::choices) return for_each_item(file, use);
+  for_each_conversation(file, use);
+}
+
 }  // namespace
 
-Baselines baselines(const std::string& train_file, const std::string& test_file, int64_t limit) {
-  Answers all;
+Baselines baselines(data::Format format, const std::string& train_file, const std::string& test_file,
+                    int64_t limit) {
+  Answers answers, labels;
   std::unordered_map<std::string, Answers> by_question;
-  for_each_first_turn(train_file, [&](int64_t, const std::string& question, const std::string& answer) {
-    all.add(answer);
-    by_question[question].add(answer);
+  for_each_asked(format, train_file, [&](const Asked& a) {
+    answers.add(a.answer);
+    labels.add(a.label);
+    by_question[a.question].add(a.answer);
   });
-  BURROW_CHECK(!all.empty(), "{}: no records", train_file);
-  const std::string majority = all.most_frequent();
-  std::unordered_map<std::string, std::string> blind;
-  for (const auto& [question, answers] : by_question) blind[question] = answers.most_frequent();
+  BURROW_CHECK(!answers.empty(), "{}: no records", train_file);
+  const std::string majority = labels.most_frequent();
 
   Baselines sum;
   int64_t count = 0;
-  for_each_first_turn(test_file, [&](int64_t index, const std::string& question, const std::string& answer) {
-    if (limit > 0 && index >= limit) return;
-    const auto seen = by_question.find(question);
-    sum.chance += (seen == by_question.end() ? all : seen->second).chance_of(answer);
-    sum.majority += answer == majority;
-    sum.blind += answer == (seen == by_question.end() ? majority : blind[question]);
+  for_each_asked(format, test_file, [&](const Asked& a) {
+    if (limit > 0 && count >= limit) return;
+    const auto seen = by_question.find(a.question);
+    const bool known = seen != by_question.end();
+    sum.chance += a.choices > 0 ? 1 / a.choices : (known ? seen->second : answers).chance_of(a.answer);
+    sum.majority += a.label == majority;
+    sum.blind += known ? a.answer == seen->second.most_frequent() : a.label == majority;
     ++count;
   });
   BURROW_CHECK(count > 0, "{}: no records", test_file);

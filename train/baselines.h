@@ -1,7 +1,9 @@
 #pragma once
-// What a set's answers give away without a look at the image: the floor under every score.
+// What a set's answers give away without a look at image or question: the floor under every score.
 #include <cstdint>
 #include <string>
+
+#include "data/format.h"
 
 namespace burrow::train {
 
@@ -13,8 +15,12 @@ struct Baselines {
   double blind = 0;     // the most frequent training answer to the exact question; majority where it is new
 };
 
-// From two files of conversations. As evaluation does, it reads the first turn of a record, and `limit` test
-// records at most (0: all). Of answers that are equally frequent the first in the alphabet is taken.
-Baselines baselines(const std::string& train_file, const std::string& test_file, int64_t limit);
+// From two files of a format. As evaluation does, it reads the first turn of a record, and `limit` test
+// records at most (0: all). Of answers that are equally frequent the first in the alphabet is taken. Of
+// multiple-choice items chance is uniform over the item's choices, majority the most frequent label of the
+// training answers, and blind goes by the words of the choices, among training items of the same context and
+// question. Throws for texts, which have no answers.
+Baselines baselines(data::Format format, const std::string& train_file, const std::string& test_file,
+                    int64_t limit);
 
 }  // namespace burrow::train

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "data/convert.h"
+
 namespace burrow::train {
 
 struct TrainCommand {
@@ -15,8 +17,9 @@ struct TrainCommand {
 };
 // Trains, evaluates and writes the run directory, or what dry_run and profile ask for.
 int run_train(const TrainCommand& command);
-// Scores a finished run; an empty split is the config's, limit 0 takes all samples.
-int run_eval(const std::string& run, const std::string& split, int64_t limit);
+// Scores a finished run; what is empty is the config's, limit 0 takes all samples.
+int run_eval(const std::string& run, const std::string& split, int64_t limit, const std::string& protocol,
+             const std::string& labels);
 // Prints the answer to one question; `image` is a PNG file or empty.
 int run_ask(const std::string& run, const std::string& image, const std::string& question);
 // Computes the feature caches of every set and split of a config, so that runs beside each other find them.
@@ -39,12 +42,19 @@ struct DataMakeTasksCommand {
 };
 // The same for the reasoning tasks.
 int run_data_make_tasks(const DataMakeTasksCommand& command);
-// Prints every fault of a conversation file; 1 where there is one. Empty arguments have defaults (main.cpp).
-int run_data_check(const std::string& path, const std::string& images, const std::string& tokenizer,
-                   const std::string& chat);
+
+// A file of records and how to read it. Empty fields have defaults (main.cpp).
+struct DataFile {
+  std::string path, format, images, tokenizer, chat = "plain";
+  int64_t max_tokens = 2048;
+};
+// Prints every fault of the file; 1 where there is one.
+int run_data_check(const DataFile& file);
 // Prints one sample's tokens, the supervised ones marked.
-int run_data_show(const std::string& path, const std::string& images, const std::string& tokenizer,
-                  const std::string& chat, int64_t sample);
+int run_data_show(const DataFile& file, int64_t sample);
+
+// Writes multiple-choice items from a task's published file, and says how its answers are spread.
+int run_data_convert(const data::ConvertOptions& options);
 
 // Prints the table of methods.
 int run_methods();

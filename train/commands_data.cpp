@@ -1,6 +1,9 @@
 // data make, check, show: what needs no model.
 #include <fmt/format.h>
 
+#include <fstream>
+#include <nlohmann/json.hpp>
+
 #include "data/dataset.h"
 #include "data/make.h"
 #include "train/commands.h"
@@ -11,23 +14,41 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A list is llava's; of JSON lines the first object says what they are.
+data::Format format_of(const DataFile& file) {
+  for (const auto& [name, format] : enum_names(data::Format{})) {
+    if (file.format == name) return format;
+  }
+  BURROW_CHECK(file.format.empty(), "--format {}: llava, choices or text", file.format);
+  std::ifstream stream(file.path);
+  std::string line;
+  while (line.find_first_not_of(" \t\r") == line.npos && std::getline(stream, line)) {
+  }
+  const auto first = nlohmann::json::parse(line, nullptr, false);
+  if (!first.is_object()) return data::Format::llava;
+  return first.contains("text") && !first.contains("choices") ? data::Format::text : data::Format::choices;
+}
+
 // The image folder of a list is the one named images beside it, or its own.
-data::DatasetSettings settings_of(const std::string& path, const std::string& images,
-                                  const std::string& chat) {
+data::DatasetSettings settings_of(const DataFile& f) {
+  BURROW_CHECK(fs::exists(f.path), "{}: no such file", f.path);
   data::DatasetSettings s;
-  const fs::path file(path);
+  const fs::path file(f.path);
   s.name = file.stem().string();
   s.file = file;
+  s.format = format_of(f);
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
-  s.images = !images.empty()                       ? fs::path(images)
-             : fs::is_directory(folder / "images") ? folder / "images"
-                                                   : folder;
-  s.chat = chat;
+  if (s.format == data::Format::llava) {
+    s.images = !f.images.empty()                     ? fs::path(f.images)
+               : fs::is_directory(folder / "images") ? folder / "images"
+                                                     : folder;
+  }
+  s.chat = f.chat;
+  s.max_tokens = f.max_tokens;
   return s;
 }
 
 data::Tokenizer tokenizer_near(const std::string& path, const std::string& given) {
-  BURROW_CHECK(fs::exists(path), "{}: no such file", path);
   if (!given.empty()) return data::Tokenizer::load(given);
   const fs::path folder = fs::absolute(path).parent_path();
   for (const fs::path& place : {folder, folder.parent_path()}) {
@@ -84,31 +105,39 @@ int run_data_make_tasks(const DataMakeTasksCommand& c) {
   return report(c.folder, data::make_tasks(c.folder, o, progress_of("lines")));
 }
 
-int run_data_check(const std::string& path, const std::string& images, const std::string& tokenizer,
-                   const std::string& chat) {
-  data::DatasetSettings settings = settings_of(path, images, chat);
+int run_data_convert(const data::ConvertOptions& options) {
+  const data::Converted done = data::convert_choices(options);
+  std::string answers;
+  for (const auto& [label, count] : done.answers)
+    answers += fmt::format("{}{} {}", answers.empty() ? "" : ", ", label, count);
+  fmt::print("{}: {} items of {}; right answers: {}{}\n", options.out.string(), done.items, options.shape,
+             answers, done.left_out ? fmt::format("; {} items left out", done.left_out) : "");
+  return 0;
+}
+
+int run_data_check(const DataFile& file) {
+  data::DatasetSettings settings = settings_of(file);
   settings.check_images = data::ImageCheck::decode;
   int64_t checked = 0;
-  const auto faults = data::check_dataset(settings, tokenizer_near(path, tokenizer), &checked);
+  const auto faults = data::check_dataset(settings, tokenizer_near(file.path, file.tokenizer), &checked);
   int64_t unsupervised = 0;
   for (const data::Fault& f : faults) {
     fmt::print("{}\n", f.text());
     unsupervised += f.unsupervised;
   }
-  fmt::print("{}: {} records, {} faults{}\n", path, checked, faults.size(),
+  fmt::print("{}: {} records, {} faults{}\n", file.path, checked, faults.size(),
              unsupervised ? fmt::format(" ({} samples without a supervised token, which training leaves out)",
                                         unsupervised)
                           : "");
   return faults.empty() ? 0 : 1;
 }
 
-int run_data_show(const std::string& path, const std::string& images, const std::string& tokenizer,
-                  const std::string& chat, int64_t sample) {
-  data::DatasetSettings settings = settings_of(path, images, chat);
+int run_data_show(const DataFile& file, int64_t sample) {
+  data::DatasetSettings settings = settings_of(file);
   settings.check_images = data::ImageCheck::none;
-  const data::Tokenizer words = tokenizer_near(path, tokenizer);
+  const data::Tokenizer words = tokenizer_near(file.path, file.tokenizer);
   const data::Dataset set = data::Dataset::load(settings, words);
-  BURROW_CHECK(sample >= 0 && sample < set.size(), "{}: no sample {}; there are {}", path, sample,
+  BURROW_CHECK(sample >= 0 && sample < set.size(), "{}: no sample {}; there are {}", file.path, sample,
                set.size());
   fmt::print("{}", set.print_sample(sample, words));
   return 0;

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
+#include "train/baselines.h"
 #include "train/commands.h"
 #include "train/config.h"
 #include "train/profile.h"
@@ -16,29 +18,85 @@ using Json = nlohmann::ordered_json;
 // A line that the terminal or a full disk does not take must not end the run: fmt::print would throw.
 void say(const std::string& line) { std::fputs((line + "\n").c_str(), stderr); }
 
-Json scores_json(const std::vector<SetScore>& scores) {
-  Json all = {{"exact_match", Json::object()}, {"count", Json::object()}, {"by_type", Json::object()}};
+double share(const std::pair<int64_t, int64_t>& of) {
+  return static_cast<double>(of.first) / static_cast<double>(of.second);
+}
+
+data::Format format_of(const RunConfig& config, const std::string& set) {
+  const auto found = std::find_if(config.data.sets.begin(), config.data.sets.end(),
+                                  [&](const DataSet& d) { return d.name == set; });
+  return found->format;
+}
+
+// What a score means: how it was taken, and which tokens the model was trained on.
+Json scoring_json(const RunConfig& config, data::Format format) {
+  Json json = {{"score", scoring_of(config.eval, format)}};
+  if (format == data::Format::choices) {
+    json["protocol"] = data::name_of(config.eval.protocol);
+    if (config.eval.protocol != Protocol::exact_match) json["labels"] = data::name_of(config.eval.labels);
+  }
+  json["loss"] = format == data::Format::text ? "all" : data::name_of(config.data.loss);
+  return json;
+}
+
+// Chance and majority of the sets of choices that have a training file; `limit` as of the scores.
+std::map<std::string, Baselines> baselines_of(const RunConfig& config, const std::string& split) {
+  std::map<std::string, Baselines> found;
+  for (const DataSet& d : config.data.sets) {
+    const std::string& file = split == "test" ? d.test : split == "validation" ? d.validation : d.train;
+    if (d.format != data::Format::choices || file.empty() || d.train.empty()) continue;
+    found[d.name] = baselines(d.format, d.train, file, config.eval.limit);
+  }
+  return found;
+}
+
+Json scores_json(const RunConfig& config, const std::vector<SetScore>& scores, const std::string& split) {
+  Json all = {{"score", Json::object()}, {"count", Json::object()}, {"by_type", Json::object()}};
   double sum = 0;
   for (const SetScore& s : scores) {
-    all["exact_match"][s.name] = s.exact_match();
+    all["score"][s.name] = s.score();
     all["count"][s.name] = s.count;
-    for (const auto& [type, c] : s.by_type) {
-      all["by_type"][s.name][type] = static_cast<double>(c.first) / static_cast<double>(c.second);
-    }
-    sum += s.exact_match();
+    for (const auto& [type, c] : s.by_type) all["by_type"][s.name][type] = share(c);
+    if (s.nats > 0) all["nats_per_token"][s.name] = s.nats / static_cast<double>(s.count);
+    if (s.left_out > 0) all["left_out"][s.name] = s.left_out;
+    all["scoring"][s.name] = scoring_json(config, format_of(config, s.name));
+    sum += s.score();
   }
-  all["exact_match"]["mean"] = sum / static_cast<double>(scores.size());
+  all["score"]["mean"] = sum / static_cast<double>(scores.size());
+  for (const auto& [set, b] : baselines_of(config, split))
+    all["baselines"][set] = {{"chance", b.chance}, {"majority", b.majority}, {"blind", b.blind}};
   return all;
 }
 
-void print_scores(const std::vector<SetScore>& scores) {
+void print_scores(const RunConfig& config, const std::vector<SetScore>& scores, const std::string& split) {
+  const auto floors = baselines_of(config, split);
   for (const SetScore& s : scores) {
-    fmt::print("{:<14} {:6.2f} %  ({} of {})\n", s.name, 100 * s.exact_match(), s.correct, s.count);
-    for (const auto& [type, c] : s.by_type) {
-      fmt::print("  {:<12} {:6.2f} %  ({} of {})\n", type,
-                 100.0 * static_cast<double>(c.first) / static_cast<double>(c.second), c.first, c.second);
-    }
+    const data::Format format = format_of(config, s.name);
+    fmt::print("{:<14} {:6.2f} %  ({} of {}{}; {})\n", s.name, 100 * s.score(), s.correct, s.count,
+               format == data::Format::text ? " tokens" : "", scoring_of(config.eval, format));
+    if (s.nats > 0) fmt::print("  {:.4f} nats per token\n", s.nats / static_cast<double>(s.count));
+    if (const auto floor = floors.find(s.name); floor != floors.end())
+      fmt::print("  {:<12} {:6.2f} %\n  {:<12} {:6.2f} %\n", "chance", 100 * floor->second.chance, "majority",
+                 100 * floor->second.majority);
+    for (const auto& [type, c] : s.by_type)
+      fmt::print("  {:<12} {:6.2f} %  ({} of {})\n", type, 100 * share(c), c.first, c.second);
+    if (s.left_out > 0)
+      fmt::print("  {} of the set left out: nothing to score within model.decoder.max_tokens\n", s.left_out);
   }
+  if (std::any_of(scores.begin(), scores.end(),
+                  [&](const SetScore& s) { return format_of(config, s.name) == data::Format::choices; }))
+    fmt::print("trained on: {}\n",
+               config.data.loss == data::Supervision::all ? "all tokens, prompts too" : "the answers alone");
+}
+
+template <class E>
+E named(const char* option, const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [n, value] : enum_names(E{})) {
+    if (n == name) return value;
+    names.push_back(n);
+  }
+  fail("{} {}: one of {}", option, name, fmt::join(names, ", "));
 }
 
 std::vector<SetScore> score_split(const Setup& setup, const std::string& split) {
@@ -61,6 +119,8 @@ Setup load_run(const std::string& run) {
 Json run_provenance(const Setup& setup) {
   Json p = provenance();
   p["weights_hash"] = hash_hex(setup.weights_hash);
+  p["data"][setup.config.data.tokenizer] =
+      hash_hex(hash_bytes(MappedFile::open(setup.config.data.tokenizer)->bytes()));
   for (const DataSet& d : setup.config.data.sets) {
     for (const std::string& file : {d.train, d.validation, d.test}) {
       if (!file.empty()) p["data"][file] = hash_hex(hash_bytes(MappedFile::open(file)->bytes()));
@@ -91,7 +151,7 @@ int run_train(const TrainCommand& command) {
   const RunConfig config = read_run_config(command.config, command.overrides);
   if (command.dry_run) {
     const Setup setup = make_setup(config, true);
-    fmt::print("{}{}", write_run_config(config), setup.attachment.report());
+    fmt::print("{}{}", write_run_config(setup.config), setup.attachment.report());
     return 0;
   }
   if (command.profile) {
@@ -120,7 +180,7 @@ int run_train(const TrainCommand& command) {
   Trainer trainer(setup, say);
   const TrainResult trained = trainer.train(run);
   const std::vector<SetScore> scores = score_split(setup, config.eval.split);
-  print_scores(scores);
+  print_scores(setup.config, scores, config.eval.split);
   run.write_json(
       "timings.json",
       {{"seconds", trained.seconds},
@@ -129,7 +189,7 @@ int run_train(const TrainCommand& command) {
        {"peak_memory_bytes", trained.peak_memory}});
   const moe::ParameterCounts& counts = setup.attachment.counts();
   Json result = {{"schema", kSchemaVersion}, {"method", config.method.name}, {"split", config.eval.split}};
-  result.update(scores_json(scores));
+  result.update(scores_json(setup.config, scores, config.eval.split));
   result["parameters"] = {
       {"total", counts.total}, {"trainable", counts.trainable}, {"active", counts.active}};
   result["steps"] = trained.steps;
@@ -137,10 +197,14 @@ int run_train(const TrainCommand& command) {
   return 0;
 }
 
-int run_eval(const std::string& run, const std::string& split, int64_t limit) {
+int run_eval(const std::string& run, const std::string& split, int64_t limit, const std::string& protocol,
+             const std::string& labels) {
   Setup setup = load_run(run);
   setup.config.eval.limit = limit;
-  print_scores(score_split(setup, split.empty() ? setup.config.eval.split : split));
+  if (!protocol.empty()) setup.config.eval.protocol = named<Protocol>("--protocol", protocol);
+  if (!labels.empty()) setup.config.eval.labels = named<LabelRange>("--labels", labels);
+  const std::string chosen = split.empty() ? setup.config.eval.split : split;
+  print_scores(setup.config, score_split(setup, chosen), chosen);
   return 0;
 }
 
@@ -160,6 +224,7 @@ int run_ask(const std::string& run, const std::string& image, const std::string&
 
 int run_features(const std::string& config, const std::vector<std::string>& overrides) {
   const Setup setup = make_setup(read_run_config(config, overrides));
+  BURROW_CHECK(setup.model->tower, "{}: a model without a vision tower has no features to compute", config);
   BURROW_CHECK(!setup.config.data.feature_cache.empty(), "data.feature_cache is not set in {}", config);
   FeatureCache features(setup.model->tower, setup.config.data.feature_cache, say);
   for (const Split split : {Split::train, Split::validation, Split::test}) {

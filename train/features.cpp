@@ -52,10 +52,13 @@ Tensor read_pixels(std::span<const data::ImageRef> images, const std::vector<dat
   return pixels;
 }
 
-FeatureCache::FeatureCache(const nn::VisionTower& tower, std::filesystem::path folder,
+FeatureCache::FeatureCache(const std::optional<nn::VisionTower>& tower, std::filesystem::path folder,
                            std::function<void(const std::string&)> say)
-    : tower_(tower), folder_(std::move(folder)), say_(std::move(say)), tower_hash_(hash_tower(tower)) {
-  if (folder_.empty()) return;
+    : tower_(tower),
+      folder_(std::move(folder)),
+      say_(std::move(say)),
+      tower_hash_(tower ? hash_tower(*tower) : 0) {
+  if (!tower || folder_.empty()) return;
   std::filesystem::create_directories(folder_);
   remove_abandoned_temporaries(folder_.string(), kAbandonedAfter);
 }
@@ -87,16 +90,17 @@ uint64_t FeatureCache::hash_images(const data::Dataset& set) const {
 
 Tensor FeatureCache::compute(const data::Dataset& set) const {
   NoGrad no_grad;
-  const nn::VisionConfig& c = tower_.config;
+  const nn::VisionConfig& c = tower_->config;
   const auto count = static_cast<int64_t>(set.images().size());
   const int64_t width = c.patches() * c.width;
-  Tensor all = Tensor::empty({count, width}, tower_.class_embedding.value().dtype(), Device::cpu, "features");
+  Tensor all =
+      Tensor::empty({count, width}, tower_->class_embedding.value().dtype(), Device::cpu, "features");
   const std::vector<data::MixtureEntry> sets{{&set, 1}};
   for (int64_t begin = 0; begin < count; begin += kImagesAtOnce) {
     const int64_t end = std::min(count, begin + kImagesAtOnce);
     std::vector<data::ImageRef> refs;
     for (int64_t i = begin; i < end; ++i) refs.push_back({0, static_cast<int32_t>(i)});
-    const Tensor features = tower_(read_pixels(refs, sets, c)).value();
+    const Tensor features = (*tower_)(read_pixels(refs, sets, c)).value();
     all.slice_rows(begin, end).copy_from(features.reshape({end - begin, width}));
   }
   return all;
@@ -104,7 +108,8 @@ Tensor FeatureCache::compute(const data::Dataset& set) const {
 
 Tensor FeatureCache::cached(const std::string& path, const data::Dataset& set) const {
   if (!std::filesystem::exists(path)) return {};
-  const Shape shape{static_cast<int64_t>(set.images().size()), tower_.config.patches() * tower_.config.width};
+  const Shape shape{static_cast<int64_t>(set.images().size()),
+                    tower_->config.patches() * tower_->config.width};
   try {
     const SafetensorsFile file = read_safetensors(path);
     const auto features = file.tensors.find("features");
@@ -125,6 +130,7 @@ void FeatureCache::add(const data::Dataset& set) {
     features_.emplace_back();
     return;
   }
+  BURROW_CHECK(tower_, "{}: images for a model without a vision tower", set.name());
   if (folder_.empty()) {
     features_.push_back(compute(set));
     return;
@@ -143,7 +149,7 @@ void FeatureCache::add(const data::Dataset& set) {
 
 Tensor FeatureCache::gather(std::span<const data::ImageRef> images) const {
   if (images.empty()) return {};
-  const int64_t P = tower_.config.patches(), C = tower_.config.width;
+  const int64_t P = tower_->config.patches(), C = tower_->config.width;
   Tensor out =
       Tensor::empty({static_cast<int64_t>(images.size()) * P, C},
                     features_.at(static_cast<size_t>(images[0].dataset)).dtype(), Device::cpu, "features");

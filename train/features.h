@@ -17,9 +17,10 @@ namespace burrow::train {
 // not match is computed again.
 class FeatureCache {
  public:
+  // `tower`: none in a model of text alone, whose data sets have no images.
   // `folder` may be empty: features are then computed and kept in memory only.
   // `say` receives lines of progress.
-  FeatureCache(const nn::VisionTower& tower, std::filesystem::path folder,
+  FeatureCache(const std::optional<nn::VisionTower>& tower, std::filesystem::path folder,
                std::function<void(const std::string&)> say);
   // Adds a data set as the next index of ImageRef::dataset.
   void add(const data::Dataset& set);
@@ -31,7 +32,7 @@ class FeatureCache {
   // What the cache has of a set, or an undefined tensor: nothing, or a file that is damaged, which is said.
   Tensor cached(const std::string& path, const data::Dataset& set) const;
   uint64_t hash_images(const data::Dataset& set) const;
-  const nn::VisionTower& tower_;
+  const std::optional<nn::VisionTower>& tower_;
   std::filesystem::path folder_;
   std::function<void(const std::string&)> say_;
   uint64_t tower_hash_ = 0;

@@ -43,17 +43,29 @@ void add_train(CLI::App& app, TrainCommand& c, int& code) {
 }
 
 struct EvalArguments {
-  std::string run, split, image, question;
+  std::string run, split, image, question, protocol, labels;
   int64_t limit = 0;
 };
 void add_eval(CLI::App& app, EvalArguments& a, int& code) {
-  CLI::App* eval =
-      app.add_subcommand("eval", "Exact match of a finished run, by data set and type of question");
+  CLI::App* eval = app.add_subcommand(
+      "eval",
+      "Score a finished run, by data set and type of question: exact match of conversations, "
+      "accuracy on multiple-choice items, next tokens of texts");
   eval->add_option("run", a.run, "run directory")->required();
   eval->add_option("--split", a.split, "test or validation (default: the config's)");
   eval->add_option("--limit", a.limit, "samples of each set (default: all)")->check(count());
-  eval->callback([&] { code = run_eval(a.run, a.split, a.limit); });
-  CLI::App* ask = app.add_subcommand("ask", "One question about one image, answered greedily");
+  eval->add_option(
+      "--protocol", a.protocol,
+      "of multiple-choice items: label_logits, generation or exact_match (default: the config's)");
+  eval->add_option(
+      "--labels", a.labels,
+      "labels to choose from: item (its choices') or shape (all of its kind of task; default: the "
+      "config's)");
+  eval->callback([&] { code = run_eval(a.run, a.split, a.limit, a.protocol, a.labels); });
+  CLI::App* ask = app.add_subcommand(
+      "ask",
+      "One question, about an image or not, answered greedily; a run without conversations goes on with "
+      "the question as with any text");
   ask->add_option("run", a.run, "run directory")->required();
   ask->add_option("question", a.question, "the question")->required();
   ask->add_option("--image", a.image, "PNG file (default: no image)");
@@ -63,12 +75,13 @@ void add_eval(CLI::App& app, EvalArguments& a, int& code) {
 struct DataArguments {
   DataMakeCommand make;
   DataMakeTasksCommand tasks;
-  std::string path, images, tokenizer, chat = "plain";
+  DataFile file;
+  burrow::data::ConvertOptions convert;
   int64_t sample = 0;
 };
 void add_data(CLI::App& app, DataArguments& a, int& code) {
-  CLI::App* data = app.add_subcommand("data", "Make, check and show data sets in LLaVA's conversation format")
-                       ->require_subcommand(1);
+  CLI::App* data =
+      app.add_subcommand("data", "Make, convert, check and show data sets")->require_subcommand(1);
   CLI::App* make = data->add_subcommand(
       "make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
   make->add_option("folder", a.make.folder, "where to")->required();
@@ -92,20 +105,49 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
   tasks->add_option("--test", a.tasks.test, "test items of each family");
   tasks->add_option("--texts", a.tasks.texts, "lines of the pretraining text");
   tasks->callback([&] { code = run_data_make_tasks(a.tasks); });
+  CLI::App* convert = data->add_subcommand(
+      "convert",
+      "Write multiple-choice items (the format choices) from a task's published file. What is read of each "
+      "line:\n"
+      "  boolq       question, passage, answer (true or false)\n"
+      "  piqa        goal, sol1, sol2; labels 0 or 1\n"
+      "  siqa        context, question, answerA, answerB, answerC; labels 1 to 3\n"
+      "  hellaswag   ctx, endings, label\n"
+      "  winogrande  sentence, option1, option2, answer (1 or 2)\n"
+      "  arc, obqa   question.stem, question.choices (label, text), answerKey\n"
+      "e.g. burrow data convert piqa train.jsonl piqa/train.jsonl --labels train-labels.lst");
+  convert->add_option("shape", a.convert.shape, "boolq, piqa, siqa, hellaswag, winogrande, arc or obqa")
+      ->required();
+  convert->add_option("in", a.convert.in, "the published file, JSON lines")->required();
+  convert->add_option("out", a.convert.out, "file of items to write")->required();
+  convert->add_option("--labels", a.convert.labels, "piqa, siqa: the file with a label a line (.lst)");
+  convert->add_flag("--passage", a.convert.passage,
+                    "boolq: give the passage, which MixLoRA's protocol leaves out");
+  convert->add_flag("--leave-out", a.convert.leave_out,
+                    "drop items that are none (equal choices, empty ones), and say how many");
+  convert->callback([&] { code = run_data_convert(a.convert); });
   const auto reads = [&a](CLI::App* c) {
-    c->add_option("path", a.path, "conversation JSON")->required();
-    c->add_option("--images", a.images, "image folder (default: the JSON's folder)");
-    c->add_option("--tokenizer", a.tokenizer, "tokenizer.json (default: found beside the JSON or above it)");
-    c->add_option("--chat", a.chat, "chat template: plain or vicuna_v1");
+    c->add_option("path", a.file.path, "file of records")->required();
+    c->add_option(
+        "--format", a.file.format,
+        "llava (a JSON list of conversations), choices (JSON lines of multiple-choice items) or text "
+        "(JSON lines {\"text\": \"...\"}); default: what the file looks like");
+    c->add_option("--images", a.file.images, "image folder of conversations (default: the file's folder)");
+    c->add_option("--tokenizer", a.file.tokenizer,
+                  "tokenizer.json (default: found beside the file or above it)");
+    c->add_option("--chat", a.file.chat, "chat template of conversations: plain or vicuna_v1");
+    c->add_option("--max-tokens", a.file.max_tokens, "longest sample, as model.decoder.max_tokens")
+        ->check(count())
+        ->capture_default_str();
   };
   CLI::App* check = data->add_subcommand(
-      "check", "Read every record and image; print each fault with file, index and reason");
+      "check", "Read every record and image; print each fault with file, record or line, field and reason");
   reads(check);
-  check->callback([&] { code = run_data_check(a.path, a.images, a.tokenizer, a.chat); });
+  check->callback([&] { code = run_data_check(a.file); });
   CLI::App* show = data->add_subcommand("show", "Print one sample's token stream, supervised tokens marked");
   reads(show);
   show->add_option("--sample", a.sample, "index of the sample")->required();
-  show->callback([&] { code = run_data_show(a.path, a.images, a.tokenizer, a.chat, a.sample); });
+  show->callback([&] { code = run_data_show(a.file, a.sample); });
 }
 
 void add_features(CLI::App& app, TrainCommand& c, int& code) {

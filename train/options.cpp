@@ -44,6 +44,9 @@ void check_sets(const DataConfig& c) {
   for (const DataSet& d : c.sets) {
     BURROW_CHECK(!d.name.empty(), "data.sets[{}].name is missing", names.size());
     BURROW_CHECK(names.insert(d.name).second, "data.sets: two sets are named '{}'", d.name);
+    BURROW_CHECK(d.format == data::Format::llava || d.images.empty(),
+                 "data.sets[{}].images: only sets of the format llava have images, '{}' is of {}",
+                 names.size() - 1, d.name, data::name_of(d.format));
   }
   for (const std::string& name : c.use) {
     BURROW_CHECK(names.contains(name), "data.use: no set named '{}' among data.sets ({})", name,
@@ -84,8 +87,12 @@ void check_training(const TrainConfig& c) {
 }  // namespace
 
 void check(const RunConfig& c) {
-  nn::check(c.model.sizes);
+  nn::ModelConfig sizes = c.model.sizes;
+  if (sizes.decoder.vocabulary == 0) sizes.decoder.vocabulary = 1;  // the tokenizer's size, not yet known
+  nn::check(sizes);
   moe::check(c.method);
+  BURROW_CHECK(!c.method.train_projector || sizes.vision.present(),
+               "method.train_projector: model.vision.layers is 0: there is no projector");
   BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64" || c.model.dtype == "bf16",
                "model.dtype = '{}': f32, f64 or bf16", c.model.dtype);
   BURROW_CHECK(!c.data.tokenizer.empty(), "data.tokenizer is missing: the path of a tokenizer.json");

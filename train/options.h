@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "data/format.h"
 #include "moe/config.h"
 #include "nn/config.h"
 #include "train/config.h"
@@ -11,7 +12,9 @@
 namespace burrow::train {
 
 struct DataSet {
-  std::string name, train, validation, test, images;
+  std::string name;
+  data::Format format = data::Format::llava;
+  std::string train, validation, test, images;
 };
 struct DataConfig {
   std::string tokenizer, chat = "plain";
@@ -19,6 +22,7 @@ struct DataConfig {
   std::vector<std::string> use;
   std::vector<double> ratios;
   int64_t samples = 0;
+  data::Supervision loss = data::Supervision::answer;
   std::string feature_cache;
 };
 struct ModelOptions {
@@ -34,8 +38,21 @@ struct TrainConfig {
   int64_t max_steps = 0;
   int64_t log_every = 50, checkpoint_every = 1000, keep_checkpoints = 2;
 };
+// How multiple-choice items are scored (docs/data.md).
+enum class Protocol { exact_match, label_logits, generation };
+inline std::vector<std::pair<const char*, Protocol>> enum_names(Protocol) {
+  return {{"exact_match", Protocol::exact_match},
+          {"label_logits", Protocol::label_logits},
+          {"generation", Protocol::generation}};
+}
+enum class LabelRange { item, shape };  // those of the item's choices, or all that its shape has
+inline std::vector<std::pair<const char*, LabelRange>> enum_names(LabelRange) {
+  return {{"item", LabelRange::item}, {"shape", LabelRange::shape}};
+}
 struct EvalConfig {
   std::string split = "test";
+  Protocol protocol = Protocol::label_logits;
+  LabelRange labels = LabelRange::item;
   int64_t limit = 0, batch_tokens = 4096, max_new = 16;
 };
 struct RunConfig {
@@ -49,18 +66,24 @@ struct RunConfig {
 template <class V>
 void visit_fields(V& v, DataSet& c) {
   v.field("name", c.name, "", "how the set is called in reports");
-  v.field("train", c.train, "file", "training records: LLaVA conversation JSON");
+  v.field("format", c.format, "",
+          "of the files: llava, a JSON list of conversations; choices, JSON lines of multiple-choice items; "
+          "text, "
+          "JSON lines {\"text\": \"...\"}");
+  v.field("train", c.train, "file", "training records");
   v.field("validation", c.validation, "file", "validation records");
   v.field("test", c.test, "file", "test records");
-  v.field("images", c.images, "folder", "where the records' image paths begin");
+  v.field("images", c.images, "folder", "where the records' image paths begin (llava)");
 }
 template <class V>
 void visit_fields(V& v, DataConfig& c) {
   v.field("tokenizer", c.tokenizer, "file", "tokenizer.json");
-  v.field("chat", c.chat, "", "chat template: plain or vicuna_v1");
+  v.field("chat", c.chat, "", "chat template of conversations: plain or vicuna_v1");
   v.field("use", c.use, "names", "sets to train on; empty: all");
   v.field("ratios", c.ratios, "", "share of each set of `use` in the mixture; empty: by size");
   v.field("samples", c.samples, "samples", "drawn in the whole run; 0: as many as the sets hold");
+  v.field("loss", c.loss, "",
+          "which tokens are supervised: the answers', or all of a sample, prompts too; of a text always all");
   v.field("feature_cache", c.feature_cache, "folder",
           "where a frozen tower's features are kept; empty: not kept");
   v.list("sets", c.sets, "the data sets; every one that has the asked split is evaluated");
@@ -96,6 +119,14 @@ void visit_fields(V& v, TrainConfig& c) {
 template <class V>
 void visit_fields(V& v, EvalConfig& c) {
   v.field("split", c.split, "", "what is evaluated at the end of training: test or validation");
+  v.field(
+      "protocol", c.protocol, "",
+      "of sets of choices. label_logits: the likeliest label where the prompt ends; generation: the first "
+      "label in a greedy answer of at most max_new tokens; exact_match: the likeliest of all tokens is the "
+      "label. Conversations are always scored by exact match, texts by the next token");
+  v.field(
+      "labels", c.labels, "",
+      "which labels label_logits and generation look for: those of the item's choices, or all of its shape");
   v.field("limit", c.limit, "samples", "of each set; 0: all");
   v.field("batch_tokens", c.batch_tokens, "tokens", "prompts decoded together");
   v.field("max_new", c.max_new, "tokens", "longest answer");

@@ -17,7 +17,7 @@
 
 namespace burrow::train {
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 // A file of JSON lines that can be cut back to a checkpoint's length.
 class LineLog {

@@ -6,23 +6,31 @@
 
 namespace burrow::train {
 
+bool Setup::converses() const {
+  return std::any_of(config.data.sets.begin(), config.data.sets.end(),
+                     [](const DataSet& d) { return d.format == data::Format::llava; });
+}
+
 Setup make_setup(const RunConfig& config, bool shapes_only) {
   Setup s{config, data::Tokenizer::load(config.data.tokenizer), nullptr, {}, 0};
-  BURROW_CHECK(s.tokenizer.size() <= config.model.sizes.decoder.vocabulary,
+  nn::ModelConfig& sizes = s.config.model.sizes;
+  if (sizes.decoder.vocabulary == 0) sizes.decoder.vocabulary = s.tokenizer.size();
+  BURROW_CHECK(s.tokenizer.size() <= sizes.decoder.vocabulary,
                "{}: {} tokens, but model.decoder.vocabulary is {}", config.data.tokenizer, s.tokenizer.size(),
-               config.model.sizes.decoder.vocabulary);
-  data::ChatTemplate::by_name(config.data.chat).check(s.tokenizer);
+               sizes.decoder.vocabulary);
+  const auto& chat = data::ChatTemplate::by_name(config.data.chat);
+  if (s.converses()) chat.check(s.tokenizer);
   const DType dtype = config.model.dtype == "f64"    ? DType::f64
                       : config.model.dtype == "bf16" ? DType::bf16
                                                      : DType::f32;
   const auto seed = static_cast<uint64_t>(config.train.seed);
   if (shapes_only) {
-    s.model = std::make_unique<nn::Llava>(config.model.sizes, *nn::shapes_only(dtype));
+    s.model = std::make_unique<nn::Llava>(sizes, *nn::shapes_only(dtype));
   } else if (config.model.weights.empty()) {
-    s.model = std::make_unique<nn::Llava>(config.model.sizes, *nn::random_weights(seed, dtype));
+    s.model = std::make_unique<nn::Llava>(sizes, *nn::random_weights(seed, dtype));
   } else {
     nn::FileWeights weights(config.model.weights, dtype);
-    s.model = std::make_unique<nn::Llava>(config.model.sizes, weights);
+    s.model = std::make_unique<nn::Llava>(sizes, weights);
     weights.finish();
     s.weights_hash = hash_bytes(MappedFile::open(config.model.weights)->bytes());
   }
@@ -66,11 +74,16 @@ std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std:
     data::DatasetSettings settings;
     settings.name = d.name;
     settings.file = file;
+    settings.format = d.format;
+    settings.supervision = c.data.loss;
     settings.images = d.images;
     settings.chat = c.data.chat;
     settings.visual_tokens = c.model.sizes.vision.patches();
     settings.max_tokens = c.model.sizes.decoder.max_tokens;
     sets.push_back(data::Dataset::load(settings, setup.tokenizer));
+    BURROW_CHECK(c.model.sizes.vision.present() || sets.back().images().empty(),
+                 "{}: the records have images, but model.vision.layers is 0: the model reads text alone",
+                 file);
   }
   BURROW_CHECK(!sets.empty(), "data.sets: none has the split that is asked for");
   return sets;

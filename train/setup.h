@@ -10,6 +10,8 @@
 namespace burrow::train {
 
 struct Setup {
+  // Whether a set of conversations is among the data: without one no chat template is asked of the tokenizer.
+  bool converses() const;
   RunConfig config;
   data::Tokenizer tokenizer;
   std::unique_ptr<nn::Llava> model;
@@ -17,7 +19,8 @@ struct Setup {
   uint64_t weights_hash = 0;  // of the base's file; 0 for random weights
 };
 
-// `shapes_only` builds the model without memory, for --dry-run.
+// Of the config's sizes, a vocabulary of 0 becomes the tokenizer's. `shapes_only` builds the model without
+// memory, for --dry-run.
 Setup make_setup(const RunConfig& config, bool shapes_only = false);
 
 enum class Split { train, validation, test };

@@ -25,12 +25,12 @@ std::string name_of(const TablePlan& plan, const Cell& cell) {
 std::string scores_of(const TablePlan& plan, const Cell& cell) {
   const auto result = read_cell(cell, plan.sets);
   if (!result) return "";
-  if (!plan.partial(cell.row)) return fmt::format("mean {:.2f} %", mean(result->exact_match));
+  if (!plan.partial(cell.row)) return fmt::format("mean {:.2f} %", mean(result->scores));
   std::string text;
   for (const std::string& set : plan.trained_on[cell.row]) {
     const auto at = std::find(plan.sets.begin(), plan.sets.end(), set);
     if (at == plan.sets.end()) continue;
-    const double score = result->exact_match[static_cast<size_t>(at - plan.sets.begin())];
+    const double score = result->scores[static_cast<size_t>(at - plan.sets.begin())];
     text += fmt::format("{}{} {:.2f} %", text.empty() ? "" : ", ", set, score);
   }
   return text;
@@ -146,7 +146,7 @@ Job job_of(const TablePlan& plan, const Cell& cell, const std::string& program) 
 
 // Once for all, so that cells beside each other do not compute the same features. False: interrupted.
 bool compute_features(const TablePlan& plan, const std::string& program) {
-  if (plan.run.data.feature_cache.empty()) return true;
+  if (plan.run.data.feature_cache.empty() || !plan.run.model.sizes.vision.present()) return true;
   const fs::path log = plan.out / "features.log";
   fmt::print(stderr, "visual features of {}\n", plan.config.run);
   int code = 0;

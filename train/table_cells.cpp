@@ -52,13 +52,17 @@ std::vector<std::string> overrides_of(const TablePlan& plan, const TableRow& row
 void add_row(TablePlan& plan, size_t r) {
   const TableRow& row = plan.config.rows[r];
   plan.trained_on.emplace_back();
+  plan.losses.push_back(plan.run.data.loss);
   if (!row.assemble.empty()) return;
   try {
     const std::vector<std::string> overrides = overrides_of(plan, row);
     RunConfig run = read_run_config(plan.config.run, overrides);
     BURROW_CHECK(run.eval.split == plan.run.eval.split && evaluated_sets(run) == plan.sets,
                  "it is evaluated on other sets than the run config of the table");
+    BURROW_CHECK(run.eval.protocol == plan.run.eval.protocol && run.eval.labels == plan.run.eval.labels,
+                 "it is scored by another eval.protocol or eval.labels than the table");
     plan.trained_on[r] = trained_sets(run);
+    plan.losses[r] = run.data.loss;
     for (const int64_t seed : plan.seeds) {
       run.train.seed = seed;
       Cell cell{r,
@@ -186,7 +190,7 @@ std::optional<CellResult> read_cell(const Cell& cell, const std::vector<std::str
   try {
     const Json json = parse_file(file);
     for (const std::string& set : sets) {
-      result.exact_match.push_back(100 * json.at("exact_match").at(set).get<double>());
+      result.scores.push_back(100 * json.at("score").at(set).get<double>());
     }
     const Json& parameters = json.at("parameters");
     result.trainable = parameters.at("trainable").get<int64_t>();

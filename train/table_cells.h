@@ -32,6 +32,7 @@ struct TablePlan {
   std::vector<int64_t> seeds;
   std::vector<std::string> sets;                     // evaluated in every row
   std::vector<std::vector<std::string>> trained_on;  // by row: its sets; empty for an assembled row
+  std::vector<data::Supervision> losses;             // by row
   std::vector<Cell> cells;                           // by row, then seed
 
   // Index in config.rows; throws when there is none.
@@ -50,7 +51,7 @@ CellState state_of(const Cell& cell);
 
 // What a table reads of a finished cell's result.json and provenance.json.
 struct CellResult {
-  std::vector<double> exact_match;  // percent, in the order of TablePlan::sets
+  std::vector<double> scores;  // percent, in the order of TablePlan::sets
   int64_t trainable = 0, active = 0, total = 0, steps = 0;
   double tokens_per_second = 0, peak_memory = 0;  // bytes; 0: not known
   std::string commit, cpu, threads;               // empty: not known

@@ -78,7 +78,7 @@ RowReport make_row(const TablePlan& plan, size_t r, const std::vector<Results>& 
     std::vector<std::optional<double>> of_sets;
     for (size_t s = 0; s < plan.sets.size(); ++s) {
       const auto& cell = results[part_for(plan, parts, plan.sets[s])][k];
-      of_sets.push_back(cell ? std::optional(cell->exact_match[s]) : std::nullopt);
+      of_sets.push_back(cell ? std::optional(cell->scores[s]) : std::nullopt);
       row.scores[s][k] = of_sets.back();
     }
     const auto mean = mean_of(of_sets);
@@ -97,7 +97,8 @@ void add_baselines(TableReport& report) {
       const DataSet& d = *std::find_if(run.data.sets.begin(), run.data.sets.end(),
                                        [&](const DataSet& x) { return x.name == set; });
       BURROW_CHECK(!d.train.empty(), "set '{}' has no training file", set);
-      const auto b = baselines(d.train, run.eval.split == "test" ? d.test : d.validation, run.eval.limit);
+      const auto b =
+          baselines(d.format, d.train, run.eval.split == "test" ? d.test : d.validation, run.eval.limit);
       report.baselines.push_back({100 * b.chance, 100 * b.majority, 100 * b.blind});
       sum.chance += report.baselines.back().chance;
       sum.majority += report.baselines.back().majority;

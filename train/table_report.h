@@ -79,6 +79,10 @@ struct TableReport {
 // Reads the results of the finished cells; the others are missing values.
 TableReport make_report(const TablePlan& plan);
 
+// What the scores are: "Exact match", or each kind with its sets: "Accuracy by label logits, the item's
+// labels (boolq, piqa); exact match (general)".
+std::string scores_are(const TablePlan& plan);
+
 // What is printed: rows, baselines, groups, claims and provenance.
 std::string to_markdown(const TableReport& report);
 std::string to_csv(const TableReport& report);   // one line for each row and score

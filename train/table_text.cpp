@@ -1,6 +1,7 @@
 // A table's report as Markdown, CSV and JSON.
 #include <nlohmann/json.hpp>
 
+#include "train/evaluate.h"
 #include "train/table_report.h"
 
 namespace burrow::train {
@@ -103,6 +104,22 @@ std::string scores_table(const TableReport& report) {
   return markdown_table(lines, true);
 }
 
+// Of tables of multiple-choice items: which rows are trained on what.
+std::string losses(const TablePlan& plan) {
+  const bool choices = std::any_of(plan.run.data.sets.begin(), plan.run.data.sets.end(),
+                                   [](const DataSet& d) { return d.format == data::Format::choices; });
+  if (!choices) return "";
+  std::vector<std::string> all, answers;
+  for (size_t r = 0; r < plan.config.rows.size(); ++r) {
+    const TableRow& row = plan.config.rows[r];
+    if (row.assemble.empty()) (plan.losses[r] == data::Supervision::all ? all : answers).push_back(row.label);
+  }
+  if (all.empty()) return "Loss on the answers alone.\n";
+  if (answers.empty()) return "Loss on all tokens, prompts too.\n";
+  return fmt::format("Loss on the answers alone: {}; on all tokens, prompts too: {}.\n",
+                     fmt::join(answers, ", "), fmt::join(all, ", "));
+}
+
 std::string notes(const TableReport& report) {
   std::string text =
       "\ntrained, active, all: parameters that are trained, that of these one token uses, of the whole model."
@@ -115,12 +132,16 @@ std::string notes(const TableReport& report) {
     text += fmt::format("{}: each set from the row trained on it ({}); parameters and steps are sums.\n",
                         row.row.label, fmt::join(row.row.assemble, ", "));
   }
+  text += losses(*report.plan);
   if (!report.no_baselines.empty()) {
     return text + fmt::format("No baselines: {}.\n", report.no_baselines);
   }
   return text +
-         "chance: uniform over the training answers to the exact question; majority: the most frequent"
-         " training answer; blind: the most frequent one to the exact question, without the image.\n";
+         "chance: uniform over the training answers to the exact question, or over an item's choices; "
+         "majority:"
+         " the most frequent training answer, or its label; blind: the most frequent one to the exact "
+         "question,"
+         " without the image or the other choices.\n";
 }
 
 std::string claims_table(const TableReport& report) {
@@ -223,16 +244,37 @@ std::string csv_number(const std::optional<double>& value) { return value ? fmt:
 
 }  // namespace
 
+std::string scores_are(const TablePlan& plan) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> kinds;
+  for (const DataSet& d : plan.run.data.sets) {
+    if (std::find(plan.sets.begin(), plan.sets.end(), d.name) == plan.sets.end()) continue;
+    const std::string kind = scoring_of(plan.run.eval, d.format);
+    const auto known =
+        std::find_if(kinds.begin(), kinds.end(), [&](const auto& k) { return k.first == kind; });
+    if (known == kinds.end())
+      kinds.push_back({kind, {d.name}});
+    else
+      known->second.push_back(d.name);
+  }
+  std::string text;
+  for (const auto& [kind, sets] : kinds) {
+    text += text.empty() ? "" : "; ";
+    text += kinds.size() == 1 ? kind : fmt::format("{} ({})", kind, fmt::join(sets, ", "));
+  }
+  text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
+  return text;
+}
+
 std::string to_markdown(const TableReport& report) {
   const TablePlan& plan = *report.plan;
   std::string text = fmt::format("# {}\n\n", plan.config.title.empty() ? plan.file : plan.config.title);
   if (plan.config.quick) text += "**quick: fewer steps and seeds, not the table's numbers**\n\n";
   text += fmt::format(
-      "Exact match on the {} split in percent, mean ± standard error over {} seed{} ({}). {} of {} cells are"
+      "{} on the {} split in percent, mean ± standard error over {} seed{} ({}). {} of {} cells are"
       " finished. Commit {}; {}; threads per cell: {}.\n\n",
-      plan.run.eval.split, plan.seeds.size(), plan.seeds.size() == 1 ? "" : "s", fmt::join(plan.seeds, ", "),
-      report.finished, report.cells, or_unknown(report.commits), or_unknown(report.cpus),
-      or_unknown(report.threads));
+      scores_are(plan), plan.run.eval.split, plan.seeds.size(), plan.seeds.size() == 1 ? "" : "s",
+      fmt::join(plan.seeds, ", "), report.finished, report.cells, or_unknown(report.commits),
+      or_unknown(report.cpus), or_unknown(report.threads));
   return text + scores_table(report) + notes(report) + claims_table(report) + groups_text(report);
 }
 
@@ -268,12 +310,13 @@ std::string to_csv(const TableReport& report) {
 
 std::string to_json(const TableReport& report) {
   const TablePlan& plan = *report.plan;
-  Json json{
-      {"title", plan.config.title},         {"config", plan.file},          {"quick", plan.config.quick},
-      {"unit", "percent exact match"},      {"split", plan.run.eval.split}, {"seeds", plan.seeds},
-      {"reference", plan.config.reference}, {"cells", report.cells},        {"finished", report.finished},
-      {"overrides", plan.overrides},        {"commits", report.commits},    {"cpus", report.cpus},
-      {"threads", report.threads}};
+  Json json{{"title", plan.config.title},  {"config", plan.file},
+            {"quick", plan.config.quick},  {"unit", "percent"},
+            {"scoring", scores_are(plan)}, {"split", plan.run.eval.split},
+            {"seeds", plan.seeds},         {"reference", plan.config.reference},
+            {"cells", report.cells},       {"finished", report.finished},
+            {"overrides", plan.overrides}, {"commits", report.commits},
+            {"cpus", report.cpus},         {"threads", report.threads}};
   json["rows"] = Json::array();
   for (const RowReport& row : report.rows) json["rows"].push_back(json_of(report, row));
   json["baselines"] = Json::object();

@@ -62,7 +62,8 @@ Trainer::Trainer(Setup& setup, std::function<void(const std::string&)> say)
 Var Trainer::features_of(const data::Batch& batch) const {
   if (batch.images.empty()) return {};
   if (features_) return Var(features_->gather(batch.images));
-  return setup_.model->tower(read_pixels(batch.images, plan_->mixture(), setup_.config.model.sizes.vision));
+  return (*setup_.model->tower)(
+      read_pixels(batch.images, plan_->mixture(), setup_.config.model.sizes.vision));
 }
 
 Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& plan, bool with_routing) {
