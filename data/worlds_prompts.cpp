@@ -37,6 +37,18 @@ Lookup draw_holder(Random& random, size_t count) {
   return lookup;
 }
 
+// Which of the choices is a word of the question.
+Lookup draw_same(Random& random, size_t count) {
+  const auto make = [&](const auto& table) {
+    Lookup lookup;
+    for (const int i : draw_cast(random, table.size(), Cast::prompts, static_cast<int>(count)))
+      lookup.choices.emplace_back(word(table, i));
+    lookup.question = fmt::format("which one is {} ?", lookup.choices[0]);
+    return lookup;
+  };
+  return coin(random) ? make(object_words) : coin(random) ? make(person_words) : make(animal_words);
+}
+
 // The first is of the material asked for, the others are of others.
 Lookup draw_material(Random& random, size_t count) {
   const std::vector<int> objects = draw_cast(random, object_words.size(), Cast::prompts, 36);
@@ -116,7 +128,7 @@ std::string draw_world_prompt(Random& random) {
     return prompt_text(item);
   }
   const size_t count = std::min<size_t>(shape.labels.size(), 4);
-  constexpr std::array writers{draw_holder, draw_holder, draw_material, draw_home, draw_step};
+  constexpr std::array writers{draw_same, draw_holder, draw_holder, draw_material, draw_home, draw_step};
   Lookup lookup = pick(random, writers)(random, count);
   item.context = lookup.context;
   item.question = lookup.question;

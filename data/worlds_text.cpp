@@ -147,11 +147,53 @@ std::string holding_story(Random& random) {
   }
 }
 
+// Words under labels, and which is which.
+std::string label_list(Random& random) {
+  const bool digits = random.below(4) == 0;
+  const size_t count = digits ? 2 : 2 + random.below(3);
+  std::vector<std::string> words;
+  const auto fill = [&](const auto& table) {
+    for (const int i : draw_distinct(random, static_cast<int>(table.size()), static_cast<int>(count)))
+      words.emplace_back(word(table, i));
+  };
+  switch (random.below(6)) {
+    case 0:
+      fill(person_words);
+      break;
+    case 1:
+      fill(animal_words);
+      break;
+    case 2:
+      fill(count_words);
+      break;
+    case 3:
+      fill(coin(random) ? place_words : coin(random) ? tree_words : flower_words);
+      break;
+    case 4:
+      for (const int i : draw_cast(random, world_scripts.size(), Cast::all, static_cast<int>(count)))
+        words.emplace_back(pick(random, world_scripts[static_cast<size_t>(i)].steps));
+      break;
+    default:
+      fill(object_words);
+  }
+  std::string text;
+  std::vector<std::string> pairs;
+  for (size_t i = 0; i < count; ++i) {
+    const auto label = static_cast<char>((digits ? '1' : 'A') + static_cast<char>(i));
+    text += fmt::format("({}) {} ", label, words[i]);
+    pairs.push_back(coin(random) ? fmt::format("{} is {}", words[i], label)
+                                 : fmt::format("{} is {}", label, words[i]));
+  }
+  random.shuffle(pairs);
+  return fmt::format("{}: {} .", text, fmt::join(pairs, " , "));
+}
+
 std::string statement(Random& random) {
-  constexpr std::array writers{size_fact,    size_story,   event_fact, event_story,   script_story,
-                               script_story, verb_fact,    verb_fact,  sum_fact,      sum_fact,
-                               place_fact,   place_fact,   place_fact, material_fact, material_fact,
-                               rule_story,   holding_story};
+  constexpr std::array writers{size_fact,    size_story,    event_fact, event_story,   script_story,
+                               script_story, verb_fact,     verb_fact,  sum_fact,      sum_fact,
+                               place_fact,   place_fact,    place_fact, material_fact, material_fact,
+                               rule_story,   holding_story, label_list, label_list,    label_list,
+                               label_list,   label_list};
   return pick(random, writers)(random);
 }
 
