@@ -50,7 +50,7 @@ struct TaskOptions {
   uint64_t seed = 1;
   int64_t train = 16000, validation = 1000, test = 2000;  // items of each family
   int64_t texts = 250000, validation_texts = 1000;        // lines of the pretraining text
-  int prompt_percent = 40;                                // of those lines that are prompts
+  int prompt_percent = 35;                                // of those lines that are prompts
   int threads = 2;                                        // changes no byte
 };
 

@@ -60,7 +60,7 @@ struct WorldItem {
 WorldItem draw_item(Random& random, Family family, Cast cast, int answer);
 int choices_of(Family family);
 
-// One line of the pretraining text: some statements.
+// One line of the pretraining text: some statements, or lists of words with their labels.
 std::string draw_world_text(Random& random);
 
 // The same for a prompt: a question of `Cast::prompts` in the shape of a random family, with its label.
