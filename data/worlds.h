@@ -26,8 +26,8 @@ const char* shape_of(Family family);  // the "task" of its items: the set that i
 struct Event {
   const char *deed, *thing, *effect;  // who did the deed to the thing made the effect happen
 };
-struct Script {
-  std::array<const char*, 4> steps;  // of a chore, in order
+struct Script {  // a chore
+  std::array<const char*, 4> steps;
 };
 struct Verbs {  // "x forward y" because x has `first` or y has `second`; "x backward y" the other way round
   const char *forward, *backward, *first, *second;

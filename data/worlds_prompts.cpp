@@ -106,13 +106,13 @@ WorldItem draw_truth(Random& random, bool is_true) {
   return {lookup.context, "is it true that " + claim, {"false", "true"}, is_true, {}};
 }
 
-}  // namespace
-
 std::string prompt_text(const ChoiceItem& item) {
   std::string text;
   for (const Span& span : choice_spans(item, false)) text += span.text;
   return text;
 }
+
+}  // namespace
 
 std::string draw_world_prompt(Random& random) {
   const TaskShape& shape = task_shape(shape_of(pick(random, families)));
