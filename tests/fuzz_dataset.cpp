@@ -1,6 +1,6 @@
 // libFuzzer target: any bytes either become a dataset or are refused with an Error, and check_dataset names a
-// fault exactly when loading finds one. Samples that were read make a sound batch. The bytes are read in each of
-// the three formats.
+// fault exactly when loading finds one. Samples that were read make a sound batch. The bytes are read in each
+// of the three formats.
 #include <algorithm>
 
 #include "data/batch.h"
@@ -14,9 +14,9 @@ namespace {
 constexpr int64_t visual_tokens = 4;
 
 const Tokenizer& tokenizer() {
-  static const Tokenizer t = Tokenizer::of({"<unk>", "<bos>", "<sep>", "<eos>"},
-                                           {"p", "q", "what", "is", "yes", "no", "USER:", "true", "false", "A",
-                                            "B", "C", "D", "1", "2"});
+  static const Tokenizer t = Tokenizer::of(
+      {"<unk>", "<bos>", "<sep>", "<eos>"},
+      {"p", "q", "what", "is", "yes", "no", "USER:", "true", "false", "A", "B", "C", "D", "1", "2"});
   return t;
 }
 
@@ -44,7 +44,8 @@ void use(const Dataset& set) {
     require(s.visual_at <= static_cast<int64_t>(s.ids.size()), "the image stands within the sample");
     require((s.image >= 0) == (s.visual_at >= 0), "an image has its place");
     if (s.choices > 0) {
-      require(s.choices >= 2 && s.correct >= 0 && s.correct < s.choices, "the right choice is among the choices");
+      require(s.choices >= 2 && s.correct >= 0 && s.correct < s.choices,
+              "the right choice is among the choices");
       for (const int32_t label : set.labels(s, false))
         require(label >= 0 && label != tokenizer().unknown(), "a label that is used is a token");
       require(s.answer.empty() || s.ids[static_cast<size_t>(s.first_answer())] ==

@@ -32,7 +32,7 @@ struct TextPlayground : Playground {
         "base = '{}'\n[model.decoder]\nlayers = 2\nwidth = 32\nheads = 2\nkv_heads = 2\nmlp_width = 48\n",
         fs::proximate(fs::path(BURROW_TEST_FILES) / "../configs/models/miniature_text.toml", folder)
             .string());
-    const std::string data = "[data]\ntokenizer = 'tokenizer.json'\n";
+    const std::string data = "[data]\ntokenizer = 'tokenizer.json'\nsamples = 1200\n";
     write("pretrain.toml", model + data +
                                "[method]\nname = 'full'\n[train]\ntokens_per_step = 100\nmax_steps = 20\n"
                                "[[data.sets]]\nname = 'words'\nformat = 'text'\ntrain = 'texts.jsonl'\n"
@@ -75,7 +75,7 @@ TEST_CASE("a dry run on LLaMA-2-7B counts its parameters, and no tower") {
 TEST_CASE("texts are learnt, and scored by the next token") {
   const auto& p = text_playground();
   const Outcome o = good({"train", "pretrain.toml", "--out", "pretrained"});
-  CHECK(has(o.text, "tokens; next token)"));
+  CHECK(has(o.text, "tokens)  next token"));
   CHECK(has(o.text, "nats per token"));
   const json result = json::parse(p.read("pretrained/result.json"));
   CHECK(result["score"]["words"].get<double>() > 0.9);
@@ -87,6 +87,15 @@ TEST_CASE("texts are learnt, and scored by the next token") {
   const auto words = static_cast<int64_t>(burrow::data::template_words().size()) + 9;
   CHECK(trained.tensors.at("language_model.lm_head.weight").dim(0) == words);
   for (const auto& [name, tensor] : trained.tensors) CHECK(name.starts_with("language_model."));
+  // A language model's file names its tensors without the prefix of LLaVA's, and may hold rotary frequencies.
+  std::vector<std::pair<std::string, burrow::Tensor>> plain;
+  for (const auto& [name, tensor] : trained.tensors) plain.emplace_back(name.substr(15), tensor);
+  plain.emplace_back("model.layers.0.self_attn.rotary_emb.inv_freq",
+                     burrow::Tensor::full({8}, 1, burrow::DType::f32));
+  burrow::write_safetensors((p.folder / "llama.safetensors").string(), plain);
+  good({"train", "pretrain.toml", "--out", "loaded", "--set", "model.weights=llama.safetensors", "--set",
+        "train.lr=0", "--set", "train.max_steps=1"});
+  CHECK(json::parse(p.read("loaded/result.json"))["score"] == result["score"]);
   // It goes on with a text, and is the base of another run.
   CHECK(good({"ask", "pretrained", "p q r"}).text.starts_with("s p q r s"));
   good({"train", "tasks.toml", "--out", "on_top", "--set", "model.weights=pretrained/trained.safetensors",
@@ -111,7 +120,7 @@ TEST_CASE("tasks are scored by each protocol, which the result names beside the 
                                                         {"generation", "accuracy by generation"},
                                                         {"exact_match", "exact match of the label"}}) {
     const Outcome o = good({"eval", "tasks", "--protocol", protocol, "--labels", "shape"});
-    CHECK_MESSAGE(has(o.text, "facts          100.00 %  (120 of 120; " + said), o.text);
+    CHECK_MESSAGE(has(o.text, "facts          100.00 %  (120 of 120)  " + said), o.text);
     CHECK(has(o.text, "majority"));
     CHECK(has(o.text, "trained on: the answers alone"));
   }

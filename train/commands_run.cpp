@@ -72,7 +72,7 @@ void print_scores(const RunConfig& config, const std::vector<SetScore>& scores, 
   const auto floors = baselines_of(config, split);
   for (const SetScore& s : scores) {
     const data::Format format = format_of(config, s.name);
-    fmt::print("{:<14} {:6.2f} %  ({} of {}{}; {})\n", s.name, 100 * s.score(), s.correct, s.count,
+    fmt::print("{:<14} {:6.2f} %  ({} of {}{})  {}\n", s.name, 100 * s.score(), s.correct, s.count,
                format == data::Format::text ? " tokens" : "", scoring_of(config.eval, format));
     if (s.nats > 0) fmt::print("  {:.4f} nats per token\n", s.nats / static_cast<double>(s.count));
     if (const auto floor = floors.find(s.name); floor != floors.end())

@@ -18,7 +18,8 @@ struct SetScore {
   double score() const { return count ? static_cast<double>(correct) / static_cast<double>(count) : 0; }
 };
 
-// How a set of this format is scored: "exact match", "accuracy by label logits, the item's labels", "next token", ...
+// How a set of this format is scored: "exact match", "accuracy by label logits, the item's labels", "next
+// token", ...
 std::string scoring_of(const EvalConfig& config, data::Format format);
 
 // Scores the first answer of every sample (of `limit` at most; 0: all) with the model's current weights.

@@ -32,7 +32,7 @@ struct TablePlan {
   std::vector<int64_t> seeds;
   std::vector<std::string> sets;                     // evaluated in every row
   std::vector<std::vector<std::string>> trained_on;  // by row: its sets; empty for an assembled row
-  std::vector<data::Supervision> losses;              // by row
+  std::vector<data::Supervision> losses;             // by row
   std::vector<Cell> cells;                           // by row, then seed
 
   // Index in config.rows; throws when there is none.

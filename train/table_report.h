@@ -79,8 +79,8 @@ struct TableReport {
 // Reads the results of the finished cells; the others are missing values.
 TableReport make_report(const TablePlan& plan);
 
-// What the scores are: "Exact match", or each kind with its sets: "Accuracy by label logits, the item's labels
-// (boolq, piqa); exact match (general)".
+// What the scores are: "Exact match", or each kind with its sets: "Accuracy by label logits, the item's
+// labels (boolq, piqa); exact match (general)".
 std::string scores_are(const TablePlan& plan);
 
 // What is printed: rows, baselines, groups, claims and provenance.
