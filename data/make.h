@@ -42,7 +42,7 @@ struct PretrainOptions {
 
 // Reasoning tasks on text (data/worlds.h), and the text that states what is known of their worlds:
 //   DIR/<family>/{train,validation,test}.jsonl    {"id", "task", "context", "question", "choices", "answer"}
-//   DIR/pretrain/{train,validation}.jsonl         {"text"}
+//   DIR/pretrain/{labels,lists,train,validation}.jsonl    {"text"}; labels and lists are lessons before train
 //   DIR/tokenizer.json, DIR/manifest.json, and one in each folder
 // What the worlds know does not depend on the seed. Whether a question belongs to train, validation or test
 // is a hash of its key (WorldItem), so that no split of any size or seed asks what another one does.
@@ -50,8 +50,9 @@ struct TaskOptions {
   uint64_t seed = 1;
   int64_t train = 16000, validation = 1000, test = 2000;  // items of each family
   int64_t texts = 250000, validation_texts = 1000;        // lines of the pretraining text
-  int prompt_percent = 35;                                // of those lines that are prompts
-  int threads = 2;                                        // changes no byte
+  int64_t label_texts = 40000;  // of its first lesson; half as many again of the second
+  int prompt_percent = 45;      // of those lines that are prompts
+  int threads = 2;              // changes no byte
 };
 
 // All return false when DIR already holds exactly this, true after writing it. They throw when DIR holds

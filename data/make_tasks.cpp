@@ -45,27 +45,32 @@ void make_family(const fs::path& work, Family family, const TaskOptions& options
 }
 
 void make_texts(const fs::path& work, const TaskOptions& options, const Progress& progress) {
-  const std::pair<const char*, int64_t> splits[] = {{"train", options.texts},
-                                                    {"validation", options.validation_texts}};
-  for (const auto& [name, lines] : splits) {
+  const auto write = [&](const char* name, int64_t lines, const std::function<std::string(Random&)>& draw) {
     const uint64_t key = random_key(options.seed, 0, fmt::format("tasks/pretrain/{}", name));
     write_lines(
         work / fmt::format("{}.jsonl", name), lines, options.threads, fmt::format("pretrain/{}", name),
         [&](int64_t i) {
           Random random(key, static_cast<uint64_t>(i));
-          const bool prompt = random.below(100) < static_cast<uint32_t>(options.prompt_percent);
-          return nlohmann::json{{"text", prompt ? draw_world_prompt(random) : draw_world_text(random)}}
-              .dump();
+          return nlohmann::json{{"text", draw(random)}}.dump();
         },
         progress);
-  }
+  };
+  const auto mixed = [&](Random& random) {
+    const auto percent = static_cast<int>(random.below(100));
+    if (percent < options.prompt_percent) return draw_world_prompt(random);
+    return percent % 5 == 0 ? draw_label_text(random, false) : draw_world_text(random);
+  };
+  write("labels", options.label_texts, [](Random& random) { return draw_label_text(random, true); });
+  write("lists", options.label_texts * 3 / 2, [](Random& random) { return draw_label_text(random, false); });
+  write("train", options.texts, mixed);
+  write("validation", options.validation_texts, mixed);
 }
 
 }  // namespace
 
 bool make_tasks(const fs::path& dir, const TaskOptions& options, const Progress& progress) {
-  for (const int64_t count :
-       {options.train, options.validation, options.test, options.texts, options.validation_texts})
+  for (const int64_t count : {options.train, options.validation, options.test, options.texts,
+                              options.validation_texts, options.label_texts})
     BURROW_CHECK(count >= 0 && count <= kMostRecords, "[make] {} items or texts: out of range", count);
   BURROW_CHECK(options.threads > 0 && options.prompt_percent >= 0 && options.prompt_percent <= 100,
                "[make] threads {}, prompt_percent {}: out of range", options.threads, options.prompt_percent);
@@ -76,6 +81,7 @@ bool make_tasks(const fs::path& dir, const TaskOptions& options, const Progress&
   const nlohmann::json of_texts = {{"seed", options.seed},
                                    {"texts", options.texts},
                                    {"validation_texts", options.validation_texts},
+                                   {"label_texts", options.label_texts},
                                    {"prompt_percent", options.prompt_percent}};
   const MakeLock lock(dir);
   nlohmann::json all = of_items;

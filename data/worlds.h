@@ -60,8 +60,10 @@ struct WorldItem {
 WorldItem draw_item(Random& random, Family family, Cast cast, int answer);
 int choices_of(Family family);
 
-// One line of the pretraining text: some statements, or lists of words with their labels.
+// One line of the pretraining text: some statements.
 std::string draw_world_text(Random& random);
+// The same for words under labels, then each beside its label; in the first lesson few words, each before it.
+std::string draw_label_text(Random& random, bool first_lesson);
 
 // The same for a prompt: a question of `Cast::prompts` in the shape of a random family, with its label.
 std::string draw_world_prompt(Random& random);

@@ -128,7 +128,8 @@ std::string draw_world_prompt(Random& random) {
     return prompt_text(item);
   }
   const size_t count = std::min<size_t>(shape.labels.size(), 4);
-  constexpr std::array writers{draw_same, draw_holder, draw_holder, draw_material, draw_home, draw_step};
+  constexpr std::array writers{draw_same,     draw_same, draw_holder, draw_holder,
+                               draw_material, draw_home, draw_step};
   Lookup lookup = pick(random, writers)(random, count);
   item.context = lookup.context;
   item.question = lookup.question;

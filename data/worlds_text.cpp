@@ -147,45 +147,56 @@ std::string holding_story(Random& random) {
   }
 }
 
-// Words under labels, and which is which.
-std::string label_list(Random& random) {
-  const bool digits = random.below(4) == 0;
-  const size_t count = digits ? 2 : 2 + random.below(3);
-  std::vector<std::string> words;
-  const auto fill = [&](const auto& table) {
-    for (const int i : draw_distinct(random, static_cast<int>(table.size()), static_cast<int>(count)))
-      words.emplace_back(word(table, i));
-  };
-  switch (random.below(6)) {
-    case 0:
-      fill(person_words);
-      break;
-    case 1:
-      fill(animal_words);
-      break;
-    case 2:
-      fill(count_words);
-      break;
-    case 3:
-      fill(coin(random) ? place_words : coin(random) ? tree_words : flower_words);
-      break;
-    case 4:
-      for (const int i : draw_cast(random, world_scripts.size(), Cast::all, static_cast<int>(count)))
-        words.emplace_back(pick(random, world_scripts[static_cast<size_t>(i)].steps));
-      break;
-    default:
-      fill(object_words);
-  }
+// Words under labels, then each with its label.
+std::string list_of(Random& random, const std::vector<std::string>& words, bool digits, const char* between,
+                    bool label_first) {
   std::string text;
   std::vector<std::string> pairs;
-  for (size_t i = 0; i < count; ++i) {
-    const auto label = static_cast<char>((digits ? '1' : 'A') + static_cast<char>(i));
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string label(1, static_cast<char>((digits ? '1' : 'A') + static_cast<char>(i)));
     text += fmt::format("({}) {} ", label, words[i]);
-    pairs.push_back(coin(random) ? fmt::format("{} is {}", words[i], label)
-                                 : fmt::format("{} is {}", label, words[i]));
+    pairs.push_back(label_first && coin(random) ? label + between + words[i] : words[i] + between + label);
   }
   random.shuffle(pairs);
-  return fmt::format("{}: {} .", text, fmt::join(pairs, " , "));
+  return fmt::format("{}: {} .", text, fmt::join(pairs, " "));
+}
+
+template <class Table>
+std::vector<std::string> draw_words(Random& random, const Table& table, int count) {
+  std::vector<std::string> words;
+  for (const int i : draw_distinct(random, static_cast<int>(table.size()), count))
+    words.emplace_back(word(table, i));
+  return words;
+}
+
+std::string label_list(Random& random) {
+  const bool digits = random.below(5) == 0;
+  const int count = digits ? 2 : 2 + draw_below(random, 3);
+  const auto words = [&]() -> std::vector<std::string> {
+    switch (random.below(6)) {
+      case 0:
+        return draw_words(random, person_words, count);
+      case 1:
+        return draw_words(random, animal_words, count);
+      case 2:
+        return draw_words(random, count_words, count);
+      case 3:
+        return draw_words(random,
+                          coin(random)   ? place_words
+                          : coin(random) ? tree_words
+                                         : flower_words,
+                          count);
+      case 4: {
+        std::vector<std::string> steps;
+        for (const int i : draw_cast(random, world_scripts.size(), Cast::all, count))
+          steps.emplace_back(pick(random, world_scripts[static_cast<size_t>(i)].steps));
+        return steps;
+      }
+      default:
+        return draw_words(random, object_words, count);
+    }
+  };
+  return list_of(random, words(), digits, coin(random) ? " is " : " ", random.below(4) == 0);
 }
 
 std::string statement(Random& random) {
@@ -198,10 +209,16 @@ std::string statement(Random& random) {
 
 }  // namespace
 
+std::string draw_label_text(Random& random, bool first_lesson) {
+  if (!first_lesson) return label_list(random);
+  const bool digits = random.below(5) == 0;
+  const int count = digits ? 2 : 2 + draw_below(random, 3);
+  return list_of(random, draw_words(random, object_words, count), digits, " ", false);
+}
+
 std::string draw_world_text(Random& random) {
-  const auto write = coin(random) ? label_list : statement;  // labels are what takes longest to learn
-  std::string text = write(random);
-  while (text.size() < 90) text += " " + write(random);
+  std::string text = statement(random);
+  while (text.size() < 90) text += " " + statement(random);
   return text;
 }
 

@@ -23,7 +23,7 @@ TaskOptions small(uint64_t seed = 1) {
   options.train = 12;
   options.validation = options.test = 4;
   options.texts = 20;
-  options.validation_texts = 5;
+  options.validation_texts = options.label_texts = 5;
   return options;
 }
 
@@ -44,7 +44,7 @@ struct Made {
     options.train = 4000;
     options.validation = options.test = 1200;
     options.texts = 2000;
-    options.validation_texts = 100;
+    options.validation_texts = options.label_texts = 100;
     CHECK(make_tasks(folder.path, options));
     for (const Family family : families)
       for (const char* split : {"train", "validation", "test"})
@@ -120,7 +120,7 @@ TEST_CASE("a seed gives the same bytes, whatever the threads") {
   CHECK(make_tasks(b.path, options));
   CHECK(make_tasks(c.path, small(2)));
   const auto files = tree(a.path), other = tree(c.path);
-  CHECK(files.size() == 8 * 4 + 3 + 2);
+  CHECK(files.size() == 8 * 4 + 5 + 2);
   CHECK(files == tree(b.path));
   REQUIRE(other.size() == files.size());
   for (const auto& [name, bytes] : files)
@@ -190,8 +190,8 @@ TEST_CASE("items are sound, short and of known words") {
     CHECK_MESSAGE(std::count(ids.begin(), ids.end(), tokenizer.unknown()) == 0, text);
     prompts += contains(text, "\n");
   }
-  CHECK(prompts > 620);
-  CHECK(prompts < 780);
+  CHECK(prompts > 820);
+  CHECK(prompts < 980);
 }
 
 TEST_CASE("splits share no item") {
