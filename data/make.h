@@ -49,9 +49,9 @@ struct PretrainOptions {
 struct TaskOptions {
   uint64_t seed = 1;
   int64_t train = 16000, validation = 1000, test = 2000;  // items of each family
-  int64_t texts = 250000, validation_texts = 1000;        // lines of the pretraining text
+  int64_t texts = 300000, validation_texts = 1000;        // lines of the pretraining text
   int64_t label_texts = 40000;  // of its first lesson; half as many again of the second
-  int prompt_percent = 45;      // of those lines that are prompts
+  int prompt_percent = 50;      // of those lines that are prompts
   int threads = 2;              // changes no byte
 };
 

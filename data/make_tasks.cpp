@@ -22,7 +22,7 @@ std::string item_line(Family family, const Split& split, int64_t index, uint64_t
   uint64_t tenth = 0;
   do {
     item = draw_item(random, family, Cast::tasks, answer);
-    tenth = random_key(0, 0, item.key) % 10;
+    tenth = tenth_of(item);
   } while (tenth < split.first || tenth > split.last);
   nlohmann::ordered_json line;
   line["id"] = fmt::format("{}-{}-{:06}", name_of(family), split.name, index);
@@ -35,8 +35,9 @@ std::string item_line(Family family, const Split& split, int64_t index, uint64_t
 }
 
 void make_family(const fs::path& work, Family family, const TaskOptions& options, const Progress& progress) {
-  const Split splits[] = {
-      {"train", options.train, 0, 7}, {"validation", options.validation, 8, 8}, {"test", options.test, 9, 9}};
+  const Split splits[] = {{"train", options.train, 0, last_train_tenth},
+                          {"validation", options.validation, last_train_tenth + 1, last_train_tenth + 1},
+                          {"test", options.test, last_train_tenth + 2, 9}};
   for (const Split& split : splits)
     write_lines(
         work / fmt::format("{}.jsonl", split.name), split.items, options.threads,

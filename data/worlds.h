@@ -4,7 +4,7 @@
 // is words and punctuation between single spaces, so that each is a token of task_tokenizer().
 //
 // Every third entity of a kind (index % 3 == 2) is kept out of the tasks: prompts of the pretraining text are
-// about those alone.
+// about those alone. (Numbers, places and materials have no such thirds.)
 #include <array>
 #include <cstdint>
 #include <string>
@@ -60,12 +60,18 @@ struct WorldItem {
 WorldItem draw_item(Random& random, Family family, Cast cast, int answer);
 int choices_of(Family family);
 
+// Which of ten equal shares of all questions an item belongs to, by its key: 0 to last_train_tenth are of the
+// train split, then one each of validation and test.
+inline uint64_t tenth_of(const WorldItem& item) { return random_key(0, 0, item.key) % 10; }
+inline constexpr uint64_t last_train_tenth = 7;
+
 // One line of the pretraining text: some statements.
 std::string draw_world_text(Random& random);
 // The same for words under labels, then each beside its label; in the first lesson few words, each before it.
 std::string draw_label_text(Random& random, bool first_lesson);
 
-// The same for a prompt: a question of `Cast::prompts` in the shape of a random family, with its label.
+// The same for a prompt of `Cast::prompts` in the shape of a random family, with its label. No question of
+// the validation and test splits is among them.
 std::string draw_world_prompt(Random& random);
 
 // Words of all texts, of the labels and of usual prompts, after <unk> <bos> <sep> <eos>.

@@ -1,5 +1,5 @@
-// Prompts of the pretraining text: every shape of item, asking for one fact that stands in the context or is
-// known, of entities that no task asks about. They teach how a label stands for a choice, and no task.
+// Prompts of the pretraining text, of entities that no task asks about: half are questions of the families,
+// half ask, in every shape, for one fact that stands in the context or is known.
 #include <algorithm>
 
 #include "data/choices.h"
@@ -115,28 +115,33 @@ std::string prompt_text(const ChoiceItem& item) {
 }  // namespace
 
 std::string draw_world_prompt(Random& random) {
-  const TaskShape& shape = task_shape(shape_of(pick(random, families)));
-  ChoiceItem item;
-  item.shape = &shape;
-  if (shape.choices_are_labels) {
-    const WorldItem drawn = draw_truth(random, coin(random));
-    item.context = drawn.context;
-    item.question = drawn.question;
-    item.choices = shape.labels;
-    item.answer = std::find(shape.labels.begin(), shape.labels.end(), drawn.answer ? "true" : "false") -
-                  shape.labels.begin();
-    return prompt_text(item);
+  const Family family = pick(random, families);
+  const TaskShape& shape = task_shape(shape_of(family));
+  ChoiceItem prompt;
+  prompt.shape = &shape;
+  WorldItem item;
+  if (coin(random)) {  // the family's own question
+    do
+      item = draw_item(random, family, Cast::prompts,
+                       draw_below(random, static_cast<size_t>(choices_of(family))));
+    while (tenth_of(item) > last_train_tenth);
+  } else if (shape.choices_are_labels) {
+    item = draw_truth(random, coin(random));
+  } else {
+    constexpr std::array writers{draw_same, draw_holder, draw_holder, draw_material, draw_home, draw_step};
+    const Lookup lookup = pick(random, writers)(random, static_cast<size_t>(choices_of(family)));
+    item = {lookup.context, lookup.question, lookup.choices, draw_below(random, lookup.choices.size()), {}};
+    std::swap(item.choices[0], item.choices[static_cast<size_t>(item.answer)]);
   }
-  const size_t count = std::min<size_t>(shape.labels.size(), 4);
-  constexpr std::array writers{draw_same,     draw_same, draw_holder, draw_holder,
-                               draw_material, draw_home, draw_step};
-  Lookup lookup = pick(random, writers)(random, count);
-  item.context = lookup.context;
-  item.question = lookup.question;
-  item.answer = draw_below(random, lookup.choices.size());
-  std::swap(lookup.choices[0], lookup.choices[static_cast<size_t>(item.answer)]);
-  item.choices = lookup.choices;
-  return prompt_text(item);
+  prompt.context = item.context;
+  prompt.question = item.question;
+  prompt.choices = item.choices;
+  prompt.answer = item.answer;
+  if (shape.choices_are_labels) {  // in the order of the labels
+    const std::string& right = item.choices[static_cast<size_t>(item.answer)];
+    prompt.answer = std::find(shape.labels.begin(), shape.labels.end(), right) - shape.labels.begin();
+  }
+  return prompt_text(prompt);
 }
 
 }  // namespace burrow::data

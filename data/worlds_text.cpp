@@ -130,21 +130,32 @@ std::string rule_story(Random& random) {
                      pick(random, ability_words), word(object_words, object));
 }
 
+// Who has what and lacks what, then some of it again.
 std::string holding_story(Random& random) {
-  const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, 2);
-  const std::vector<int> objects = draw_cast(random, object_words.size(), Cast::all, 2);
-  const char* a = word(person_words, people[0]);
-  const char* b = word(person_words, people[1]);
-  const char* p = word(object_words, objects[0]);
-  const char* q = word(object_words, objects[1]);
-  switch (random.below(3)) {
-    case 0:
-      return fmt::format("{0} has the {1} but not the {2} . so {0} does not have the {2} .", a, p, q);
-    case 1:
-      return fmt::format("{0} has the {2} . {1} has the {3} . so {1} has the {3} .", a, b, p, q);
-    default:
-      return fmt::format("{0} does not have the {2} but has the {1} . so {0} has the {1} .", a, p, q);
+  const int count = 2 + draw_below(random, 2);
+  const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, count);
+  const std::vector<int> objects = draw_cast(random, object_words.size(), Cast::all, count);
+  std::vector<std::string> again;
+  std::string text;
+  for (size_t i = 0; i < people.size(); ++i) {
+    const char* person = word(person_words, people[i]);
+    const char* held = word(object_words, objects[i]);
+    const char* lacked = word(object_words, objects[(i + 1) % objects.size()]);
+    switch (random.below(3)) {
+      case 0:
+        text += fmt::format("{} has the {} . ", person, held);
+        break;
+      case 1:
+        text += fmt::format("{} has the {} but not the {} . ", person, held, lacked);
+        break;
+      default:
+        text += fmt::format("{} does not have the {} but has the {} . ", person, lacked, held);
+    }
+    again.push_back(coin(random) ? fmt::format("who has the {} ? {} .", held, person)
+                                 : fmt::format("what does {} have ? the {} .", person, held));
   }
+  random.shuffle(again);
+  return text + fmt::format("{}", fmt::join(again, " "));
 }
 
 // Words under labels, then each with its label.
@@ -200,10 +211,10 @@ std::string label_list(Random& random) {
 }
 
 std::string statement(Random& random) {
-  constexpr std::array writers{size_fact,    size_story,   event_fact, event_story,   script_story,
-                               script_story, verb_fact,    verb_fact,  sum_fact,      sum_fact,
-                               place_fact,   place_fact,   place_fact, material_fact, material_fact,
-                               rule_story,   holding_story};
+  constexpr std::array writers{size_fact,    size_story,    event_fact,    event_story,   script_story,
+                               script_story, verb_fact,     verb_fact,     sum_fact,      sum_fact,
+                               place_fact,   place_fact,    place_fact,    material_fact, material_fact,
+                               rule_story,   holding_story, holding_story, holding_story};
   return pick(random, writers)(random);
 }
 
