@@ -42,16 +42,16 @@ struct PretrainOptions {
 
 // Reasoning tasks on text (data/worlds.h), and the text that states what is known of their worlds:
 //   DIR/<family>/{train,validation,test}.jsonl    {"id", "task", "context", "question", "choices", "answer"}
-//   DIR/pretrain/{labels,lists,train,validation}.jsonl    {"text"}; labels and lists are lessons before train
-//   DIR/tokenizer.json, DIR/manifest.json, and one in each folder
+//   DIR/pretrain/{labels,lists,same,train,validation}.jsonl    {"text"}; the first three are lessons before
+//   train DIR/tokenizer.json, DIR/manifest.json, and one in each folder
 // What the worlds know does not depend on the seed. Whether a question belongs to train, validation or test
 // is a hash of its key (WorldItem), so that no split of any size or seed asks what another one does.
 struct TaskOptions {
   uint64_t seed = 1;
   int64_t train = 16000, validation = 1000, test = 2000;  // items of each family
   int64_t texts = 300000, validation_texts = 1000;        // lines of the pretraining text
-  int64_t label_texts = 40000;  // of its first lesson; half as many again of the second
-  int prompt_percent = 50;      // of those lines that are prompts
+  int64_t label_texts = 40000;  // of its first lesson and the third; half as many again of the second
+  int prompt_percent = 45;      // of those lines that are prompts
   int threads = 2;              // changes no byte
 };
 

@@ -63,6 +63,7 @@ void make_texts(const fs::path& work, const TaskOptions& options, const Progress
   };
   write("labels", options.label_texts, [](Random& random) { return draw_label_text(random, true); });
   write("lists", options.label_texts * 3 / 2, [](Random& random) { return draw_label_text(random, false); });
+  write("same", options.label_texts, [](Random& random) { return draw_world_prompt(random, true); });
   write("train", options.texts, mixed);
   write("validation", options.validation_texts, mixed);
 }

@@ -72,7 +72,7 @@ std::string draw_label_text(Random& random, bool first_lesson);
 
 // The same for a prompt of `Cast::prompts` in the shape of a random family, with its label. No question of
 // the validation and test splits is among them.
-std::string draw_world_prompt(Random& random);
+std::string draw_world_prompt(Random& random, bool same = false);
 
 // Words of all texts, of the labels and of usual prompts, after <unk> <bos> <sep> <eos>.
 Tokenizer task_tokenizer();

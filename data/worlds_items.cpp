@@ -38,19 +38,22 @@ std::string holdings(Random& random, const char* person, const char* held, const
                       : fmt::format("{} does not have the {} but has the {} .", person, lacked, held);
 }
 
-// Who has what, asked with up to two negations.
+// Three items in five are of the easier half of their family: one fact in the context, or one step.
+bool easier(Random& random) { return random.below(5) < 3; }
+
+// Who has what, of one person or two, asked with up to two negations.
 WorldItem draw_negation(Random& random, Cast cast, int answer) {
-  const std::vector<int> people = draw_cast(random, person_words.size(), cast, 2);
+  const std::vector<int> people = draw_cast(random, person_words.size(), cast, easier(random) ? 1 : 2);
   const std::vector<int> objects = draw_cast(random, object_words.size(), cast, 2);
   const auto object = [&](int i) { return word(object_words, objects[static_cast<size_t>(i)]); };
   int held[2];
   std::string context;
-  for (size_t p = 0; p < 2; ++p) {
+  for (size_t p = 0; p < people.size(); ++p) {
     held[p] = draw_below(random, 2);
     context += (p == 0 ? "" : " ") +
                holdings(random, word(person_words, people[p]), object(held[p]), object(1 - held[p]));
   }
-  const auto asked = static_cast<size_t>(draw_below(random, 2));
+  const auto asked = static_cast<size_t>(draw_below(random, people.size()));
   const bool is_false = coin(random), lacks = coin(random);
   const bool has = (answer == 1) != (is_false != lacks);
   WorldItem item;
@@ -91,8 +94,24 @@ WorldItem draw_sizes(Random& random, Cast cast, int answer) {
                 thing(bigger ? big : small), {thing(bigger ? small : big)});
 }
 
-// Three people do something; who made an effect happen, or which effect somebody made happen.
+// One person's deed and its effect: asks for either.
+WorldItem draw_deed(Random& random, Cast cast, int answer) {
+  const char* person = word(person_words, draw_cast(random, person_words.size(), cast, 1)[0]);
+  const std::vector<int> events = draw_cast(random, world_events.size(), cast, 3);
+  const auto event = [&](size_t i) { return world_events[static_cast<size_t>(events[i])]; };
+  if (coin(random))
+    return choose(random, answer, fmt::format("{} {} the {} .", person, event(0).deed, event(0).thing),
+                  fmt::format("what happened because of {} ?", person), event(0).effect,
+                  {event(1).effect, event(2).effect});
+  return choose(random, answer, fmt::format("something {} because of {} .", event(0).effect, person),
+                fmt::format("what was it that {} {} ?", person, event(0).deed), event(0).thing,
+                {event(1).thing, event(2).thing});
+}
+
+// What comes of a deed; or three people do something, who made an effect happen, or which effect did
+// somebody.
 WorldItem draw_agents(Random& random, Cast cast, int answer) {
+  if (easier(random)) return draw_deed(random, cast, answer);
   const std::vector<int> people = draw_cast(random, person_words.size(), cast, 3);
   const std::vector<int> events = draw_cast(random, world_events.size(), cast, 3);
   std::string context;
@@ -113,22 +132,21 @@ WorldItem draw_agents(Random& random, Cast cast, int answer) {
   return choose(random, answer, context, question, right, choices);
 }
 
-// Two people, each at a step of a chore; what one does next, or did before.
+// A person, or two, at a step of a chore; what one does next, or did before.
 WorldItem draw_continuation(Random& random, Cast cast, int answer) {
-  const std::vector<int> people = draw_cast(random, person_words.size(), cast, 2);
-  const std::vector<int> scripts = draw_cast(random, world_scripts.size(), cast, 3);
+  const std::vector<int> people = draw_cast(random, person_words.size(), cast, easier(random) ? 1 : 2);
+  const std::vector<int> scripts = draw_cast(random, world_scripts.size(), cast, 3);  // of each, and another
   const auto step = [&](size_t script, int at) {
     return std::string(word(world_scripts[static_cast<size_t>(scripts[script])].steps, at));
   };
-  const auto asked = static_cast<size_t>(draw_below(random, 2));
+  const auto asked = static_cast<size_t>(draw_below(random, people.size()));
   const int right = draw_below(random, 4);  // each step is the answer equally often
   const bool next = right == 3 || (right != 0 && coin(random));
   const int now = next ? right - 1 : right + 1;
-  const int other_now = draw_below(random, 4);
   std::string context;
-  for (size_t p = 0; p < 2; ++p)
+  for (size_t p = 0; p < people.size(); ++p)
     context += fmt::format("{}{} {} .", p == 0 ? "" : " ", word(person_words, people[p]),
-                           p == asked ? step(p, now) : step(p, other_now));
+                           step(p, p == asked ? now : draw_below(random, 4)));
   std::vector<int> elsewhere{0, 1, 2, 3};  // of the same chore
   std::erase(elsewhere, right);
   std::erase(elsewhere, now);
@@ -144,7 +162,7 @@ WorldItem draw_continuation(Random& random, Cast cast, int answer) {
 WorldItem draw_reference(Random& random, Cast cast, int answer) {
   const std::vector<int> people = draw_cast(random, person_words.size(), cast, 2);
   const Verbs& verbs = world_verbs[static_cast<size_t>(draw_cast(random, world_verbs.size(), cast, 1)[0])];
-  const bool backward = coin(random), passive = coin(random), first = coin(random);
+  const bool backward = coin(random), passive = !easier(random), first = coin(random);
   const char* subject = word(person_words, people[0]);
   const char* object = word(person_words, people[1]);
   const char* verb = backward ? verbs.backward : verbs.forward;
@@ -164,7 +182,7 @@ WorldItem draw_arithmetic(Random& random, Cast cast, int answer) {
   const auto count = [](int n) { return word(count_words, n); };
   std::vector<int> steps;  // backwards from the total
   int held = total;
-  for (int left = 1 + (draw_below(random, 5) < 2); left > 0; --left) {
+  for (int left = easier(random) ? 1 : 2; left > 0; --left) {
     const int before = others(random, 21, held, 1)[0];
     steps.insert(steps.begin(), held - before);
     held = before;
@@ -212,19 +230,20 @@ WorldItem draw_two_hop(Random& random, Cast cast, int answer) {
     if (!animals.empty()) animals.insert(animals.end(), strangers.begin(), strangers.begin() + 3);
   }
   const char* animal = word(animal_words, animals[0]);
-  if (coin(random))
+  if (!easier(random))
     return draw_shared_place(random, answer, place, animal, {animals.begin() + 1, animals.end()});
   const std::vector<int> people = draw_cast(random, person_words.size(), cast, 2);
   const int other_place = animal_places[static_cast<size_t>(animals[1])];
   std::vector<int> wrong = others(random, 8, place, 7);
   std::erase(wrong, other_place);
   wrong.resize(2);
-  wrong.push_back(other_place);  // of the animal that is not asked for
-  std::vector<std::string> facts{
-      fmt::format("{} keeps the {} .", word(person_words, people[0]), animal),
-      fmt::format("{} keeps the {} .", word(person_words, people[1]), word(animal_words, animals[1]))};
+  wrong.push_back(other_place);  // of the animal that is not asked for, if there is one
+  std::vector<std::string> facts{fmt::format("{} keeps the {} .", word(person_words, people[0]), animal)};
+  if (coin(random))
+    facts.push_back(
+        fmt::format("{} keeps the {} .", word(person_words, people[1]), word(animal_words, animals[1])));
   random.shuffle(facts);
-  return choose(random, answer, facts[0] + " " + facts[1],
+  return choose(random, answer, fmt::format("{}", fmt::join(facts, " ")),
                 fmt::format("where does the animal of {} live ?", word(person_words, people[0])),
                 word(place_words, place), words_at(place_words, wrong));
 }
@@ -239,15 +258,15 @@ WorldItem draw_rules(Random& random, Cast cast, int answer) {
     fail("[make] too few things of {}", word(material_words, material));
   };
   const std::vector<int> abilities = draw_distinct(random, static_cast<int>(ability_words.size()), 2);
-  const bool by_example = coin(random);
+  const bool by_example = !easier(random), alone = coin(random);
   std::vector<std::string> rules;
-  for (size_t i = 0; i < 2; ++i)
+  for (size_t i = 0; i < (alone ? 1 : 2); ++i)
     rules.push_back(by_example ? fmt::format("things like the {} can {} .", things(materials[i], 1),
                                              word(ability_words, abilities[i]))
                                : fmt::format("{} things can {} .", word(material_words, materials[i]),
                                              word(ability_words, abilities[i])));
   random.shuffle(rules);
-  return choose(random, answer, rules[0] + " " + rules[1],
+  return choose(random, answer, fmt::format("{}", fmt::join(rules, " ")),
                 fmt::format("which thing can {} ?", word(ability_words, abilities[0])),
                 things(materials[0], 0),
                 {things(materials[1], 0), things(materials[2], 0), things(materials[3], 0)});

@@ -37,11 +37,11 @@ Lookup draw_holder(Random& random, size_t count) {
   return lookup;
 }
 
-// Which of the choices is a word of the question.
+// Which of the choices is a word of the question: of any cast, for it asks nothing of the worlds.
 Lookup draw_same(Random& random, size_t count) {
   const auto make = [&](const auto& table) {
     Lookup lookup;
-    for (const int i : draw_cast(random, table.size(), Cast::prompts, static_cast<int>(count)))
+    for (const int i : draw_cast(random, table.size(), Cast::all, static_cast<int>(count)))
       lookup.choices.emplace_back(word(table, i));
     lookup.question = fmt::format("which one is {} ?", lookup.choices[0]);
     return lookup;
@@ -114,13 +114,20 @@ std::string prompt_text(const ChoiceItem& item) {
 
 }  // namespace
 
-std::string draw_world_prompt(Random& random) {
+std::string draw_world_prompt(Random& random, bool same) {
   const Family family = pick(random, families);
   const TaskShape& shape = task_shape(shape_of(family));
-  ChoiceItem prompt;
-  prompt.shape = &shape;
+  const auto lookup = [&](auto writer) -> WorldItem {
+    Lookup drawn = writer(random, static_cast<size_t>(choices_of(family)));
+    const int answer = draw_below(random, drawn.choices.size());
+    std::swap(drawn.choices[0], drawn.choices[static_cast<size_t>(answer)]);
+    return {drawn.context, drawn.question, drawn.choices, answer, {}};
+  };
   WorldItem item;
-  if (coin(random)) {  // the family's own question
+  if (same) {
+    if (shape.choices_are_labels) return draw_world_prompt(random, same);
+    item = lookup(draw_same);
+  } else if (random.below(5) == 0) {  // the family's own question
     do
       item = draw_item(random, family, Cast::prompts,
                        draw_below(random, static_cast<size_t>(choices_of(family))));
@@ -128,17 +135,13 @@ std::string draw_world_prompt(Random& random) {
   } else if (shape.choices_are_labels) {
     item = draw_truth(random, coin(random));
   } else {
-    constexpr std::array writers{draw_same, draw_holder, draw_holder, draw_material, draw_home, draw_step};
-    const Lookup lookup = pick(random, writers)(random, static_cast<size_t>(choices_of(family)));
-    item = {lookup.context, lookup.question, lookup.choices, draw_below(random, lookup.choices.size()), {}};
-    std::swap(item.choices[0], item.choices[static_cast<size_t>(item.answer)]);
+    constexpr std::array writers{draw_same, draw_holder, draw_material, draw_home, draw_step};
+    item = lookup(pick(random, writers));
   }
-  prompt.context = item.context;
-  prompt.question = item.question;
-  prompt.choices = item.choices;
-  prompt.answer = item.answer;
+  ChoiceItem prompt{&shape, item.context, item.question, item.choices, item.answer};
   if (shape.choices_are_labels) {  // in the order of the labels
     const std::string& right = item.choices[static_cast<size_t>(item.answer)];
+    prompt.choices = shape.labels;
     prompt.answer = std::find(shape.labels.begin(), shape.labels.end(), right) - shape.labels.begin();
   }
   return prompt_text(prompt);

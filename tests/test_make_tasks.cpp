@@ -120,7 +120,7 @@ TEST_CASE("a seed gives the same bytes, whatever the threads") {
   CHECK(make_tasks(b.path, options));
   CHECK(make_tasks(c.path, small(2)));
   const auto files = tree(a.path), other = tree(c.path);
-  CHECK(files.size() == 8 * 4 + 5 + 2);
+  CHECK(files.size() == 8 * 4 + 6 + 2);
   CHECK(files == tree(b.path));
   REQUIRE(other.size() == files.size());
   for (const auto& [name, bytes] : files)
@@ -190,8 +190,8 @@ TEST_CASE("items are sound, short and of known words") {
     CHECK_MESSAGE(std::count(ids.begin(), ids.end(), tokenizer.unknown()) == 0, text);
     prompts += contains(text, "\n");
   }
-  CHECK(prompts > 920);
-  CHECK(prompts < 1080);
+  CHECK(prompts > 820);
+  CHECK(prompts < 980);
 }
 
 TEST_CASE("splits share no item") {
