@@ -116,7 +116,8 @@ constexpr const char* sentence_words =
     ". , ? : ; ! _ ' - the a an is are was it not does do did has have but and or of in on to than that this "
     "then so because by who what where which how many more most now next before after true false yes no "
     "bigger smaller animal thing things can like made plus minus gets loses give takes lives live grows grow "
-    "blooms keeps something happened cause caused all only both with will would just kind same as lacks";
+    "blooms keeps something someone happened cause caused all only both with will would just kind same as "
+    "lacks";
 constexpr const char* prompt_words =
     "A B C D E 1 2 3 4 5 ( ) (A) (B) (C) (D) (E) (1) (2) (3) (4) (5) A: B: C: D: E: A. B. C. D. E. Question "
     "Answer Choose Options Choices Context Passage Sentence Goal Fact Instruction Response User Assistant "

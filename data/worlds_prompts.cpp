@@ -88,6 +88,41 @@ Lookup draw_step(Random& random, size_t count) {
   return lookup;
 }
 
+Lookup draw_sum(Random& random, size_t count) {
+  const int lowest = draw_below(random, count_words.size() - count + 1);
+  const int total = lowest + draw_below(random, count);
+  Lookup lookup;
+  const bool plus = coin(random);
+  const int other = draw_below(random, static_cast<size_t>(plus ? total + 1 : 21 - total));
+  lookup.question =
+      fmt::format("how many is {} {} {} ?", word(count_words, plus ? total - other : total + other),
+                  plus ? "plus" : "minus", word(count_words, other));
+  lookup.choices.emplace_back(word(count_words, total));
+  for (int n = lowest; n < lowest + static_cast<int>(count); ++n)
+    if (n != total) lookup.choices.emplace_back(word(count_words, n));
+  return lookup;
+}
+
+// Who did it, and to whom.
+Lookup draw_role(Random& random, size_t count) {
+  const std::vector<int> people =
+      draw_cast(random, person_words.size(), Cast::prompts, static_cast<int>(count));
+  const Verbs& verbs =
+      world_verbs[static_cast<size_t>(draw_cast(random, world_verbs.size(), Cast::prompts, 1)[0])];
+  const char* verb = coin(random) ? verbs.forward : verbs.backward;
+  const char* asked = word(person_words, people[0]);
+  const char* other = word(person_words, people[1]);
+  const bool passive = coin(random), subject = coin(random);
+  const char* doer = subject ? asked : other;
+  const char* done = subject ? other : asked;
+  Lookup lookup{passive ? fmt::format("{} was {} by {} .", done, verb, doer)
+                        : fmt::format("{} {} {} .", doer, verb, done),
+                subject ? fmt::format("who {} someone ?", verb) : fmt::format("who was {} ?", verb),
+                {}};
+  for (const int p : people) lookup.choices.emplace_back(word(person_words, p));
+  return lookup;
+}
+
 // One fact in a context of several, or known, put as a question of truth.
 WorldItem draw_truth(Random& random, bool is_true) {
   Lookup lookup;
@@ -115,7 +150,8 @@ std::string prompt_text(const ChoiceItem& item) {
 }  // namespace
 
 std::string draw_world_prompt(Random& random, bool same) {
-  const Family family = pick(random, families);
+  // Truth has a shape of its own alone: it gets its share.
+  const Family family = random.below(6) == 0 ? Family::negation : pick(random, families);
   const TaskShape& shape = task_shape(shape_of(family));
   const auto lookup = [&](auto writer) -> WorldItem {
     Lookup drawn = writer(random, static_cast<size_t>(choices_of(family)));
@@ -135,7 +171,8 @@ std::string draw_world_prompt(Random& random, bool same) {
   } else if (shape.choices_are_labels) {
     item = draw_truth(random, coin(random));
   } else {
-    constexpr std::array writers{draw_same, draw_holder, draw_material, draw_home, draw_step};
+    constexpr std::array writers{draw_same, draw_holder, draw_material, draw_home, draw_step,
+                                 draw_step, draw_sum,    draw_role,     draw_role};
     item = lookup(pick(random, writers));
   }
   ChoiceItem prompt{&shape, item.context, item.question, item.choices, item.answer};
