@@ -37,10 +37,8 @@ const std::array<const char*, 36> object_words{
 const std::array<const char*, 12> ability_words{"float", "burn", "shine", "sink",    "melt",   "bend",
                                                 "ring",  "glow", "crack", "stretch", "shrink", "bounce"};
 const std::array<const char*, 6> fruit_words{"apples", "pears", "plums", "nuts", "shells", "beads"};
-const std::array<const char*, 21> count_words{
-    "zero",     "one",     "two",     "three",     "four",     "five",     "six",
-    "seven",    "eight",   "nine",    "ten",       "eleven",   "twelve",   "thirteen",
-    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"};
+const std::array<const char*, 13> count_words{"zero",  "one",   "two",  "three", "four",   "five",  "six",
+                                              "seven", "eight", "nine", "ten",   "eleven", "twelve"};
 
 const std::array<Event, 24> world_events{{
     {"dropped", "glass", "shattered"}, {"watered", "plant", "grew"},    {"struck", "drum", "boomed"},
@@ -116,7 +114,8 @@ constexpr const char* sentence_words =
     ". , ? : ; ! _ ' - the a an is are was it not does do did has have but and or of in on to than that this "
     "then so because by who what where which how many more most now next before after true false yes no "
     "bigger smaller animal thing things can like made plus minus gets loses give takes lives live grows grow "
-    "blooms keeps something someone happened cause caused all only both with will would just kind same as "
+    "blooms keeps something someone happened hide behind too big small cause caused all only both with will "
+    "would just kind same as "
     "lacks";
 constexpr const char* prompt_words =
     "A B C D E 1 2 3 4 5 ( ) (A) (B) (C) (D) (E) (1) (2) (3) (4) (5) A: B: C: D: E: A. B. C. D. E. Question "

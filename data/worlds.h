@@ -40,7 +40,7 @@ extern const std::array<const char*, 6> material_words;
 extern const std::array<const char*, 36> object_words;  // object i is of material i / 6
 extern const std::array<const char*, 12> ability_words;
 extern const std::array<const char*, 6> fruit_words;
-extern const std::array<const char*, 21> count_words;  // zero to twenty
+extern const std::array<const char*, 13> count_words;  // zero to twelve
 extern const std::array<Event, 24> world_events;
 extern const std::array<Script, 15> world_scripts;
 extern const std::array<Verbs, 9> world_verbs;

@@ -41,17 +41,20 @@ std::string holdings(Random& random, const char* person, const char* held, const
 // Three items in five are of the easier half of their family: one fact in the context, or one step.
 bool easier(Random& random) { return random.below(5) < 3; }
 
-// Who has what, of one person or two, asked with up to two negations.
+// Who has what, or has and lacks what, asked with up to two negations.
 WorldItem draw_negation(Random& random, Cast cast, int answer) {
-  const std::vector<int> people = draw_cast(random, person_words.size(), cast, easier(random) ? 1 : 2);
+  const bool plain = easier(random);
+  const std::vector<int> people = draw_cast(random, person_words.size(), cast, plain ? 1 : 2);
   const std::vector<int> objects = draw_cast(random, object_words.size(), cast, 2);
   const auto object = [&](int i) { return word(object_words, objects[static_cast<size_t>(i)]); };
   int held[2];
   std::string context;
   for (size_t p = 0; p < people.size(); ++p) {
+    const char* person = word(person_words, people[p]);
     held[p] = draw_below(random, 2);
-    context += (p == 0 ? "" : " ") +
-               holdings(random, word(person_words, people[p]), object(held[p]), object(1 - held[p]));
+    if (p > 0) context += " ";
+    context += plain ? fmt::format("{} has the {} .", person, object(held[p]))
+                     : holdings(random, person, object(held[p]), object(1 - held[p]));
   }
   const auto asked = static_cast<size_t>(draw_below(random, people.size()));
   const bool is_false = coin(random), lacks = coin(random);
@@ -158,49 +161,57 @@ WorldItem draw_continuation(Random& random, Cast cast, int answer) {
                  step(2, draw_below(random, 4))});
 }
 
-// Whom a gap means, by what is known of the verb.
+// Which of two animals a gap means, by their sizes, or which of two people, by what is known of the verb.
 WorldItem draw_reference(Random& random, Cast cast, int answer) {
+  const bool first = coin(random), backward = coin(random);
+  const auto ask = [&](const std::string& question, bool is_one, const char* one, const char* two) {
+    return choose(random, answer, "", question, is_one ? one : two, {is_one ? two : one});
+  };
+  if (easier(random)) {
+    const std::vector<int> animals = draw_cast(random, animal_words.size(), cast, 2);
+    const char* big = word(animal_words, std::max(animals[0], animals[1]));
+    const char* small = word(animal_words, std::min(animals[0], animals[1]));
+    return ask(
+        fmt::format("the {} can not {} the {} because _ is too {} .", backward ? small : big,
+                    backward ? "hide" : "hide behind", backward ? big : small, first ? "big" : "small"),
+        first, big, small);
+  }
   const std::vector<int> people = draw_cast(random, person_words.size(), cast, 2);
   const Verbs& verbs = world_verbs[static_cast<size_t>(draw_cast(random, world_verbs.size(), cast, 1)[0])];
-  const bool backward = coin(random), passive = !easier(random), first = coin(random);
   const char* subject = word(person_words, people[0]);
   const char* object = word(person_words, people[1]);
   const char* verb = backward ? verbs.backward : verbs.forward;
-  const std::string deed = passive ? fmt::format("{} was {} by {}", object, verb, subject)
-                                   : fmt::format("{} {} {}", subject, verb, object);
-  const bool is_subject = first != backward;
-  return choose(random, answer, "",
-                fmt::format("{} because _ {} .", deed, first ? verbs.first : verbs.second),
-                is_subject ? subject : object, {is_subject ? object : subject});
+  const std::string deed = coin(random) ? fmt::format("{} was {} by {}", object, verb, subject)
+                                        : fmt::format("{} {} {}", subject, verb, object);
+  return ask(fmt::format("{} because _ {} .", deed, first ? verbs.first : verbs.second), first != backward,
+             subject, object);
 }
 
-// One step or two of counting up and down to 20.
+// One step or two of counting up and down to twelve.
 WorldItem draw_arithmetic(Random& random, Cast cast, int answer) {
   const char* person = word(person_words, draw_cast(random, person_words.size(), cast, 1)[0]);
   const char* fruit = pick(random, fruit_words);
-  const int lowest = draw_below(random, 18), total = lowest + draw_below(random, 4);  // of four in a row
+  const int lowest = draw_below(random, count_words.size() - 3),
+            total = lowest + draw_below(random, 4);  // of four in a row
   const auto count = [](int n) { return word(count_words, n); };
   std::vector<int> steps;  // backwards from the total
   int held = total;
   for (int left = easier(random) ? 1 : 2; left > 0; --left) {
-    const int before = others(random, 21, held, 1)[0];
+    const int before = others(random, static_cast<int>(count_words.size()), held, 1)[0];
     steps.insert(steps.begin(), held - before);
     held = before;
   }
-  std::string context = fmt::format("{} has {} {}", person, count(held), fruit), key = count(held);
+  std::string context = fmt::format("{} has {} {}", person, count(held), fruit);
   for (size_t i = 0; i < steps.size(); ++i) {
     const bool gets = steps[i] > 0;
     context += fmt::format(" {} {} {}{}", i == 0 ? "and" : "and then", gets ? "gets" : "loses",
                            count(std::abs(steps[i])), gets ? " more" : "");
-    key += fmt::format(" {}", steps[i]);
   }
   std::vector<std::string> wrong;
   for (int n = lowest; n < lowest + 4; ++n)
     if (n != total) wrong.emplace_back(count(n));
-  WorldItem item = choose(random, answer, context + " .",
-                          fmt::format("how many {} does {} have now ?", fruit, person), count(total), wrong);
-  item.key = key;  // of the numbers alone
-  return item;
+  return choose(random, answer, context + " .", fmt::format("how many {} does {} have now ?", fruit, person),
+                count(total), wrong);
 }
 
 // What lives or grows where something else does: a fact of one and a fact of the other.

@@ -93,7 +93,8 @@ Lookup draw_sum(Random& random, size_t count) {
   const int total = lowest + draw_below(random, count);
   Lookup lookup;
   const bool plus = coin(random);
-  const int other = draw_below(random, static_cast<size_t>(plus ? total + 1 : 21 - total));
+  const int other = draw_below(
+      random, plus ? static_cast<size_t>(total) + 1 : count_words.size() - static_cast<size_t>(total));
   lookup.question =
       fmt::format("how many is {} {} {} ?", word(count_words, plus ? total - other : total + other),
                   plus ? "plus" : "minus", word(count_words, other));
@@ -171,8 +172,8 @@ std::string draw_world_prompt(Random& random, bool same) {
   } else if (shape.choices_are_labels) {
     item = draw_truth(random, coin(random));
   } else {
-    constexpr std::array writers{draw_same, draw_holder, draw_material, draw_home, draw_step,
-                                 draw_step, draw_sum,    draw_role,     draw_role};
+    constexpr std::array writers{draw_same, draw_material, draw_home, draw_step, draw_step,  draw_sum,
+                                 draw_sum,  draw_role,     draw_role, draw_role, draw_holder};
     item = lookup(pick(random, writers));
   }
   ChoiceItem prompt{&shape, item.context, item.question, item.choices, item.answer};

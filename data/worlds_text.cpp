@@ -84,7 +84,8 @@ std::string verb_fact(Random& random) {
 }
 
 std::string sum_fact(Random& random) {
-  const int total = draw_below(random, 21), part = draw_below(random, static_cast<size_t>(total + 1));
+  const int total = draw_below(random, count_words.size()),
+            part = draw_below(random, static_cast<size_t>(total + 1));
   const char* a = word(count_words, part);
   const char* b = word(count_words, total - part);
   const char* c = word(count_words, total);
@@ -211,10 +212,10 @@ std::string label_list(Random& random) {
 }
 
 std::string statement(Random& random) {
-  constexpr std::array writers{size_fact,    size_story,    event_fact,    event_story,   script_story,
-                               script_story, verb_fact,     verb_fact,     sum_fact,      sum_fact,
-                               place_fact,   place_fact,    place_fact,    material_fact, material_fact,
-                               rule_story,   holding_story, holding_story, holding_story};
+  constexpr std::array writers{size_fact,     size_story, event_fact,    event_story,   script_story,
+                               script_story,  verb_fact,  verb_fact,     sum_fact,      sum_fact,
+                               sum_fact,      place_fact, place_fact,    place_fact,    material_fact,
+                               material_fact, rule_story, holding_story, holding_story, holding_story};
   return pick(random, writers)(random);
 }
 
