@@ -63,7 +63,7 @@ bool make_domains(const fs::path& dir, const MakeOptions& options, const Progres
   if (fs::exists(manifest_path)) {
     is_finished(dir, manifest);  // throws when it is of other options
   }
-  make_tokenizer(dir);
+  make_tokenizer(dir, scene_tokenizer());
   bool made = !fs::exists(manifest_path);
   for (const Domain domain : domains)
     made |= make_folder(dir, name_of(domain), make_manifest(name_of(domain), values),

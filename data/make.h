@@ -18,7 +18,7 @@
 
 namespace burrow::data {
 
-// Called now and then with the records' file in the making, and its images done and to do.
+// Called now and then with the records' file in the making, and its images or records done and to do.
 using Progress = std::function<void(const std::string& what, int64_t done, int64_t total)>;
 
 inline constexpr int64_t kMostRecords = 10'000'000;  // of a split: more is a slip of the keyboard
@@ -40,11 +40,27 @@ struct PretrainOptions {
   int threads = 2;            // changes no byte
 };
 
-// Both return false when DIR already holds exactly this, true after writing it. They throw when DIR holds
+// Reasoning tasks on text (data/worlds.h), and the text that states what is known of their worlds:
+//   DIR/<family>/{train,validation,test}.jsonl    {"id", "task", "context", "question", "choices", "answer"}
+//   DIR/pretrain/{labels,lists,same,train,validation}.jsonl    {"text"}; the first three are lessons before
+//   train DIR/tokenizer.json, DIR/manifest.json, and one in each folder
+// What the worlds know does not depend on the seed. Whether a question belongs to train, validation or test
+// is a hash of its key (WorldItem), so that no split of any size or seed asks what another one does.
+struct TaskOptions {
+  uint64_t seed = 1;
+  int64_t train = 16000, validation = 1000, test = 2000;  // items of each family
+  int64_t texts = 300000, validation_texts = 1000;        // lines of the pretraining text
+  int64_t label_texts = 40000;  // of its first lesson and the third; half as many again of the second
+  int prompt_percent = 45;      // of those lines that are prompts
+  int threads = 2;              // changes no byte
+};
+
+// All return false when DIR already holds exactly this, true after writing it. They throw when DIR holds
 // data of other options (nothing of it is touched) and when a file cannot be written.
 bool make_domains(const std::filesystem::path& dir, const MakeOptions& options,
                   const Progress& progress = {});
 bool make_pretrain(const std::filesystem::path& dir, const PretrainOptions& options,
                    const Progress& progress = {});
+bool make_tasks(const std::filesystem::path& dir, const TaskOptions& options, const Progress& progress = {});
 
 }  // namespace burrow::data

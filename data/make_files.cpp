@@ -25,10 +25,15 @@ void make_directories(const fs::path& path) {
   BURROW_CHECK(!error, "[make] cannot create {}: {}", path.string(), error.message());
 }
 
-std::string join(const std::vector<std::string>& lines) {
+// What stands around the records of a file.
+struct Layout {
+  const char *open, *between, *close;
+};
+
+std::string join(const std::vector<std::string>& lines, const char* between) {
   std::string text;
   for (const std::string& line : lines) {
-    if (!text.empty() && !line.empty()) text += ",\n";
+    if (!text.empty() && !line.empty()) text += between;
     text += line;
   }
   return text;
@@ -49,6 +54,33 @@ void make_block(int64_t begin, int threads, const std::function<std::string(int6
     }
   }
   if (error) std::rethrow_exception(error);
+}
+
+void write_records(const fs::path& path, const Layout& layout, int64_t count, int threads,
+                   const std::string& what, const std::function<std::string(int64_t)>& make,
+                   const Progress& progress) {
+  constexpr int64_t block = 4096;
+  std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "wb"), std::fclose);
+  BURROW_CHECK(file != nullptr, "[make] cannot create {}: {}", path.string(), std::strerror(errno));
+  const auto write = [&](const std::string& text) {
+    BURROW_CHECK(std::fwrite(text.data(), 1, text.size(), file.get()) == text.size(),
+                 "[make] cannot write {}: {}", path.string(), std::strerror(errno));
+  };
+  write(layout.open);
+  bool first = true;
+  for (int64_t begin = 0; begin < count; begin += block) {
+    std::vector<std::string> lines(static_cast<size_t>(std::min(block, count - begin)));
+    make_block(begin, threads, make, lines);
+    const std::string text = join(lines, layout.between);
+    if (!first && !text.empty()) write(layout.between);
+    first = first && text.empty();
+    write(text);
+    if (progress) progress(what, std::min(begin + block, count), count);
+  }
+  write(layout.close);
+  BURROW_CHECK(
+      std::fflush(file.get()) == 0 && fsync(fileno(file.get())) == 0 && std::fclose(file.release()) == 0,
+      "[make] cannot write {}: {}", path.string(), std::strerror(errno));
 }
 
 }  // namespace
@@ -106,9 +138,8 @@ bool make_folder(const fs::path& dir, const std::string& name, const nlohmann::j
   return true;
 }
 
-void make_tokenizer(const fs::path& dir) {
+void make_tokenizer(const fs::path& dir, const Tokenizer& tokenizer) {
   const fs::path path = dir / "tokenizer.json";
-  const Tokenizer tokenizer = scene_tokenizer();
   if (!fs::exists(path)) return tokenizer.save(path);
   BURROW_CHECK(read_text(path) == tokenizer.json(),
                "[make] {} is another tokenizer than that of the generated data", path.string());
@@ -125,28 +156,12 @@ std::string record_line(const std::string& id, const std::string& image, const Q
 
 void write_list(const fs::path& path, int64_t count, int threads, const std::string& what,
                 const std::function<std::string(int64_t)>& make, const Progress& progress) {
-  constexpr int64_t block = 4096;
-  std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "wb"), std::fclose);
-  BURROW_CHECK(file != nullptr, "[make] cannot create {}: {}", path.string(), std::strerror(errno));
-  const auto write = [&](const std::string& text) {
-    BURROW_CHECK(std::fwrite(text.data(), 1, text.size(), file.get()) == text.size(),
-                 "[make] cannot write {}: {}", path.string(), std::strerror(errno));
-  };
-  write("[\n");
-  bool first = true;
-  for (int64_t begin = 0; begin < count; begin += block) {
-    std::vector<std::string> lines(static_cast<size_t>(std::min(block, count - begin)));
-    make_block(begin, threads, make, lines);
-    const std::string text = join(lines);
-    if (!first && !text.empty()) write(",\n");
-    first = first && text.empty();
-    write(text);
-    if (progress) progress(what, std::min(begin + block, count), count);
-  }
-  write("\n]\n");
-  BURROW_CHECK(
-      std::fflush(file.get()) == 0 && fsync(fileno(file.get())) == 0 && std::fclose(file.release()) == 0,
-      "[make] cannot write {}: {}", path.string(), std::strerror(errno));
+  write_records(path, {"[\n", ",\n", "\n]\n"}, count, threads, what, make, progress);
+}
+
+void write_lines(const fs::path& path, int64_t count, int threads, const std::string& what,
+                 const std::function<std::string(int64_t)>& make, const Progress& progress) {
+  write_records(path, {"", "\n", count > 0 ? "\n" : ""}, count, threads, what, make, progress);
 }
 
 }  // namespace burrow::data

@@ -34,8 +34,8 @@ bool is_finished(const std::filesystem::path& folder, const nlohmann::json& mani
 bool make_folder(const std::filesystem::path& dir, const std::string& name, const nlohmann::json& manifest,
                  const std::function<void(const std::filesystem::path& work)>& fill);
 
-// DIR/tokenizer.json of the generated words. Throws when another tokenizer is there.
-void make_tokenizer(const std::filesystem::path& dir);
+// DIR/tokenizer.json. Throws when another tokenizer is there.
+void make_tokenizer(const std::filesystem::path& dir, const Tokenizer& tokenizer);
 
 // One record of a conversation list. `image` may be empty: text alone.
 std::string record_line(const std::string& id, const std::string& image, const Question& question);
@@ -44,5 +44,8 @@ std::string record_line(const std::string& id, const std::string& image, const Q
 // joined by ",\n", or nothing. `threads` work on make; the order in the file is that of i.
 void write_list(const std::filesystem::path& path, int64_t count, int threads, const std::string& what,
                 const std::function<std::string(int64_t)>& make, const Progress& progress);
+// The same as JSON lines: each make(i) returns one record without a line break.
+void write_lines(const std::filesystem::path& path, int64_t count, int threads, const std::string& what,
+                 const std::function<std::string(int64_t)>& make, const Progress& progress);
 
 }  // namespace burrow::data

@@ -93,7 +93,7 @@ bool make_pretrain(const fs::path& dir, const PretrainOptions& options, const Pr
                                                              {"validation", options.validation},
                                                              {"records_per_copy", options.records_per_copy}});
   const MakeLock lock(dir);
-  make_tokenizer(dir);
+  make_tokenizer(dir, scene_tokenizer());
   return make_folder(dir, "pretrain", manifest, [&](const fs::path& work) {
     make_split(work, {"train", options.images, INT64_MAX, options.records_per_image}, options, progress);
     make_split(work, {"validation", images_for(options.validation, options), options.validation, 1}, options,

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "data/dataset.h"
 #include "tensor/check.h"
+#include "tensor/files.h"
 #include "tests/folder.h"
 
 namespace burrow {
@@ -20,6 +22,15 @@ inline std::string error_of(const std::function<void()>& f) {
     return e.what();
   }
   return "no error";
+}
+
+// Every file below a folder with its bytes, but for the lock.
+inline std::map<std::string, std::string> tree(const std::string& dir) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(dir))
+    if (entry.is_regular_file() && entry.path().filename() != ".lock")
+      files[std::filesystem::relative(entry.path(), dir).string()] = read_file(entry.path().string());
+  return files;
 }
 
 inline bool contains(const std::string& text, const std::string& part) {

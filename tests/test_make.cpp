@@ -17,15 +17,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Every file below a folder with its bytes, but for the lock.
-std::map<std::string, std::string> tree(const std::string& dir) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : fs::recursive_directory_iterator(dir))
-    if (entry.is_regular_file() && entry.path().filename() != ".lock")
-      files[fs::relative(entry.path(), dir).string()] = read_file(entry.path().string());
-  return files;
-}
-
 MakeOptions small(uint64_t seed = 1) {
   MakeOptions options;
   options.seed = seed;

@@ -34,6 +34,15 @@ struct DataMakeCommand {
 };
 // Writes the folder, or says that it already holds exactly this.
 int run_data_make(const DataMakeCommand& command);
+
+// Counts are items of each family, and lines of the pretraining text.
+struct DataMakeTasksCommand {
+  std::string folder;
+  int64_t seed = 0, train = 16000, validation = 1000, test = 2000, texts = 300000;
+};
+// The same for the reasoning tasks.
+int run_data_make_tasks(const DataMakeTasksCommand& command);
+
 // A file of records and how to read it. Empty fields have defaults (main.cpp).
 struct DataFile {
   std::string path, format, images, tokenizer, chat = "plain";

@@ -57,37 +57,52 @@ data::Tokenizer tokenizer_near(const std::string& path, const std::string& given
   fail("{}: no tokenizer.json beside it or above it; name one with --tokenizer", path);
 }
 
+// A line for each file in the making.
+data::Progress progress_of(const char* unit) {
+  struct State {
+    std::unique_ptr<ProgressLine> line;
+    std::string current;
+  };
+  return [unit, state = std::make_shared<State>()](const std::string& what, int64_t done, int64_t total) {
+    if (what != state->current) {
+      state->line = std::make_unique<ProgressLine>(what, total);
+      state->current = what;
+    }
+    state->line->update(done, unit);
+  };
+}
+
+int report(const std::string& folder, bool written) {
+  fmt::print(stderr, "{}: {}\n", folder, written ? "written" : "holds exactly this already");
+  return 0;
+}
+
 }  // namespace
 
 int run_data_make(const DataMakeCommand& c) {
-  ProgressLine* line = nullptr;
-  std::unique_ptr<ProgressLine> owner;
-  std::string current;
-  const data::Progress progress = [&](const std::string& what, int64_t done, int64_t total) {
-    if (what != current) {
-      owner = std::make_unique<ProgressLine>(what, total);
-      line = owner.get();
-      current = what;
-    }
-    line->update(done, "images");
-  };
-  bool written = false;
   if (c.pretrain) {
     data::PretrainOptions o;
     o.seed = static_cast<uint64_t>(c.seed);
     o.images = c.images;
     o.records_per_image = static_cast<int>(c.records_per_image);
-    written = data::make_pretrain(c.folder, o, progress);
-  } else {
-    data::MakeOptions o;
-    o.seed = static_cast<uint64_t>(c.seed);
-    o.train = c.train;
-    o.validation = c.validation;
-    o.test = c.test;
-    written = data::make_domains(c.folder, o, progress);
+    return report(c.folder, data::make_pretrain(c.folder, o, progress_of("images")));
   }
-  fmt::print(stderr, "{}: {}\n", c.folder, written ? "written" : "holds exactly this already");
-  return 0;
+  data::MakeOptions o;
+  o.seed = static_cast<uint64_t>(c.seed);
+  o.train = c.train;
+  o.validation = c.validation;
+  o.test = c.test;
+  return report(c.folder, data::make_domains(c.folder, o, progress_of("images")));
+}
+
+int run_data_make_tasks(const DataMakeTasksCommand& c) {
+  data::TaskOptions o;
+  o.seed = static_cast<uint64_t>(c.seed);
+  o.train = c.train;
+  o.validation = c.validation;
+  o.test = c.test;
+  o.texts = c.texts;
+  return report(c.folder, data::make_tasks(c.folder, o, progress_of("lines")));
 }
 
 int run_data_convert(const data::ConvertOptions& options) {

@@ -74,6 +74,7 @@ void add_eval(CLI::App& app, EvalArguments& a, int& code) {
 
 struct DataArguments {
   DataMakeCommand make;
+  DataMakeTasksCommand tasks;
   DataFile file;
   burrow::data::ConvertOptions convert;
   int64_t sample = 0;
@@ -95,6 +96,15 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
                    "records that share an image of the stage-1 set")
       ->check(CLI::Range(1, 1000));
   make->callback([&] { code = run_data_make(a.make); });
+  CLI::App* tasks = data->add_subcommand(
+      "make-tasks", "Write the eight reasoning tasks and their pretraining text: JSON lines, tokenizer");
+  tasks->add_option("folder", a.tasks.folder, "where to")->required();
+  tasks->add_option("--seed", a.tasks.seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
+  tasks->add_option("--train", a.tasks.train, "training items of each family");
+  tasks->add_option("--validation", a.tasks.validation, "validation items of each family");
+  tasks->add_option("--test", a.tasks.test, "test items of each family");
+  tasks->add_option("--texts", a.tasks.texts, "lines of the pretraining text");
+  tasks->callback([&] { code = run_data_make_tasks(a.tasks); });
   CLI::App* convert = data->add_subcommand(
       "convert",
       "Write multiple-choice items (the format choices) from a task's published file. What is read of each "
