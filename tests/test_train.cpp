@@ -283,13 +283,14 @@ TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
   refused({"--set", "data.chat=mine"}, {"no template 'mine'", "plain and vicuna_v1"});
   refused({"--dry-run", "--set", "data.chat=mine"}, {"no template 'mine'"});
   refused({"--set", "data.sets[0].train=", "--set", "data.use=['general']"},
-          {"data.use: 'general' has no file"});
+          {"'general' has no file for the split"});
   refused({"--set", "method.experts=0"}, {"method.experts = 0"});
   refused({"--set", "method.rank=64"}, {"method.rank = 64", "of shape"});
   refused({"--set", "method.name=mule"}, {"'mule'", "mole"});
   refused({"--set", "method.expert_targets=['gate_poj']"}, {"gate_poj", "matches no Linear"});
   refused({"--set", "method.router.top_k=4"}, {"method.router.top_k = 4 with 3 experts"});
   refused({"--set", "data.use=['generl']"}, {"generl"});
+  refused({"--set", "eval.sets=['generl']"}, {"eval.sets: no set named 'generl' among data.sets"});
   refused({"--set", "model.weights=none.safetensors"}, {"none.safetensors"});
   refused({"--set", "model.dtype=f16"}, {"model.dtype = 'f16'", "bf16"});
   refused({"--set", "model.decoder.heads=5"}, {"heads"});

@@ -42,7 +42,9 @@ Json scoring_json(const RunConfig& config, data::Format format) {
 // Chance and majority of the sets of choices that have a training file; `limit` as of the scores.
 std::map<std::string, Baselines> baselines_of(const RunConfig& config, const std::string& split) {
   std::map<std::string, Baselines> found;
+  const std::vector<std::string>& asked = config.eval.sets;
   for (const DataSet& d : config.data.sets) {
+    if (!asked.empty() && std::find(asked.begin(), asked.end(), d.name) == asked.end()) continue;
     const std::string& file = split == "test" ? d.test : split == "validation" ? d.validation : d.train;
     if (d.format != data::Format::choices || file.empty() || d.train.empty()) continue;
     found[d.name] = baselines(d.format, d.train, file, config.eval.limit);
@@ -100,7 +102,7 @@ E named(const char* option, const std::string& name) {
 }
 
 std::vector<SetScore> score_split(const Setup& setup, const std::string& split) {
-  const std::vector<data::Dataset> sets = load_sets(setup, split_named(split), {});
+  const std::vector<data::Dataset> sets = load_sets(setup, split_named(split), setup.config.eval.sets);
   FeatureCache features(setup.model->tower,
                         setup.config.method.name == "full" ? "" : setup.config.data.feature_cache, say);
   for (const data::Dataset& set : sets) features.add(set);

@@ -37,10 +37,10 @@ void in_range(const char* key, int64_t value, int64_t least, int64_t most = INT6
   BURROW_CHECK(value >= least && value <= most, "{} = {}: must be {}", key, value, range);
 }
 
-void check_sets(const DataConfig& c) {
+void check_sets(const DataConfig& c, const std::vector<std::string>& evaluated) {
   BURROW_CHECK(!c.sets.empty(),
                "data.sets is missing: [[data.sets]] tables with name, train, test and images");
-  std::set<std::string> names, used;
+  std::set<std::string> names;
   for (const DataSet& d : c.sets) {
     BURROW_CHECK(!d.name.empty(), "data.sets[{}].name is missing", names.size());
     BURROW_CHECK(names.insert(d.name).second, "data.sets: two sets are named '{}'", d.name);
@@ -48,10 +48,13 @@ void check_sets(const DataConfig& c) {
                  "data.sets[{}].images: only sets of the format llava have images, '{}' is of {}",
                  names.size() - 1, d.name, data::name_of(d.format));
   }
-  for (const std::string& name : c.use) {
-    BURROW_CHECK(names.contains(name), "data.use: no set named '{}' among data.sets ({})", name,
-                 fmt::join(names, ", "));
-    BURROW_CHECK(used.insert(name).second, "data.use: '{}' is listed twice", name);
+  for (const auto& [key, listed] : {std::pair{"data.use", &c.use}, {"eval.sets", &evaluated}}) {
+    std::set<std::string> used;
+    for (const std::string& name : *listed) {
+      BURROW_CHECK(names.contains(name), "{}: no set named '{}' among data.sets ({})", key, name,
+                   fmt::join(names, ", "));
+      BURROW_CHECK(used.insert(name).second, "{}: '{}' is listed twice", key, name);
+    }
   }
 }
 
@@ -96,7 +99,7 @@ void check(const RunConfig& c) {
   BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64" || c.model.dtype == "bf16",
                "model.dtype = '{}': f32, f64 or bf16", c.model.dtype);
   BURROW_CHECK(!c.data.tokenizer.empty(), "data.tokenizer is missing: the path of a tokenizer.json");
-  check_sets(c.data);
+  check_sets(c.data, c.eval.sets);
   check_ratios(c.data.ratios);
   in_range("data.samples", c.data.samples, 0);
   check_training(c.train);

@@ -53,6 +53,7 @@ struct EvalConfig {
   std::string split = "test";
   Protocol protocol = Protocol::label_logits;
   LabelRange labels = LabelRange::item;
+  std::vector<std::string> sets;
   int64_t limit = 0, batch_tokens = 4096, max_new = 16;
 };
 struct RunConfig {
@@ -127,6 +128,7 @@ void visit_fields(V& v, EvalConfig& c) {
   v.field(
       "labels", c.labels, "",
       "which labels label_logits and generation look for: those of the item's choices, or all of its shape");
+  v.field("sets", c.sets, "names", "sets to evaluate; empty: all that have the split");
   v.field("limit", c.limit, "samples", "of each set; 0: all");
   v.field("batch_tokens", c.batch_tokens, "tokens", "prompts decoded together");
   v.field("max_new", c.max_new, "tokens", "longest answer");

@@ -53,7 +53,7 @@ std::vector<DataSet> chosen_sets(const DataConfig& c, const std::vector<std::str
   for (const std::string& name : names) {
     const auto found =
         std::find_if(c.sets.begin(), c.sets.end(), [&](const DataSet& d) { return d.name == name; });
-    BURROW_CHECK(found != c.sets.end(), "data.use: no set named '{}' among data.sets", name);
+    BURROW_CHECK(found != c.sets.end(), "data.sets: no set named '{}' among data.sets", name);
     sets.push_back(*found);
   }
   return sets;
@@ -68,8 +68,8 @@ std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std:
     const std::string& file = split == Split::train        ? d.train
                               : split == Split::validation ? d.validation
                                                            : d.test;
-    BURROW_CHECK(!file.empty() || names.empty(), "data.use: '{}' has no file for the split that is asked for",
-                 d.name);
+    BURROW_CHECK(!file.empty() || names.empty(),
+                 "data.sets: '{}' has no file for the split that is asked for", d.name);
     if (file.empty()) continue;
     data::DatasetSettings settings;
     settings.name = d.name;

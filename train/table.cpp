@@ -25,12 +25,16 @@ std::string name_of(const TablePlan& plan, const Cell& cell) {
 std::string scores_of(const TablePlan& plan, const Cell& cell) {
   const auto result = read_cell(cell, plan.sets);
   if (!result) return "";
-  if (!plan.partial(cell.row)) return fmt::format("mean {:.2f} %", mean(result->scores));
+  if (!plan.partial(cell.row)) {
+    std::vector<double> scores;
+    for (const auto& score : result->scores) scores.push_back(score.value());
+    return fmt::format("mean {:.2f} %", mean(scores));
+  }
   std::string text;
   for (const std::string& set : plan.trained_on[cell.row]) {
     const auto at = std::find(plan.sets.begin(), plan.sets.end(), set);
     if (at == plan.sets.end()) continue;
-    const double score = result->scores[static_cast<size_t>(at - plan.sets.begin())];
+    const double score = result->scores[static_cast<size_t>(at - plan.sets.begin())].value();
     text += fmt::format("{}{} {:.2f} %", text.empty() ? "" : ", ", set, score);
   }
   return text;

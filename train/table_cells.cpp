@@ -20,6 +20,7 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 std::vector<std::string> evaluated_sets(const RunConfig& run) {
   std::vector<std::string> names;
   for (const DataSet& d : run.data.sets) {
+    if (!run.eval.sets.empty() && !contains(run.eval.sets, d.name)) continue;
     if (!(run.eval.split == "test" ? d.test : d.validation).empty()) names.push_back(d.name);
   }
   return names;
@@ -57,6 +58,7 @@ void split_rows(TablePlan& plan) {
       TableRow part{row.name + "_" + set, row.label + ", " + set, "", row.set, {}, false, true};
       part.set.push_back(fmt::format("data.use=[\"{}\"]", set));
       part.set.push_back("data.ratios=[1]");
+      part.set.push_back(fmt::format("eval.sets=[\"{}\"]", set));
       row.assemble.push_back(part.name);
       rows.push_back(std::move(part));
     }
@@ -77,7 +79,7 @@ void add_row(TablePlan& plan, size_t r) {
   try {
     const std::vector<std::string> overrides = overrides_of(plan, row);
     RunConfig run = read_run_config(plan.config.run, overrides);
-    BURROW_CHECK(run.eval.split == plan.run.eval.split && evaluated_sets(run) == plan.sets,
+    BURROW_CHECK(run.eval.split == plan.run.eval.split && (row.part || evaluated_sets(run) == plan.sets),
                  "it is evaluated on other sets than the run config of the table");
     BURROW_CHECK(run.eval.protocol == plan.run.eval.protocol && run.eval.labels == plan.run.eval.labels,
                  "it is scored by another eval.protocol or eval.labels than the table");
@@ -90,6 +92,7 @@ void add_row(TablePlan& plan, size_t r) {
                 plan.out / row.name / fmt::format("seed-{}", seed),
                 overrides,
                 write_run_config(run),
+                evaluated_sets(run),
                 run.data.samples};
       cell.overrides.push_back(fmt::format("train.seed={}", seed));
       plan.cells.push_back(std::move(cell));
@@ -211,7 +214,8 @@ std::optional<CellResult> read_cell(const Cell& cell, const std::vector<std::str
   try {
     const Json json = parse_file(file);
     for (const std::string& set : sets) {
-      result.scores.push_back(100 * json.at("score").at(set).get<double>());
+      result.scores.emplace_back();
+      if (contains(cell.sets, set)) result.scores.back() = 100 * json.at("score").at(set).get<double>();
     }
     const Json& parameters = json.at("parameters");
     result.trainable = parameters.at("trainable").get<int64_t>();

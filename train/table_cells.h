@@ -18,6 +18,7 @@ struct Cell {
   std::filesystem::path path;
   std::vector<std::string> overrides;  // of the run config
   std::string config;                  // resolved, as TOML
+  std::vector<std::string> sets;       // evaluated
   int64_t samples = 0;                 // trained on; 0: all there are
 };
 
@@ -51,7 +52,7 @@ CellState state_of(const Cell& cell);
 
 // What a table reads of a finished cell's result.json and provenance.json.
 struct CellResult {
-  std::vector<double> scores;  // percent, in the order of TablePlan::sets
+  std::vector<std::optional<double>> scores;  // percent, by TablePlan::sets; none where not evaluated
   int64_t trainable = 0, active = 0, total = 0, steps = 0;
   double tokens_per_second = 0, peak_memory = 0;  // bytes; 0: not known
   std::string commit, cpu, threads;               // empty: not known

@@ -79,7 +79,7 @@ RowReport make_row(const TablePlan& plan, size_t r, const std::vector<Results>& 
     std::vector<std::optional<double>> of_sets;
     for (size_t s = 0; s < plan.sets.size(); ++s) {
       const auto& cell = results[part_for(plan, parts, plan.sets[s])][k];
-      of_sets.push_back(cell ? std::optional(cell->scores[s]) : std::nullopt);
+      of_sets.push_back(cell ? cell->scores[s] : std::nullopt);
       row.scores[s][k] = of_sets.back();
     }
     const auto mean = mean_of(of_sets);
