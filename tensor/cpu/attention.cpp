@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "tensor/cpu/checks.h"
 #include "tensor/cpu/tile.h"
@@ -52,22 +54,24 @@ struct Part {
   }
 };
 
-// f(sequence, head of keys) for every pair of B sequences, in order; threads share them out by their scores.
+// f(sequence, head of keys) for every pair of B sequences. A thread begins with pairs of its own share, by
+// their scores, and then takes over what another has not begun: a pair costs more than its scores tell, and
+// each is computed alike whoever takes it.
 template <class T, class F>
 void over_parts(const Problem<T>& p, int64_t B, F f) {
-  const auto scores = [&p](int64_t b) {  // and one, so that a sequence without keys has an owner
-    return int64_t{p.q_offsets[b + 1] - p.q_offsets[b]} * (p.k_offsets[b + 1] - p.k_offsets[b]) + 1;
-  };
-  int64_t sum = 0;
-  for (int64_t b = 0; b < B; ++b) sum += scores(b) * p.Hkv;
-  parallel_rows(sum, sum * (p.H / p.Hkv) * p.D, [&](int64_t begin, int64_t end) {
-    int64_t middle = 0, next = 0;  // of a pair's scores, in the run of all
-    for (int64_t b = 0; b < B; ++b) {
-      for (int64_t h = 0; h < p.Hkv; ++h) {
-        middle = next + scores(b) / 2;
-        next += scores(b);
-        if (begin <= middle && middle < end) f(b, h);
-      }
+  const int64_t pairs = B * p.Hkv;
+  int64_t scores = 0;  // of one head
+  std::vector<int64_t> before;
+  for (int64_t b = 0; b < B; ++b) {
+    before.push_back(scores);
+    scores += int64_t{p.q_offsets[b + 1] - p.q_offsets[b]} * (p.k_offsets[b + 1] - p.k_offsets[b]) + 1;
+  }
+  std::vector<std::atomic<bool>> taken(static_cast<size_t>(pairs));
+  parallel_rows(scores, scores * p.H * p.D, [&](int64_t begin, int64_t) {
+    const int64_t first = std::lower_bound(before.begin(), before.end(), begin) - before.begin();
+    for (int64_t i = 0; i < pairs; ++i) {
+      const int64_t pair = (first * p.Hkv + i) % pairs;
+      if (!taken[static_cast<size_t>(pair)].exchange(true)) f(pair / p.Hkv, pair % p.Hkv);
     }
   });
 }
