@@ -1,5 +1,5 @@
-// Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) of a tokenizer.json: of bytes as characters (GPT-2,
-// Llama 3, Qwen), or of characters with tokens for the bytes of unknown ones (Llama 2).
+// Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) of a tokenizer.json: of bytes as characters
+// (GPT-2, Llama 3, Qwen), or of characters with tokens for the bytes of unknown ones (Llama 2).
 #include <queue>
 
 #include "data/json.h"
@@ -27,12 +27,14 @@ class Bpe : public TextModel {
     const auto flag = [&](const char* key) {
       const auto it = model.find(key);
       if (it == model.end() || it->is_null()) return false;
-      BURROW_CHECK(it->is_boolean(), "{}: model.{} must be true or false, not {}", where, key, it->type_name());
+      BURROW_CHECK(it->is_boolean(), "{}: model.{} must be true or false, not {}", where, key,
+                   it->type_name());
       return it->get<bool>();
     };
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       const auto it = model.find(key);
-      BURROW_CHECK(it == model.end() || it->is_null() || *it == "", "{}: model.{} is not supported", where, key);
+      BURROW_CHECK(it == model.end() || it->is_null() || *it == "", "{}: model.{} is not supported", where,
+                   key);
     }
     if (const auto it = model.find("dropout"); it != model.end())
       BURROW_CHECK(it->is_null() || *it == 0, "{}: model.dropout is not supported", where);
@@ -76,7 +78,8 @@ class Bpe : public TextModel {
         left = pair[0], right = pair[1];
       }
       BURROW_CHECK(!left.empty() && !right.empty(), "{}: model.merges[{}] is no pair of tokens", where, rank);
-      const int32_t l = vocabulary_->find(left), r = vocabulary_->find(right), both = vocabulary_->find(left + right);
+      const int32_t l = vocabulary_->find(left), r = vocabulary_->find(right),
+                    both = vocabulary_->find(left + right);
       for (const auto& [id, token] : {std::pair{l, left}, {r, right}, {both, left + right}})
         BURROW_CHECK(id >= 0, "{}: model.merges[{}] has '{}', which model.vocab lacks", where, rank, token);
       // A later repetition wins, as in Hugging Face's table.
@@ -107,10 +110,11 @@ class Bpe : public TextModel {
     std::vector<int32_t> ids = characters(text);
     const auto n = static_cast<int32_t>(ids.size());
     std::vector<int32_t> previous(ids.size()), next(ids.size());
-    for (int32_t i = 0; i < n; ++i) previous[static_cast<size_t>(i)] = i - 1, next[static_cast<size_t>(i)] = i + 1;
+    for (int32_t i = 0; i < n; ++i)
+      previous[static_cast<size_t>(i)] = i - 1, next[static_cast<size_t>(i)] = i + 1;
 
-    // Merges that can be made, the first of the list before others, then from the left. One that another merge has
-    // made void is passed over when its turn comes.
+    // Merges that can be made, the first of the list before others, then from the left. One that another
+    // merge has made void is passed over when its turn comes.
     struct Step {
       int32_t rank, at, id;
       bool operator<(const Step& s) const { return std::pair(rank, at) > std::pair(s.rank, s.at); }

@@ -1,7 +1,7 @@
 #pragma once
-// A chat template turns a conversation into spans of one kind each. Text of one kind is tokenised at once and apart
-// from that of the other, so the mask of supervised tokens comes from the spans themselves and never from the
-// length of text tokenised twice.
+// A chat template turns a conversation into spans of one kind each. Text of one kind is tokenised at once and
+// apart from that of the other, so the mask of supervised tokens comes from the spans themselves and never
+// from the length of text tokenised twice.
 #include <cstdint>
 #include <string>
 #include <string_view>

@@ -32,7 +32,8 @@ class SentencePiece : public TextModel {
 
   void encode(std::string_view text, Place place, std::vector<int32_t>& ids) const override {
     if (text.empty()) return;
-    // A model that strips spaces would lose the one between this text and the one before it, which is the prefix.
+    // A model that strips spaces would lose the one between this text and the one before it, which is the
+    // prefix.
     const bool first = place != Place::inside || (strips_ && text.starts_with(' '));
     run(first ? first_ : inside_, text, ids);
   }

@@ -1,5 +1,6 @@
 #pragma once
-// What turns text without special tokens into ids and back: one implementation for each kind of tokenizer's file.
+// What turns text without special tokens into ids and back: one implementation for each kind of tokenizer's
+// file.
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -11,18 +12,21 @@
 
 namespace burrow::data {
 
-// Where a piece of text stands: some tokenizers put a space before a text, or before every piece behind a token.
+// Where a piece of text stands: some tokenizers put a space before a text, or before every piece behind a
+// token.
 enum class Place : uint8_t { start, after_token, inside };
 
 class TextModel {
  public:
   virtual ~TextModel() = default;
-  // Appends the ids of text in which no special token is looked for; none becomes a special one but the unknown.
+  // Appends the ids of text in which no special token is looked for; none becomes a special one but the
+  // unknown.
   virtual void encode(std::string_view text, Place place, std::vector<int32_t>& ids) const = 0;
   // The text of tokens, none of them special. Ids must be in the vocabulary.
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
 };
 
+// So that a map of strings is searched by a view.
 struct TextHash {
   using is_transparent = void;
   size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
@@ -48,9 +52,10 @@ size_t white_space(std::string_view text, size_t at);
 
 // Words between white space, joined by one space.
 std::unique_ptr<TextModel> word_level(SharedVocabulary vocabulary, int32_t unknown);
-// The BPE of a tokenizer.json, with its normalizer, pre_tokenizer and decoder. `where` begins errors, which name the
-// key and the value of what is not supported.
-std::unique_ptr<TextModel> bpe(const nlohmann::json& file, SharedVocabulary vocabulary, const std::string& where);
+// The BPE of a tokenizer.json, with its normalizer, pre_tokenizer and decoder. `where` begins errors, which
+// name the key and the value of what is not supported.
+std::unique_ptr<TextModel> bpe(const nlohmann::json& file, SharedVocabulary vocabulary,
+                               const std::string& where);
 // A SentencePiece model from the bytes of its file; fills `vocabulary` with its pieces.
 struct SentencePieceModel {
   std::unique_ptr<TextModel> model;

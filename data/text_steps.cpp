@@ -17,8 +17,7 @@ using nlohmann::json;
 
 constexpr const char* kReplacement = "\uFFFD";
 // GPT-2's cut, where ByteLevel is asked for it (use_regex).
-constexpr const char* kGpt2 =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr const char* kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
   std::string out;
@@ -97,7 +96,8 @@ std::string unicode_form(const std::string& text, int options) {
 // -1 unless the token is <0xHH>.
 int byte_of(const std::string& token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
-  if (!std::isxdigit(static_cast<uint8_t>(token[3])) || !std::isxdigit(static_cast<uint8_t>(token[4]))) return -1;
+  if (!std::isxdigit(static_cast<uint8_t>(token[3])) || !std::isxdigit(static_cast<uint8_t>(token[4])))
+    return -1;
   return std::stoi(token.substr(3, 2), nullptr, 16);
 }
 
@@ -137,6 +137,13 @@ std::string stripped(std::string token, const std::string& content, int64_t star
   return token;
 }
 
+// Steps that a file lists again and again must not make a short text fill the memory.
+void check_size(const Pieces& pieces, size_t given) {
+  size_t size = 0;
+  for (const std::string& p : pieces) size += p.size();
+  BURROW_CHECK(size <= 64 * given + 65536, "[tokenizer] the file's steps make {} bytes of {}", size, given);
+}
+
 }  // namespace
 
 // One part of a file, with its name for errors.
@@ -152,13 +159,14 @@ struct StepReader {
   bool flag(const json& step, const char* key, bool otherwise) const {
     const auto it = step.find(key);
     if (it == step.end()) return otherwise;
-    BURROW_CHECK(it->is_boolean(), "{}: {}.{} must be true or false, not {}", where, part, key, it->type_name());
+    BURROW_CHECK(it->is_boolean(), "{}: {}.{} must be true or false, not {}", where, part, key,
+                 it->type_name());
     return it->get<bool>();
   }
   int64_t count(const json& step, const char* key) const {
     const json& value = member(step, key, where + " " + part);
-    BURROW_CHECK(value.is_number_unsigned() && value.get<uint64_t>() < 1000, "{}: {}.{} must be a small count", where,
-                 part, key);
+    BURROW_CHECK(value.is_number_unsigned() && value.get<uint64_t>() < 1000,
+                 "{}: {}.{} must be a small count", where, part, key);
     return value.get<int64_t>();
   }
   std::string text(const json& step, const char* key) const {
@@ -181,7 +189,8 @@ struct StepReader {
     if (type != "Sequence") return f(step, type);
     BURROW_CHECK(depth < 8, "{}: {} has sequences in sequences", where, part);
     const json& steps_of = member(step, list, where + " " + part);
-    BURROW_CHECK(steps_of.is_array(), "{}: {}.{} must be an array, not {}", where, part, list, steps_of.type_name());
+    BURROW_CHECK(steps_of.is_array(), "{}: {}.{} must be an array, not {}", where, part, list,
+                 steps_of.type_name());
     for (const json& s : steps_of) each(s, list, f, depth + 1);
   }
 
@@ -191,7 +200,8 @@ struct StepReader {
                                                      {"NFKC", UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
                                                      {"NFKD", UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT}};
     if (const auto form = forms.find(type); form != forms.end()) {
-      steps.normalizers_.emplace_back([options = form->second](std::string& s, Place) { s = unicode_form(s, options); });
+      steps.normalizers_.emplace_back(
+          [options = form->second](std::string& s, Place) { s = unicode_form(s, options); });
     } else if (type == "Prepend") {
       steps.normalizers_.emplace_back([prefix = text(step, "prepend")](std::string& s, Place place) {
         if (place != Place::inside && !s.empty()) s.insert(0, prefix);
@@ -299,16 +309,18 @@ struct StepReader {
         return tokens;
       });
     } else if (type == "Strip") {
-      steps.decoders_.emplace_back(
-          [content = text(step, "content"), start = count(step, "start"), stop = count(step, "stop")](Pieces tokens) {
-            for (std::string& t : tokens) t = stripped(t, content, start, stop);
-            return tokens;
-          });
-    } else if (type == "Metaspace") {
-      steps.decoders_.emplace_back([mark = text(step, "replacement"), drop = scheme(step) != "never"](Pieces tokens) {
-        for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = replaced(tokens[i], mark, i == 0 && drop ? "" : " ");
+      steps.decoders_.emplace_back([content = text(step, "content"), start = count(step, "start"),
+                                    stop = count(step, "stop")](Pieces tokens) {
+        for (std::string& t : tokens) t = stripped(t, content, start, stop);
         return tokens;
       });
+    } else if (type == "Metaspace") {
+      steps.decoders_.emplace_back(
+          [mark = text(step, "replacement"), drop = scheme(step) != "never"](Pieces tokens) {
+            for (size_t i = 0; i < tokens.size(); ++i)
+              tokens[i] = replaced(tokens[i], mark, i == 0 && drop ? "" : " ");
+            return tokens;
+          });
     } else {
       unsupported("'" + type + "'", "ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace and Sequence");
     }
@@ -319,18 +331,26 @@ TextSteps::TextSteps(const json& file, const std::string& where) {
   const auto part = [&](const char* name) { return file.contains(name) ? file[name] : json(nullptr); };
   const StepReader normalizer{*this, where, "normalizer"}, cut{*this, where, "pre_tokenizer"},
       decoder{*this, where, "decoder"};
-  normalizer.each(part("normalizer"), "normalizers", [&](const json& s, const std::string& t) { normalizer.normalizer(s, t); });
-  cut.each(part("pre_tokenizer"), "pretokenizers", [&](const json& s, const std::string& t) { cut.cut(s, t); });
-  decoder.each(part("decoder"), "decoders", [&](const json& s, const std::string& t) { decoder.decoder(s, t); });
+  normalizer.each(part("normalizer"), "normalizers",
+                  [&](const json& s, const std::string& t) { normalizer.normalizer(s, t); });
+  cut.each(part("pre_tokenizer"), "pretokenizers",
+           [&](const json& s, const std::string& t) { cut.cut(s, t); });
+  decoder.each(part("decoder"), "decoders",
+               [&](const json& s, const std::string& t) { decoder.decoder(s, t); });
 }
 
 Pieces TextSteps::pieces(std::string_view text, Place place) const {
   BURROW_CHECK(is_utf8(text), "[tokenizer] a text is not UTF-8");
-  std::string normal(text);
-  for (const auto& step : normalizers_) step(normal, place);
-  if (normal.empty()) return {};
-  Pieces pieces{std::move(normal)};
-  for (const auto& step : cuts_) pieces = step(std::move(pieces), place);
+  Pieces pieces{std::string(text)};
+  for (const auto& step : normalizers_) {
+    step(pieces[0], place);
+    check_size(pieces, text.size());
+  }
+  if (pieces[0].empty()) return {};
+  for (const auto& step : cuts_) {
+    pieces = step(std::move(pieces), place);
+    check_size(pieces, text.size());
+  }
   return pieces;
 }
 
@@ -340,7 +360,11 @@ std::string TextSteps::join(Pieces tokens) const {
     for (const std::string& t : tokens) text += (text.empty() ? "" : " ") + t;
     return text;
   }
-  for (const auto& step : decoders_) tokens = step(std::move(tokens));
+  const size_t given = fused(tokens).size();
+  for (const auto& step : decoders_) {
+    tokens = step(std::move(tokens));
+    check_size(tokens, given);
+  }
   return fused(tokens);
 }
 

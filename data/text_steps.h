@@ -13,8 +13,8 @@ namespace burrow::data {
 // A regular expression over Unicode (PCRE2), searched from left to right. Copies share it.
 class Pattern {
  public:
-  // Throws for a pattern that PCRE2 refuses, or in which Oniguruma, which these files are made for, means another
-  // thing by \b \h \w \B \H \W and &&. One more difference stays: here \s finds U+180E.
+  // Throws for a pattern that PCRE2 refuses, or in which Oniguruma, which these files are made for, means
+  // another thing by \b \h \w \B \H \W and &&. One more difference stays: here \s finds U+180E.
   Pattern(const std::string& pattern, bool literal, const std::string& where);
   // The matches in UTF-8 text and what is between them, in order, none of them empty.
   void each(std::string_view text, const std::function<void(std::string_view piece, bool match)>& f) const;
@@ -25,6 +25,7 @@ class Pattern {
 
 using Pieces = std::vector<std::string>;
 
+// The steps of one file, in its order.
 class TextSteps {
  public:
   // Reads `normalizer`, `pre_tokenizer` and `decoder` of a file. Throws for a kind or an option that is not

@@ -63,7 +63,8 @@ std::string_view without_space_behind(std::string_view text) {
 bool flag(const nlohmann::json& token, const char* key, bool otherwise, const std::string& where) {
   const auto it = token.find(key);
   if (it == token.end()) return otherwise;
-  BURROW_CHECK(it->is_boolean(), "{}: added_tokens' {} must be true or false, not {}", where, key, it->type_name());
+  BURROW_CHECK(it->is_boolean(), "{}: added_tokens' {} must be true or false, not {}", where, key,
+               it->type_name());
   return it->get<bool>();
 }
 
@@ -105,7 +106,8 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
     t.begin_ = read.begin;
     t.end_ = read.end;
   }
-  if (const auto config = beside("tokenizer_config.json"); std::filesystem::exists(config)) t.take_roles(config);
+  if (const auto config = beside("tokenizer_config.json"); std::filesystem::exists(config))
+    t.take_roles(config);
   return t;
 }
 
@@ -215,6 +217,10 @@ void Tokenizer::finish(Vocabulary vocabulary, std::vector<Added> added, const st
   std::stable_sort(added.begin(), added.end(), [&](const Added& a, const Added& b) {
     return words[static_cast<size_t>(a.id)].size() > words[static_cast<size_t>(b.id)].size();
   });
+  for (const Added& a : added) {
+    const char lead = words[static_cast<size_t>(a.id)].front();
+    if (leads_.find(lead) == leads_.npos) leads_ += lead;
+  }
   added_ = std::move(added);
   begin_ = first_of(vocabulary, {"<bos>", "<s>", "<|begin_of_text|>"});
   end_ = first_of(vocabulary, {"<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"});
@@ -252,14 +258,16 @@ std::string Tokenizer::json() const {
 
 void Tokenizer::save(const std::filesystem::path& path) const { write_text(path, json()); }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text) const { return encode(text, Place::start, true); }
+std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+  return encode(text, Place::start, true);
+}
 
 std::vector<int32_t> Tokenizer::encode_plain(std::string_view text, Place place) const {
   return encode(text, place, false);
 }
 
-// Added tokens are found from the left, the longest first, in the text as it is given. (Hugging Face looks for those
-// with `normalized` in the normalised text.)
+// Added tokens are found from the left, the longest first, in the text as it is given. (Hugging Face looks
+// for those with `normalized` in the normalised text.)
 std::vector<int32_t> Tokenizer::encode(std::string_view text, Place place, bool specials) const {
   const auto& words = vocabulary_->words;
   const auto begins = [&](size_t i) {
@@ -270,7 +278,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, Place place, bool 
   std::vector<int32_t> ids;
   size_t begin = 0;
   for (size_t i = 0; i < text.size();) {
-    const auto hit = begins(i);
+    const auto hit = leads_.find(text[i]) == leads_.npos ? added_.end() : begins(i);
     if (hit == added_.end()) {
       ++i;
       continue;
@@ -280,7 +288,8 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, Place place, bool 
     model_->encode(before, place, ids);
     ids.push_back(hit->id);
     i += words[static_cast<size_t>(hit->id)].size();
-    for (size_t space = 1; hit->right && i < text.size() && space > 0; i += space) space = white_space(text, i);
+    for (size_t space = 1; hit->right && i < text.size() && space > 0; i += space)
+      space = white_space(text, i);
     begin = i;
     place = Place::after_token;
   }

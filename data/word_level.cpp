@@ -21,7 +21,8 @@ namespace {
 
 class WordLevel : public TextModel {
  public:
-  WordLevel(SharedVocabulary vocabulary, int32_t unknown) : vocabulary_(std::move(vocabulary)), unknown_(unknown) {}
+  WordLevel(SharedVocabulary vocabulary, int32_t unknown)
+      : vocabulary_(std::move(vocabulary)), unknown_(unknown) {}
 
   void encode(std::string_view text, Place, std::vector<int32_t>& ids) const override {
     for (size_t i = 0; i < text.size();) {

@@ -6,16 +6,15 @@
 
 namespace burrow {
 
-// What begins text[at..], with at < text.size(): a character, or the bytes that stand for one U+FFFD where text is
-// repaired, the longest beginning of a character (Unicode 15, section 3.9).
+// What begins text[at..], with at < text.size(): a character, or the bytes that stand for one U+FFFD where
+// text is repaired, the longest beginning of a character (Unicode 15, section 3.9).
 struct Utf8Step {
   size_t bytes = 1;
   bool valid = false;
 };
+// See Utf8Step.
 inline Utf8Step utf8_step(std::string_view text, size_t at) {
-  const auto byte = [&](size_t j) -> unsigned {
-    return j < text.size() ? static_cast<uint8_t>(text[j]) : 0;
-  };
+  const auto byte = [&](size_t j) -> unsigned { return j < text.size() ? static_cast<uint8_t>(text[j]) : 0; };
   const unsigned lead = byte(at);
   if (lead < 0x80) return {1, true};
   size_t length = 0;
@@ -34,6 +33,7 @@ inline Utf8Step utf8_step(std::string_view text, size_t at) {
   return length == 0 ? Utf8Step{} : Utf8Step{length, true};
 }
 
+// Whether the whole text is characters.
 inline bool is_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const Utf8Step step = utf8_step(text, i);

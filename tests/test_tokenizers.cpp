@@ -12,7 +12,8 @@ namespace {
 using Ids = std::vector<int32_t>;
 
 const fs::path golden_folder = fs::path(BURROW_TEST_FILES) / "golden/tokenizers";
-const std::vector<std::string> json_files{"gpt2.json", "llama3.json", "qwen.json", "llama2.json", "metaspace.json"};
+const std::vector<std::string> json_files{"gpt2.json", "llama3.json", "qwen.json", "llama2.json",
+                                          "metaspace.json"};
 
 const nlohmann::json& golden() {
   static const nlohmann::json file = parse_json(golden_folder / "golden.json");
@@ -54,10 +55,12 @@ TEST_CASE("a tokenizer.model's ids and texts are SentencePiece's") {
 }
 
 TEST_CASE("text goes through tokens of bytes and back") {
-  for (const std::string name : {"gpt2.json", "llama3.json", "llama2.json", "metaspace.json", "llama2.model"}) {
+  for (const std::string name :
+       {"gpt2.json", "llama3.json", "llama2.json", "metaspace.json", "llama2.model"}) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
     for (const std::string& text : texts()) {
-      // SentencePiece's own mark is its space, and a text of spaces alone is one space shorter to the library.
+      // SentencePiece's own mark is its space, and a text of spaces alone is one space shorter to the
+      // library.
       if (name.starts_with("gpt") || name.starts_with("llama3") || text.find("\u2581") == text.npos)
         CHECK_MESSAGE(t.decode(t.encode_plain(text)) == text, name << ": " << text);
     }
@@ -68,7 +71,8 @@ TEST_CASE("text goes through tokens of bytes and back") {
   REQUIRE(smile.size() >= 2);
   CHECK(bytes.decode(std::span(smile).first(smile.size() - 1)) == "\uFFFD");
   const Tokenizer fallback = Tokenizer::load(golden_folder / "llama2.json");
-  CHECK(fallback.decode(Ids{fallback.id_of("<0xE2>"), fallback.id_of("<0x82>"), fallback.id_of("<0xAC>")}) == "\u20AC");
+  CHECK(fallback.decode(Ids{fallback.id_of("<0xE2>"), fallback.id_of("<0x82>"), fallback.id_of("<0xAC>")}) ==
+        "\u20AC");
   CHECK(fallback.decode(Ids{fallback.id_of("<0xE2>"), fallback.id_of("<0x82>")}) == "\uFFFD\uFFFD");
 }
 
@@ -87,7 +91,8 @@ TEST_CASE("special tokens of a SentencePiece model, and what stands beside it") 
   CHECK(bare.find("<image>") == -1);
 
   const auto size = static_cast<int32_t>(bare.size());
-  write_bytes(folder / "added_tokens.json", fmt::format(R"({{"<pad>": {}, "<image>": {}, "</s>": 2}})", size + 1, size));
+  write_bytes(folder / "added_tokens.json",
+              fmt::format(R"({{"<pad>": {}, "<image>": {}, "</s>": 2}})", size + 1, size));
   write_bytes(folder / "tokenizer_config.json", R"({"bos_token": null, "eos_token": {"content": "<pad>"}})");
   const Tokenizer t = Tokenizer::load(path);
   CHECK(t.size() == size + 2);
@@ -110,11 +115,13 @@ TEST_CASE("special tokens of a SentencePiece model, and what stands beside it") 
 }
 
 TEST_CASE("a text that continues another has no space put before it") {
-  for (const std::string name : {"llama2.model", "unigram.model", "llama2.json", "metaspace.json", "qwen.json"}) {
+  for (const std::string name :
+       {"llama2.model", "unigram.model", "llama2.json", "metaspace.json", "qwen.json"}) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
     const std::string question = "What is it?", answer = " 42 hello";
     CHECK_MESSAGE(joined(t.encode_plain(question), t.encode_plain(answer, Place::inside)) ==
-                      t.encode_plain(question + answer), name);
+                      t.encode_plain(question + answer),
+                  name);
   }
   const Tokenizer t = Tokenizer::load(golden_folder / "llama2.model");
   CHECK(t.decode(t.encode_plain("ab", Place::inside)) == "ab");
@@ -122,8 +129,8 @@ TEST_CASE("a text that continues another has no space put before it") {
 }
 
 TEST_CASE("a conversation's tokens are those of its text") {
-  // As LLaVA's code splits it: chunks at the image, each with a space of its own before it; the token that ends an
-  // answer splits too.
+  // As LLaVA's code splits it: chunks at the image, each with a space of its own before it; the token that
+  // ends an answer splits too.
   const ChatTemplate& vicuna = ChatTemplate::by_name("vicuna_v1");
   for (const std::string name : {"llama2.model", "llama2.json"}) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
@@ -160,7 +167,8 @@ TEST_CASE("roles of a tokenizer.json") {
 }
 
 TEST_CASE("what a tokenizer.json has that is not supported is named") {
-  const std::string llama3 = read_file(golden_folder / "llama3.json"), llama2 = read_file(golden_folder / "llama2.json");
+  const std::string llama3 = read_file(golden_folder / "llama3.json"),
+                    llama2 = read_file(golden_folder / "llama2.json");
   const auto fault = [](const std::string& sound, const std::string& from, const std::string& to,
                         const std::string& reason) {
     const std::string error = error_of([&] { Tokenizer::parse(replaced(sound, from, to), "t.json"); });
@@ -168,9 +176,10 @@ TEST_CASE("what a tokenizer.json has that is not supported is named") {
   };
   fault(llama3, R"("type": "BPE")", R"("type": "Unigram")", "model type 'Unigram' is not supported");
   fault(llama3, R"("behavior": "Isolated")", R"("behavior": "Removed")",
-        "pre_tokenizer Split with behavior 'Removed' and invert false is not supported, only Isolated with false");
-  fault(llama3, R"({"type": "ByteLevel", "add_prefix_space": false)", R"({"type": "Bert", "add_prefix_space": false)",
-        "pre_tokenizer 'Bert' is not supported, only Split");
+        "pre_tokenizer Split with behavior 'Removed' and invert false is not supported, only Isolated with "
+        "false");
+  fault(llama3, R"({"type": "ByteLevel", "add_prefix_space": false)",
+        R"({"type": "Bert", "add_prefix_space": false)", "pre_tokenizer 'Bert' is not supported, only Split");
   fault(llama3, R"(\\s+(?!\\S))", R"(\\s+(?!\\S)", "pattern '");
   fault(llama3, R"(\\s+(?!\\S))", R"(\\w+)", "it uses \\w");
   fault(llama3, R"("decoder": {"type": "ByteLevel")", R"("decoder": {"type": "WordPiece")",
@@ -178,12 +187,15 @@ TEST_CASE("what a tokenizer.json has that is not supported is named") {
   fault(llama3, R"("single_word": false)", R"("single_word": true)", "single_word true is not supported");
   fault(llama3, R"("single_word": false)", R"("single_word": 1)", "must be true or false, not number");
   fault(llama3, R"("dropout": null)", R"("dropout": 0.1)", "model.dropout is not supported");
-  fault(llama3, R"("ignore_merges": true)", R"("ignore_merges": 1)", "model.ignore_merges must be true or false");
+  fault(llama3, R"("ignore_merges": true)", R"("ignore_merges": 1)",
+        "model.ignore_merges must be true or false");
   fault(llama3, R"("end_of_word_suffix": null)", R"("end_of_word_suffix": "</w>")",
         "model.end_of_word_suffix is not supported");
   fault(llama3, R"("merges": [[)", R"("merges": [["a"], [)", "model.merges[0] is no pair of tokens");
-  fault(llama3, R"("merges": [[)", R"("merges": [["a", "zzz"], [)", "model.merges[0] has 'zzz', which model.vocab lacks");
-  fault(llama2, R"("type": "Prepend")", R"("type": "Lowercase")", "normalizer 'Lowercase' is not supported, only NFC");
+  fault(llama3, R"("merges": [[)", R"("merges": [["a", "zzz"], [)",
+        "model.merges[0] has 'zzz', which model.vocab lacks");
+  fault(llama2, R"("type": "Prepend")", R"("type": "Lowercase")",
+        "normalizer 'Lowercase' is not supported, only NFC");
   fault(llama2, R"("pattern": {"String": " "})", R"("pattern": {"Regex": " "})",
         "normalizer pattern is not supported, only a String");
   fault(llama2, R"("prepend": ")", R"("append": ")", "normalizer: field 'prepend' is missing");
