@@ -59,10 +59,11 @@ TEST_CASE("text goes through tokens of bytes and back") {
        {"gpt2.json", "llama3.json", "llama2.json", "metaspace.json", "llama2.model"}) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
     for (const std::string& text : texts()) {
-      // SentencePiece's own mark is its space, and a text of spaces alone is one space shorter to the
-      // library.
-      if (name.starts_with("gpt") || name.starts_with("llama3") || text.find("\u2581") == text.npos)
-        CHECK_MESSAGE(t.decode(t.encode_plain(text)) == text, name << ": " << text);
+      const bool of_bytes = name.starts_with("gpt2") || name.starts_with("llama3");
+      if (!of_bytes && text.find("\u2581") != text.npos) continue;  // the mark of a space becomes one
+      if (name == "metaspace.json" && text.starts_with(' '))
+        continue;  // no mark is put before it, one is taken away
+      CHECK_MESSAGE(t.decode(t.encode_plain(text)) == text, name << ": " << text);
     }
   }
   // A character cut in two: U+FFFD for what is no UTF-8.

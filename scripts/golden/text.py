@@ -115,14 +115,12 @@ def main() -> None:
 
     made["gpt2"] = of_bytes(None, 500)
     added(made["gpt2"], ["<|endoftext|>"])
-    made["llama3"] = of_bytes(LLAMA3, 600)
+    file = json.loads(of_bytes(LLAMA3, 600).to_str())
+    file["model"]["ignore_merges"] = True
+    file["model"]["vocab"]["\u0120unreached"] = len(file["model"]["vocab"])  # by ignore_merges alone: no merges make it
+    made["llama3"] = tokenizers.Tokenizer.from_str(json.dumps(file))
     added(made["llama3"], ["<|begin_of_text|>", "<|end_of_text|>",
                            tokenizers.AddedToken("<image>", normalized=False, special=True, lstrip=True, rstrip=True)])
-    file = json.loads(made["llama3"].to_str())
-    file["model"]["ignore_merges"] = True
-    # A token that no merges make: only ignore_merges reaches it.
-    file["model"]["vocab"] = {**file["model"]["vocab"], "\u0120unreached": len(file["model"]["vocab"]) + 3}
-    made["llama3"] = tokenizers.Tokenizer.from_str(json.dumps(file))
     made["qwen"] = of_bytes(QWEN, 600)
     made["qwen"].normalizer = normalizers.NFC()
     added(made["qwen"], ["<|endoftext|>", "<image>"], ["<think>", "</think>", "<tool>"])
