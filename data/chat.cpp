@@ -14,18 +14,15 @@ constexpr const char* vicuna_system =
     "The assistant gives helpful, detailed, and polite answers to the user's questions.";
 
 void image(Spans& s) { s.push_back({TokenKind::visual, Content::image, ""}); }
-void fixed(Spans& s, std::string text) { s.push_back({TokenKind::prompt, Content::fixed, std::move(text)}); }
-void question(Spans& s, std::string text) {
-  s.push_back({TokenKind::prompt, Content::record, std::move(text)});
-}
+void prompt(Spans& s, std::string text) { s.push_back({TokenKind::prompt, Content::text, std::move(text)}); }
 void answer(Spans& s, std::string text) {
-  s.push_back({TokenKind::answer, Content::record, std::move(text)});
+  s.push_back({TokenKind::answer, Content::text, std::move(text)});
   s.push_back({TokenKind::answer, Content::end, ""});
 }
 
 void plain_turn(Spans& s, const Turn& turn, bool first, bool has_image) {
   if (first && has_image) image(s);
-  question(s, turn.question);
+  prompt(s, turn.question);
   s.push_back({TokenKind::prompt, Content::separator, ""});
 }
 void plain_finish(Spans& s, const Turn& turn) { answer(s, turn.answer); }
@@ -33,15 +30,15 @@ void plain_finish(Spans& s, const Turn& turn) { answer(s, turn.answer); }
 void vicuna_turn(Spans& s, const Turn& turn, bool first, bool has_image) {
   if (first) {
     s.push_back({TokenKind::prompt, Content::begin, ""});
-    fixed(s, fmt::format("{} ", vicuna_system));
+    prompt(s, fmt::format("{} ", vicuna_system));
   }
-  fixed(s, "USER: ");
+  prompt(s, "USER: ");
   if (first && has_image) {
     image(s);
-    fixed(s, "\n");
+    prompt(s, "\n");
   }
-  question(s, turn.question);
-  fixed(s, " ASSISTANT:");
+  prompt(s, turn.question);
+  prompt(s, " ASSISTANT:");
 }
 void vicuna_finish(Spans& s, const Turn& turn) { answer(s, " " + turn.answer); }
 
@@ -84,22 +81,25 @@ void ChatTemplate::check(const Tokenizer& tokenizer) const {
 
 Tokens tokenize(const std::vector<Span>& spans, const Tokenizer& tokenizer) {
   Tokens tokens;
-  for (const Span& span : spans) {
+  Place place = Place::start;
+  for (size_t i = 0; i < spans.size(); ++i) {
+    const Span& span = spans[i];
     std::vector<int32_t> ids;
-    switch (span.content) {
-      case Content::image:
-        BURROW_CHECK(tokens.visual_at < 0, "[chat] a sample has one image at most");
-        tokens.visual_at = static_cast<int32_t>(tokens.ids.size());
-        break;
-      case Content::fixed:
-        ids = tokenizer.encode(span.text);
-        break;
-      case Content::record:
-        ids = tokenizer.encode_plain(span.text);
-        break;
-      default:
-        ids = {special_id(tokenizer, span.content)};
-        BURROW_CHECK(ids[0] >= 0, "[chat] the tokenizer has no token for {}", role(span.content));
+    if (span.content == Content::image) {
+      BURROW_CHECK(tokens.visual_at < 0, "[chat] a sample has one image at most");
+      tokens.visual_at = static_cast<int32_t>(tokens.ids.size());
+      place = Place::after_token;
+    } else if (span.content == Content::text) {
+      // Merges of BPE go across spans: the template's "USER: " and a question are words like any other.
+      std::string text = span.text;
+      while (i + 1 < spans.size() && spans[i + 1].content == Content::text && spans[i + 1].kind == span.kind)
+        text += spans[++i].text;
+      ids = tokenizer.encode_plain(text, place);
+      if (!text.empty()) place = Place::inside;
+    } else {
+      ids = {special_id(tokenizer, span.content)};
+      BURROW_CHECK(ids[0] >= 0, "[chat] the tokenizer has no token for {}", role(span.content));
+      place = span.content == Content::begin ? Place::start : Place::after_token;
     }
     tokens.ids.insert(tokens.ids.end(), ids.begin(), ids.end());
     tokens.answer.resize(tokens.ids.size(), span.kind == TokenKind::answer);

@@ -1,7 +1,7 @@
 #pragma once
-// A chat template turns a conversation into spans of one kind each. Spans are tokenised separately, so the
-// mask of supervised tokens comes from the spans themselves and never from the length of text tokenised
-// twice.
+// A chat template turns a conversation into spans of one kind each. Text of one kind is tokenised at once and
+// apart from that of the other, so the mask of supervised tokens comes from the spans themselves and never
+// from the length of text tokenised twice.
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -17,11 +17,10 @@ struct Turn {
 };
 
 struct Span {
-  // What a span holds: words of the template, words of the record, one special token, or the place of the
-  // image's visual tokens.
-  enum class Content : uint8_t { fixed, record, begin, separator, end, image };
+  // What a span holds: text, one special token, or the place of the image's visual tokens.
+  enum class Content : uint8_t { text, begin, separator, end, image };
   TokenKind kind = TokenKind::prompt;  // answer: supervised. visual: the image's place
-  Content content = Content::record;
+  Content content = Content::text;
   std::string text;
 };
 
@@ -56,7 +55,7 @@ class ChatTemplate {
   std::vector<Span::Content> needs_;
 };
 
-// The spans' tokens end to end. Words of a record never become special tokens.
+// The spans' tokens end to end. Text never becomes special tokens.
 Tokens tokenize(const std::vector<Span>& spans, const Tokenizer& tokenizer);
 
 }  // namespace burrow::data

@@ -67,12 +67,12 @@ std::vector<std::string> read_choices(const json& element, const TaskShape& shap
 }
 
 void prompt(std::vector<Span>& spans, std::string text) {
-  spans.push_back({TokenKind::prompt, Span::Content::fixed, std::move(text)});
+  spans.push_back({TokenKind::prompt, Span::Content::text, std::move(text)});
 }
 // Words of the item after what introduces them.
 void words(std::vector<Span>& spans, const std::string& lead, const std::string& text) {
   prompt(spans, lead);
-  spans.push_back({TokenKind::prompt, Span::Content::record, " " + text});
+  spans.push_back({TokenKind::prompt, Span::Content::text, " " + text});
 }
 
 }  // namespace
@@ -150,7 +150,7 @@ std::vector<Span> choice_spans(const ChoiceItem& item, bool begin) {
   for (size_t i = 0; !shape.choices_are_labels && i < item.choices.size(); ++i)
     words(spans, fmt::format("{}({})", shape.one_line ? " " : "\n", shape.labels[i]), item.choices[i]);
   prompt(spans, "\n" + shape.cue);
-  spans.push_back({TokenKind::answer, Span::Content::record, " " + item.label()});
+  spans.push_back({TokenKind::answer, Span::Content::text, " " + item.label()});
   return spans;
 }
 

@@ -159,7 +159,7 @@ class DatasetBuilder {
   }
 
   std::string label_fault(const TaskShape& shape, const std::string& label) const {
-    const auto ids = tokenizer_.encode_plain(" " + label);
+    const auto ids = tokenizer_.encode_plain(" " + label, Place::inside);
     return fmt::format("{}'s label '{}' must be one token of the tokenizer: {}", shape.name, label,
                        ids.size() == 1 ? "it is unknown" : fmt::format("it makes {}", ids.size()));
   }
@@ -168,7 +168,7 @@ class DatasetBuilder {
     if (static_cast<size_t>(type) < data_.labels_.size()) return data_.labels_[static_cast<size_t>(type)];
     std::vector<int32_t> labels;
     for (const std::string& label : shape.labels) {
-      const auto ids = tokenizer_.encode_plain(" " + label);
+      const auto ids = tokenizer_.encode_plain(" " + label, Place::inside);
       labels.push_back(ids.size() == 1 && ids[0] != tokenizer_.unknown() ? ids[0] : -1);
     }
     return data_.labels_.emplace_back(std::move(labels));

@@ -1,27 +1,11 @@
 #include "data/tokenizer.h"
 
 #include <algorithm>
-#include <set>
 
 #include "data/json.h"
 
 namespace burrow::data {
 namespace {
-
-// Length in bytes of the white space that begins text[at..], 0 for none: Unicode's White_Space.
-size_t white_space(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) {
-    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
-  };
-  const unsigned a = byte(0), b = byte(1), c = byte(2);
-  if (a == ' ' || (a >= '\t' && a <= '\r')) return 1;
-  if (a == 0xC2 && (b == 0x85 || b == 0xA0)) return 2;
-  if (a == 0xE1 && b == 0x9A && c == 0x80) return 3;
-  if (a == 0xE2 && b == 0x80 && ((c >= 0x80 && c <= 0x8A) || c == 0xA8 || c == 0xA9 || c == 0xAF)) return 3;
-  if (a == 0xE2 && b == 0x81 && c == 0x9F) return 3;
-  if (a == 0xE3 && b == 0x80 && c == 0x80) return 3;
-  return 0;
-}
 
 void check_part(const nlohmann::json& file, const char* part, const char* supported,
                 const std::string& where) {
@@ -59,9 +43,95 @@ std::vector<std::string> words_by_id(const std::vector<std::pair<std::string, in
   return words;
 }
 
+int32_t first_of(const Vocabulary& vocabulary, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (const int32_t id = vocabulary.find(name); id >= 0) return id;
+  }
+  return -1;
+}
+
+std::string_view without_space_behind(std::string_view text) {
+  size_t end = 0;
+  for (size_t i = 0; i < text.size();) {
+    const size_t space = white_space(text, i);
+    i += std::max<size_t>(space, 1);
+    if (space == 0) end = i;
+  }
+  return text.substr(0, end);
+}
+
+bool flag(const nlohmann::json& token, const char* key, bool otherwise, const std::string& where) {
+  const auto it = token.find(key);
+  if (it == token.end()) return otherwise;
+  BURROW_CHECK(it->is_boolean(), "{}: added_tokens' {} must be true or false, not {}", where, key,
+               it->type_name());
+  return it->get<bool>();
+}
+
 }  // namespace
 
-Tokenizer Tokenizer::load(const std::filesystem::path& path) { return parse(read_text(path), path.string()); }
+Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+  const auto beside = [&](const char* name) { return path.parent_path() / name; };
+  Tokenizer t;
+  if (path.extension() != ".model") {
+    t = parse(read_text(path), path.string());
+  } else {
+    const std::string where = fmt::format("[tokenizer] {}", path.string());
+    SentencePieceModel read = sentencepiece(read_text(path), where);
+    std::vector<Added> added;
+    for (size_t i = 0; i < read.vocabulary.words.size(); ++i) {
+      if (read.vocabulary.special[i]) added.push_back({static_cast<int32_t>(i)});
+    }
+    if (const auto file = beside("added_tokens.json"); std::filesystem::exists(file)) {
+      const nlohmann::json names = parse_json(file);
+      BURROW_CHECK(names.is_object(), "{}: must be an object, not {}", file.string(), names.type_name());
+      std::vector<std::pair<std::string, int32_t>> pairs;
+      for (size_t i = 0; i < read.vocabulary.words.size(); ++i)
+        pairs.emplace_back(read.vocabulary.words[i], static_cast<int32_t>(i));
+      for (const auto& [name, value] : names.items()) {
+        const int32_t id = read_id(value, fmt::format("{}: '{}'", file.string(), name));
+        BURROW_CHECK(!name.empty(), "{}: a token has no name", file.string());
+        if (static_cast<size_t>(id) < read.vocabulary.words.size() &&
+            read.vocabulary.words[static_cast<size_t>(id)] == name)
+          continue;  // listed again
+        pairs.emplace_back(name, id);
+        added.push_back({id});
+      }
+      read.vocabulary.words = words_by_id(pairs, file.string());
+      read.vocabulary.special.resize(pairs.size(), true);
+    }
+    t.model_ = std::move(read.model);
+    t.unknown_ = read.unknown;
+    t.finish(std::move(read.vocabulary), std::move(added), where);
+    t.begin_ = read.begin;
+    t.end_ = read.end;
+  }
+  if (const auto config = beside("tokenizer_config.json"); std::filesystem::exists(config))
+    t.take_roles(config);
+  return t;
+}
+
+// "bos_token": "<s>", {"content": "<s>", ...} or null.
+void Tokenizer::take_roles(const std::filesystem::path& config) {
+  const nlohmann::json file = parse_json(config);
+  BURROW_CHECK(file.is_object(), "{}: must be an object, not {}", config.string(), file.type_name());
+  for (const auto& [key, role] : {std::pair{"bos_token", &begin_}, {"eos_token", &end_}}) {
+    const auto it = file.find(key);
+    if (it == file.end()) continue;
+    if (it->is_null()) {
+      *role = -1;
+      continue;
+    }
+    const std::string where = fmt::format("{}: {}", config.string(), key);
+    if (!it->is_object()) {
+      BURROW_CHECK(it->is_string(), "{} must be a string, not {}", where, it->type_name());
+    }
+    const std::string& name =
+        it->is_object() ? string_member(*it, "content", where) : it->get_ref<const std::string&>();
+    *role = find(name);
+    BURROW_CHECK(*role >= 0, "{} '{}' is not in the vocabulary", where, name);
+  }
+}
 
 Tokenizer Tokenizer::parse(std::string_view text, const std::string& name) {
   const std::string where = fmt::format("[tokenizer] {}", name);
@@ -69,23 +139,33 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& name) {
     const nlohmann::json file = parse_json(text, name);
     const nlohmann::json& model = member(file, "model", where);
     const std::string& type = string_member(model, "type", where + " model");
-    BURROW_CHECK(type == "WordLevel", "{}: model type '{}' is not supported, only WordLevel", where, type);
-    check_part(file, "pre_tokenizer", "WhitespaceSplit", where);
-    check_part(file, "normalizer", "none", where);
+    BURROW_CHECK(type == "WordLevel" || type == "BPE",
+                 "{}: model type '{}' is not supported, only WordLevel and BPE", where, type);
+    Tokenizer t;
+    t.whole_words_ = type == "WordLevel";
+    if (t.whole_words_) {
+      check_part(file, "pre_tokenizer", "WhitespaceSplit", where);
+      check_part(file, "normalizer", "none", where);
+    }
 
     std::vector<std::pair<std::string, int32_t>> pairs;
     const nlohmann::json& vocab = member(model, "vocab", where + " model");
     BURROW_CHECK(vocab.is_object(), "{}: model.vocab must be an object, not {}", where, vocab.type_name());
     for (const auto& [word, id] : vocab.items())
       pairs.emplace_back(word, read_id(id, fmt::format("{}: model.vocab '{}'", where, word)));
-    std::set<int32_t> specials;
-    const nlohmann::json& added = member(file, "added_tokens", where);
-    BURROW_CHECK(added.is_array(), "{}: added_tokens must be an array, not {}", where, added.type_name());
-    for (const nlohmann::json& token : added) {
+    std::vector<Added> added;
+    std::vector<int32_t> specials;
+    const nlohmann::json& tokens = member(file, "added_tokens", where);
+    BURROW_CHECK(tokens.is_array(), "{}: added_tokens must be an array, not {}", where, tokens.type_name());
+    for (const nlohmann::json& token : tokens) {
       const std::string& content = string_member(token, "content", where + " added_tokens");
       const int32_t id = read_id(member(token, "id", where + " added_tokens"), where + " added_tokens");
       BURROW_CHECK(!content.empty(), "{}: an added token has no content", where);
-      specials.insert(id);
+      BURROW_CHECK(!flag(token, "single_word", false, where),
+                   "{}: added token '{}': single_word true is not supported", where, content);
+      added.push_back({id, flag(token, "lstrip", false, where), flag(token, "rstrip", false, where)});
+      // Where tokens are whole words, one that is found within a word is always taken for special.
+      if (t.whole_words_ || flag(token, "special", true, where)) specials.push_back(id);
       const auto known = vocab.find(content);
       if (known == vocab.end())
         pairs.emplace_back(content, id);
@@ -93,11 +173,17 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& name) {
         BURROW_CHECK(*known == id, "{}: added token '{}' has id {}, and {} in model.vocab", where, content,
                      id, shown(*known));
     }
-    Tokenizer t;
-    t.words_ = words_by_id(pairs, where);
-    t.special_.resize(t.words_.size());
-    for (const int32_t id : specials) t.special_[static_cast<size_t>(id)] = true;
-    t.index(where, string_member(model, "unk_token", where + " model"));
+    Vocabulary vocabulary;
+    vocabulary.words = words_by_id(pairs, where);
+    vocabulary.special.resize(vocabulary.words.size());
+    for (const int32_t id : specials) vocabulary.special[static_cast<size_t>(id)] = true;
+    t.finish(std::move(vocabulary), std::move(added), where);
+    if (const auto unk = model.find("unk_token"); t.whole_words_ || (unk != model.end() && !unk->is_null())) {
+      const std::string& unknown = string_member(model, "unk_token", where + " model");
+      t.unknown_ = t.find(unknown);
+      BURROW_CHECK(t.unknown_ >= 0, "{}: the unknown token '{}' is not in the vocabulary", where, unknown);
+    }
+    t.model_ = t.whole_words_ ? word_level(t.vocabulary_, t.unknown_) : bpe(file, t.vocabulary_, where);
     return t;
   } catch (const nlohmann::json::exception& e) {
     fail("{}: {}", where, e.what());
@@ -107,39 +193,54 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& name) {
 Tokenizer Tokenizer::of(const std::vector<std::string>& specials, const std::vector<std::string>& words,
                         const std::string& unknown) {
   Tokenizer t;
-  t.words_ = specials;
-  t.words_.insert(t.words_.end(), words.begin(), words.end());
-  t.special_.resize(t.words_.size());
-  std::fill_n(t.special_.begin(), specials.size(), true);
-  t.index("[tokenizer]", unknown);
+  t.whole_words_ = true;
+  Vocabulary vocabulary{specials, std::vector<bool>(specials.size() + words.size()), {}};
+  vocabulary.words.insert(vocabulary.words.end(), words.begin(), words.end());
+  std::vector<Added> added;
+  for (size_t i = 0; i < specials.size(); ++i) {
+    vocabulary.special[i] = true;
+    added.push_back({static_cast<int32_t>(i)});
+  }
+  t.finish(std::move(vocabulary), std::move(added), "[tokenizer]");
+  t.unknown_ = t.find(unknown);
+  BURROW_CHECK(t.unknown_ >= 0, "[tokenizer]: the unknown token '{}' is not in the vocabulary", unknown);
+  t.model_ = word_level(t.vocabulary_, t.unknown_);
   return t;
 }
 
-void Tokenizer::index(const std::string& where, const std::string& unknown) {
-  for (size_t i = 0; i < words_.size(); ++i) {
-    BURROW_CHECK(ids_.emplace(words_[i], static_cast<int32_t>(i)).second, "{}: token '{}' occurs twice",
-                 where, words_[i]);
-    if (special_[i]) added_.push_back(static_cast<int32_t>(i));
+void Tokenizer::finish(Vocabulary vocabulary, std::vector<Added> added, const std::string& where) {
+  const auto& words = vocabulary.words;
+  for (size_t i = 0; i < words.size(); ++i) {
+    BURROW_CHECK(vocabulary.ids.emplace(words[i], static_cast<int32_t>(i)).second,
+                 "{}: token '{}' occurs twice", where, words[i]);
   }
-  std::stable_sort(added_.begin(), added_.end(), [&](int32_t a, int32_t b) {
-    return words_[static_cast<size_t>(a)].size() > words_[static_cast<size_t>(b)].size();
+  std::stable_sort(added.begin(), added.end(), [&](const Added& a, const Added& b) {
+    return words[static_cast<size_t>(a.id)].size() > words[static_cast<size_t>(b.id)].size();
   });
-  unknown_ = find(unknown);
-  BURROW_CHECK(unknown_ >= 0, "{}: the unknown token '{}' is not in the vocabulary", where, unknown);
+  for (const Added& a : added) {
+    const char lead = words[static_cast<size_t>(a.id)].front();
+    if (leads_.find(lead) == leads_.npos) leads_ += lead;
+  }
+  added_ = std::move(added);
+  begin_ = first_of(vocabulary, {"<bos>", "<s>", "<|begin_of_text|>"});
+  end_ = first_of(vocabulary, {"<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"});
+  vocabulary_ = std::make_shared<const Vocabulary>(std::move(vocabulary));
 }
 
 std::string Tokenizer::json() const {
+  BURROW_CHECK(whole_words_, "[tokenizer] only a tokenizer of whole words can be written");
+  const auto& words = vocabulary_->words;
   nlohmann::ordered_json file;
   file["version"] = "1.0";
   file["truncation"] = nullptr;
   file["padding"] = nullptr;
   file["added_tokens"] = nlohmann::ordered_json::array();
   nlohmann::ordered_json vocab = nlohmann::ordered_json::object();
-  for (size_t i = 0; i < words_.size(); ++i) {
-    vocab[words_[i]] = i;
-    if (!special_[i]) continue;
+  for (size_t i = 0; i < words.size(); ++i) {
+    vocab[words[i]] = i;
+    if (!vocabulary_->special[i]) continue;
     file["added_tokens"].push_back({{"id", i},
-                                    {"content", words_[i]},
+                                    {"content", words[i]},
                                     {"single_word", false},
                                     {"lstrip", false},
                                     {"rstrip", false},
@@ -151,64 +252,60 @@ std::string Tokenizer::json() const {
   file["post_processor"] = nullptr;
   file["decoder"] = nullptr;
   file["model"] = {
-      {"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", words_[static_cast<size_t>(unknown_)]}};
+      {"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", words[static_cast<size_t>(unknown_)]}};
   return file.dump(1) + "\n";
 }
 
 void Tokenizer::save(const std::filesystem::path& path) const { write_text(path, json()); }
 
-void Tokenizer::encode_words(std::string_view text, bool plain, std::vector<int32_t>& ids) const {
-  for (size_t i = 0; i < text.size();) {
-    if (const size_t space = white_space(text, i); space > 0) {
-      i += space;
-      continue;
-    }
-    const size_t begin = i;
-    while (i < text.size() && white_space(text, i) == 0) ++i;
-    const int32_t id = find(text.substr(begin, i - begin));
-    ids.push_back(id < 0 || (plain && is_special(id)) ? unknown_ : id);
-  }
-}
-
-std::vector<int32_t> Tokenizer::encode_plain(std::string_view text) const {
-  std::vector<int32_t> ids;
-  encode_words(text, true, ids);
-  return ids;
-}
-
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+  return encode(text, Place::start, true);
+}
+
+std::vector<int32_t> Tokenizer::encode_plain(std::string_view text, Place place) const {
+  return encode(text, place, false);
+}
+
+// Added tokens are found from the left, the longest first, in the text as it is given. (Hugging Face looks
+// for those with `normalized` in the normalised text.)
+std::vector<int32_t> Tokenizer::encode(std::string_view text, Place place, bool specials) const {
+  const auto& words = vocabulary_->words;
+  const auto begins = [&](size_t i) {
+    return std::find_if(added_.begin(), added_.end(), [&](const Added& a) {
+      return (specials || !is_special(a.id)) && text.substr(i).starts_with(words[static_cast<size_t>(a.id)]);
+    });
+  };
   std::vector<int32_t> ids;
   size_t begin = 0;
   for (size_t i = 0; i < text.size();) {
-    const auto hit = std::find_if(added_.begin(), added_.end(), [&](int32_t id) {
-      return text.substr(i).starts_with(words_[static_cast<size_t>(id)]);
-    });
+    const auto hit = leads_.find(text[i]) == leads_.npos ? added_.end() : begins(i);
     if (hit == added_.end()) {
       ++i;
       continue;
     }
-    encode_words(text.substr(begin, i - begin), false, ids);
-    ids.push_back(*hit);
-    begin = i += words_[static_cast<size_t>(*hit)].size();
+    std::string_view before = text.substr(begin, i - begin);
+    if (hit->left) before = without_space_behind(before);
+    model_->encode(before, place, ids);
+    ids.push_back(hit->id);
+    i += words[static_cast<size_t>(hit->id)].size();
+    for (size_t space = 1; hit->right && i < text.size() && space > 0; i += space)
+      space = white_space(text, i);
+    begin = i;
+    place = Place::after_token;
   }
-  encode_words(text.substr(begin), false, ids);
+  model_->encode(text.substr(begin), place, ids);
   return ids;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
-  std::string text;
-  for (const int32_t id : ids) {
-    const std::string& word = token(id < size() ? id : unknown_);
+  std::vector<int32_t> plain;
+  for (int32_t id : ids) {
+    BURROW_CHECK(id >= 0, "[tokenizer] id {} is outside of the vocabulary of {}", id, size());
     if (is_special(id)) continue;
-    if (!text.empty()) text += ' ';
-    text += word;
+    if (id >= size()) id = unknown_;
+    if (id >= 0) plain.push_back(id);
   }
-  return text;
-}
-
-int32_t Tokenizer::find(std::string_view token) const {
-  const auto it = ids_.find(token);
-  return it == ids_.end() ? -1 : it->second;
+  return model_->decode(plain);
 }
 
 int32_t Tokenizer::id_of(std::string_view token) const {
@@ -219,14 +316,7 @@ int32_t Tokenizer::id_of(std::string_view token) const {
 
 const std::string& Tokenizer::token(int32_t id) const {
   BURROW_CHECK(id >= 0 && id < size(), "[tokenizer] id {} is outside of the vocabulary of {}", id, size());
-  return words_[static_cast<size_t>(id)];
+  return vocabulary_->words[static_cast<size_t>(id)];
 }
-
-bool Tokenizer::is_special(int32_t id) const {
-  return id >= 0 && id < size() && special_[static_cast<size_t>(id)];
-}
-
-int32_t Tokenizer::begin_of_text() const { return find("<bos>") >= 0 ? find("<bos>") : find("<s>"); }
-int32_t Tokenizer::end_of_text() const { return find("<eos>") >= 0 ? find("<eos>") : find("</s>"); }
 
 }  // namespace burrow::data

@@ -14,7 +14,7 @@ namespace burrow::moe {
 struct ParameterCounts {
   int64_t total = 0;  // of the model with its adapters
   int64_t trainable = 0;
-  int64_t active = 0;  // trainable parameters that one token uses
+  int64_t active = 0;  // trainable parameters that one token uses, at most where a rule says how many experts
 };
 
 // What attach did to a model, and what its routers decided in the current pass. It must outlive the model's

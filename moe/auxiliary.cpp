@@ -174,6 +174,19 @@ std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, co
   return terms;
 }
 
+namespace {
+// Mean over the rows of each group of the number of experts whose weight is not 0. -> [groups, 1]
+Tensor active_experts(const Routing& r, const Tensor& group, int64_t groups) {
+  const Tensor& W = r.weights.value();
+  Tensor used = Tensor::empty(W.shape(), W.dtype(), W.device());
+  step(used, W);
+  Tensor count = Tensor::empty({groups}, W.dtype(), W.device());
+  Tensor mean = Tensor::empty({groups, 1}, W.dtype(), W.device());
+  kernel::group_mean(mean, count, sum_columns(Var(used)).value().reshape({W.dim(0), 1}), group);
+  return mean;
+}
+}  // namespace
+
 std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routings, const nn::Pass& pass,
                                                  int64_t datasets) {
   NoGrad no_grad;
@@ -190,15 +203,18 @@ std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routin
     Tensor mean_entropy = Tensor::empty({datasets, 1}, P.dtype(), P.device());
     Tensor count = Tensor::empty({datasets}, P.dtype(), P.device());
     kernel::group_mean(share, count, r.chosen, group);
+    const Tensor mean_active = active_experts(r, group, datasets);
     kernel::group_mean(mean_entropy, count, entropy.reshape({P.dim(0), 1}), group);
-    RouterStatistics stats{r.site, {}, {}, {}};
+    RouterStatistics stats{r.site, {}, {}, {}, {}};
     const Tensor h_share = share.to(Device::cpu).to(DType::f64),
                  h_entropy = mean_entropy.to(Device::cpu).to(DType::f64),
+                 h_active = mean_active.to(Device::cpu).to(DType::f64),
                  h_count = count.to(Device::cpu).to(DType::f64);
     for (int64_t d = 0; d < datasets; ++d) {
       const double rows = h_count.data<double>()[d];
       stats.rows.push_back(rows);
       stats.entropy.push_back(rows * h_entropy.data<double>()[d]);
+      stats.active.push_back(rows * h_active.data<double>()[d]);
       stats.chosen.emplace_back();
       for (int64_t e = 0; e < P.dim(1); ++e)
         stats.chosen.back().push_back(rows * h_share.data<double>()[d * P.dim(1) + e]);
@@ -217,6 +233,7 @@ void add_statistics(std::vector<RouterStatistics>& sum, const std::vector<Router
     for (size_t d = 0; d < sum[i].rows.size(); ++d) {
       sum[i].rows[d] += more[i].rows[d];
       sum[i].entropy[d] += more[i].entropy[d];
+      sum[i].active[d] += more[i].active[d];
       for (size_t e = 0; e < sum[i].chosen[d].size(); ++e) sum[i].chosen[d][e] += more[i].chosen[d][e];
     }
   }

@@ -56,8 +56,10 @@ std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, co
 // How one router treated one dataset's rows: summed over rows, so that micro-batches add up.
 struct RouterStatistics {
   std::string site;
-  std::vector<std::vector<double>> chosen;  // [dataset][expert] rows that chose it
-  std::vector<double> entropy, rows;        // [dataset] sum of -sum p ln p in nats, and the rows
+  std::vector<std::vector<double>>
+      chosen;                  // [dataset][expert] rows that chose it (soft: whose most probable it is)
+  std::vector<double> active;  // [dataset] sum of the experts whose weight is not 0
+  std::vector<double> entropy, rows;  // [dataset] sum of -sum p ln p in nats, and the rows
 };
 // One entry a router. `datasets` is the number of datasets that the segments' indices run over.
 std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routings, const nn::Pass& pass,

@@ -63,12 +63,11 @@ Var entropy_of(const Var& probs, const EntropyConfig& c) {
   return scale(add(sum, constant(sum.shape(), -1)), unit / (1 - c.index));
 }
 
-namespace {
-
-// 1 where x > 0, else 0, without a gradient.
 void step(Tensor& y, const Tensor& x) {
   kernel::unary_backward(y, Tensor::full(x.shape(), 1, x.dtype(), x.device()), x, Unary::relu);
 }
+
+namespace {
 
 // x [N,1] -> [N,E]
 Var spread_columns(const Var& x, int64_t E) {

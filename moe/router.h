@@ -33,6 +33,9 @@ Var entropy_of(const Var& probs, const EntropyConfig& config);
 // u [N,E], lambda [N,1] -> [N,E]
 Var sparsegen(const Var& u, const Var& lambda);
 
+// y = 1 where x > 0, else 0: of equal shapes, without a gradient.
+void step(Tensor& y, const Tensor& x);
+
 // lambda = log sigmoid(w2 relu(w1 x + b1) + b2) + 0.99 of a router's input, shared by all routers of one
 // width (LD-MoLE: github.com/eshentw/LD-MoLE).
 struct LambdaNetwork {

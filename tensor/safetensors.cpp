@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "tensor/files.h"
+#include "tensor/utf8.h"
 
 namespace burrow {
 namespace {
@@ -188,38 +189,6 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   std::string key_;
   At at_ = At::outside;
 };
-
-// Whether `text` is well-formed UTF-8 (Unicode 15, table 3-7): no overlong forms, no surrogates.
-bool is_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t j) -> unsigned {
-      return j < text.size() ? static_cast<uint8_t>(text[j]) : 0;
-    };
-    const unsigned lead = byte(i), next = byte(i + 1);
-    size_t length = 1;
-    unsigned low = 0x80, high = 0xbf;  // of the second byte
-    if (lead < 0x80)
-      length = 1;
-    else if (0xc2 <= lead && lead <= 0xdf)
-      length = 2;
-    else if (0xe0 <= lead && lead <= 0xef) {
-      length = 3;
-      if (lead == 0xe0) low = 0xa0;
-      if (lead == 0xed) high = 0x9f;
-    } else if (0xf0 <= lead && lead <= 0xf4) {
-      length = 4;
-      if (lead == 0xf0) low = 0x90;
-      if (lead == 0xf4) high = 0x8f;
-    } else
-      return false;
-    if (length > 1 && (next < low || next > high)) return false;
-    for (size_t j = 2; j < length; ++j) {
-      if ((byte(i + j) & 0xc0) != 0x80) return false;
-    }
-    i += length;
-  }
-  return true;
-}
 
 // The checks on the header's bytes, before its meaning. Returns the JSON text without its padding.
 std::string_view header_text(std::span<const std::byte> bytes, const std::string& file) {

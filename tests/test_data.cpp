@@ -58,7 +58,7 @@ TEST_CASE("faults of a tokenizer's file") {
     const std::string error = error_of([&] { Tokenizer::load(path); });
     CHECK_MESSAGE((contains(error, path) && contains(error, reason)), error);
   };
-  fault("WordLevel", "BPE", "model type 'BPE' is not supported, only WordLevel");
+  fault("WordLevel", "WordPiece", "model type 'WordPiece' is not supported, only WordLevel and BPE");
   fault("WhitespaceSplit", "ByteLevel", "pre_tokenizer 'ByteLevel' is not supported, only WhitespaceSplit");
   fault("\"normalizer\": null", R"("normalizer": {"type": "NFC"})", "normalizer 'NFC' is not supported");
   fault("\"normalizer\": null", R"("normalizer": {"type": 3})", "");

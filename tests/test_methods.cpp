@@ -91,6 +91,39 @@ TEST_CASE("dynmole: the expert that crosses top_p is dropped, or kept") {
   CHECK(w[2] == 0);
 }
 
+TEST_CASE("active experts are those whose weight is not 0, under every rule") {
+  const Segments& segments = batch().segments;
+  for (const char* name : {"mole", "mola", "mixlora", "loramoe", "dense", "dynmole", "adamole", "ldmole"}) {
+    CAPTURE(name);
+    moe::MethodConfig method = moe::method(name);
+    method.experts = 4;
+    method.experts_by_layer = {};
+    Mini mini = generated_mini(method, DType::f64);
+    evaluate(mini, batch());
+    const auto routings = mini.attachment.routings();
+    const auto statistics = moe::routing_statistics(routings, nn::Pass(segments), 2);
+    REQUIRE(!statistics.empty());
+    double all = 0, rows = 0;
+    for (size_t i = 0; i < statistics.size(); ++i) {
+      Values active(2);
+      const Values w = values_of(routings[i].weights.value());
+      for (size_t j = 0; j < w.size(); ++j) {
+        const auto sample = static_cast<size_t>(segments.sequence[j / 4]);
+        active[static_cast<size_t>(segments.dataset[sample])] += w[j] != 0;
+      }
+      for (const size_t d : {0, 1}) {
+        CHECK(statistics[i].active[d] == doctest::Approx(active[d]));
+        all += active[d];
+        rows += statistics[i].rows[d];
+      }
+    }
+    if (method.router.selection == moe::Selection::soft) CHECK(all == 4 * rows);
+    if (method.router.selection == moe::Selection::top_k)
+      CHECK(all == static_cast<double>(method.router.top_k) * rows);
+    if (method.router.selection == moe::Selection::hybrid) CHECK((all > 2 * rows && all <= 4 * rows));
+  }
+}
+
 TEST_CASE("the entropy's scale and type") {
   const std::vector<double> even{0, 0, 0, 0, 0, 0};
   moe::MethodConfig method = moe::method("dynmole");

@@ -463,6 +463,7 @@ TEST_CASE("routing statistics count every row once") {
     CHECK(s.rows == std::vector<double>{2.0 * 105, 2.0 * 12});
     for (const size_t d : {0, 1})
       CHECK(s.chosen[d][0] + s.chosen[d][1] + s.chosen[d][2] == doctest::Approx(s.rows[d]));
+    CHECK(s.active == s.rows);  // one expert a token
     CHECK(s.entropy[0] > 0);
     CHECK(s.entropy[0] < 2 * 117 * std::log(3));
   }

@@ -94,6 +94,7 @@ TEST_CASE("metrics: losses, each auxiliary term, rate, gradient norm, and what t
       for (const auto& [domain, load] : site.at("load").items()) {
         REQUIRE(load.size() == 3);
         CHECK(sum(load) == doctest::Approx(1).epsilon(1e-6));
+        CHECK(site.at("active").at(domain).get<double>() == doctest::Approx(1).epsilon(1e-6));
         const double entropy = site.at("entropy").at(domain).get<double>();
         CHECK(entropy > 0);
         CHECK(entropy <= std::log(3) + 1e-6);

@@ -52,9 +52,11 @@ data::Tokenizer tokenizer_near(const std::string& path, const std::string& given
   if (!given.empty()) return data::Tokenizer::load(given);
   const fs::path folder = fs::absolute(path).parent_path();
   for (const fs::path& place : {folder, folder.parent_path()}) {
-    if (fs::exists(place / "tokenizer.json")) return data::Tokenizer::load(place / "tokenizer.json");
+    for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+      if (fs::exists(place / name)) return data::Tokenizer::load(place / name);
+    }
   }
-  fail("{}: no tokenizer.json beside it or above it; name one with --tokenizer", path);
+  fail("{}: no tokenizer.json or tokenizer.model beside it or above it; name one with --tokenizer", path);
 }
 
 // A line for each file in the making.

@@ -222,7 +222,7 @@ std::vector<data::Span> prompt_spans(const Setup& setup, bool has_image, const s
   std::vector<data::Span> spans;
   if (setup.tokenizer.begin_of_text() >= 0)
     spans.push_back({TokenKind::prompt, data::Span::Content::begin, ""});
-  spans.push_back({TokenKind::prompt, data::Span::Content::record, question});
+  spans.push_back({TokenKind::prompt, data::Span::Content::text, question});
   return spans;
 }
 

@@ -134,7 +134,7 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
         "(JSON lines {\"text\": \"...\"}); default: what the file looks like");
     c->add_option("--images", a.file.images, "image folder of conversations (default: the file's folder)");
     c->add_option("--tokenizer", a.file.tokenizer,
-                  "tokenizer.json (default: found beside the file or above it)");
+                  "tokenizer.json or .model (default: found beside the file or above it)");
     c->add_option("--chat", a.file.chat, "chat template of conversations: plain or vicuna_v1");
     c->add_option("--max-tokens", a.file.max_tokens, "longest sample, as model.decoder.max_tokens")
         ->check(count())

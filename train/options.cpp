@@ -98,7 +98,8 @@ void check(const RunConfig& c) {
                "method.train_projector: model.vision.layers is 0: there is no projector");
   BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64" || c.model.dtype == "bf16",
                "model.dtype = '{}': f32, f64 or bf16", c.model.dtype);
-  BURROW_CHECK(!c.data.tokenizer.empty(), "data.tokenizer is missing: the path of a tokenizer.json");
+  BURROW_CHECK(!c.data.tokenizer.empty(),
+               "data.tokenizer is missing: the path of a tokenizer.json or tokenizer.model");
   check_sets(c.data, c.eval.sets);
   check_ratios(c.data.ratios);
   in_range("data.samples", c.data.samples, 0);

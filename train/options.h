@@ -78,7 +78,7 @@ void visit_fields(V& v, DataSet& c) {
 }
 template <class V>
 void visit_fields(V& v, DataConfig& c) {
-  v.field("tokenizer", c.tokenizer, "file", "tokenizer.json");
+  v.field("tokenizer", c.tokenizer, "file", "tokenizer.json, or SentencePiece's tokenizer.model");
   v.field("chat", c.chat, "", "chat template of conversations: plain or vicuna_v1");
   v.field("use", c.use, "names", "sets to train on; empty: all");
   v.field("ratios", c.ratios, "", "share of each set of `use` in the mixture; empty: by size");

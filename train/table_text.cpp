@@ -124,7 +124,8 @@ std::string losses(const TablePlan& plan) {
 
 std::string notes(const TableReport& report) {
   std::string text =
-      "\ntrained, active, all: parameters that are trained, that of these one token uses, of the whole model."
+      "\ntrained, active, all: parameters that are trained, that of these one token uses (the most it can,"
+      " where the number of its experts varies), of the whole model."
       " tokens/s: median of the cells; MiB: the largest peak of tensor memory.\n";
   if (!report.plan->config.reference.empty()) {
     text += "Differences are paired by seed, with 95 % t intervals and uncorrected p.\n";

@@ -139,6 +139,7 @@ void Trainer::log(int64_t i, const data::StepPlan& plan, const StepSums& sums, d
       Json load = Json::array();
       for (const double rows : r.chosen[d]) load.push_back(rows / r.rows[d]);
       site["load"][sets_[d].name()] = load;
+      site["active"][sets_[d].name()] = r.active[d] / r.rows[d];
       site["entropy"][sets_[d].name()] = r.entropy[d] / r.rows[d];
     }
     site["dead_experts"] = dead;
