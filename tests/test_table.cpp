@@ -341,7 +341,7 @@ TEST_CASE("the tables that are here resolve") {
   const TablePlan sweep = plan_table({"configs/tables/llava_mole_lr_sweep.toml", "", {}});
   CHECK(sweep.cells.size() == 15);
   CHECK(sweep.run.eval.split == "validation");
-  CHECK(plan_table({"configs/tables/dynmole.toml", "", {}}).cells.size() == (7 * 8 + 3) * 4);
+  CHECK(plan_table({"configs/tables/dynmole.toml", "", {}}).cells.size() == (9 * 8 + 3) * 4);
   CHECK(plan_table({"configs/tables/dynmole_ablations.toml", "", {}}).cells.size() == 14 * 3 * 4);
   CHECK(plan_table({"configs/tables/mola_allocations.toml", "", {}}).cells.size() == 5 * 3 * 4);
   fs::current_path(before);
