@@ -71,6 +71,12 @@ inline void finish(const Cell& cell, const std::string& result, double speed = 1
   write_file_atomically(
       (cell.path / "timings.json").string(),
       fmt::format(R"({{"tokens_per_second": {}, "peak_memory_bytes": {}}})", speed, 1048576 * speed));
+  write_file_atomically(
+      (cell.path / "metrics.jsonl").string(),
+      R"({"step": 1, "routing": [{"active": {"cats": 9}}]})"
+      "\n"
+      R"({"step": 2, "routing": [{"active": {"cats": 1, "dogs": 2}}, {"active": {"cats": 3}}]})"
+      "\n");
   write_file_atomically((cell.path / "provenance.json").string(),
                         R"({"commit": "abc", "cpu": "some CPU", "threads": 1})");
   write_file_atomically((cell.path / "result.json").string(), result);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tensor/files.h"
@@ -207,6 +208,29 @@ CellState state_of(const Cell& cell) {
   return fs::exists(cell.path / "result.json") ? CellState::finished : CellState::started;
 }
 
+namespace {
+
+double active_experts(const fs::path& run) {
+  std::ifstream file(run / "metrics.jsonl");
+  std::string line, last;
+  while (std::getline(file, line)) last = line;
+  if (last.empty()) return 0;
+  double sum = 0;
+  int64_t count = 0;
+  const Json metrics = Json::parse(last);
+  if (!metrics.contains("routing")) return 0;
+  for (const Json& site : metrics["routing"]) {
+    if (!site.contains("active")) continue;  // of an earlier version
+    for (const Json& active : site["active"]) {
+      sum += active.get<double>();
+      ++count;
+    }
+  }
+  return count ? sum / static_cast<double>(count) : 0;
+}
+
+}  // namespace
+
 std::optional<CellResult> read_cell(const Cell& cell, const std::vector<std::string>& sets) {
   if (state_of(cell) != CellState::finished) return std::nullopt;
   const fs::path file = cell.path / "result.json";
@@ -222,6 +246,7 @@ std::optional<CellResult> read_cell(const Cell& cell, const std::vector<std::str
     result.active = parameters.at("active").get<int64_t>();
     result.total = parameters.at("total").get<int64_t>();
     result.steps = json.at("steps").get<int64_t>();
+    result.active_experts = active_experts(cell.path);
     if (fs::exists(cell.path / "timings.json")) {
       const Json timings = parse_file(cell.path / "timings.json");
       result.tokens_per_second = timings.value("tokens_per_second", 0.0);

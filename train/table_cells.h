@@ -50,10 +50,11 @@ enum class CellState { missing, started, finished };
 // Throws when the directory holds a run of another config than the table's.
 CellState state_of(const Cell& cell);
 
-// What a table reads of a finished cell's result.json and provenance.json.
+// What a table reads of a finished cell's result.json, metrics.jsonl and provenance.json.
 struct CellResult {
   std::vector<std::optional<double>> scores;  // percent, by TablePlan::sets; none where not evaluated
   int64_t trainable = 0, active = 0, total = 0, steps = 0;
+  double active_experts = 0;  // of a token in the end, mean over routers and sets; 0: no router, or not known
   double tokens_per_second = 0, peak_memory = 0;  // bytes; 0: not known
   std::string commit, cpu, threads;               // empty: not known
 };

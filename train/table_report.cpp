@@ -48,6 +48,7 @@ size_t part_for(const TablePlan& plan, const std::vector<size_t>& parts, const s
 
 void add_facts(RowReport& row, const std::vector<Results>& results, const std::vector<size_t>& parts) {
   std::vector<double> speeds;
+  double experts = 0;
   for (const size_t part : parts) {
     int64_t fewest = 0, most = 0;
     const CellResult* last = nullptr;
@@ -57,6 +58,7 @@ void add_facts(RowReport& row, const std::vector<Results>& results, const std::v
       most = std::max(most, cell->steps);
       last = &*cell;
       speeds.push_back(cell->tokens_per_second);
+      experts += cell->active_experts;
       row.peak_memory = std::max(row.peak_memory, cell->peak_memory);
     }
     if (!last) continue;
@@ -68,6 +70,7 @@ void add_facts(RowReport& row, const std::vector<Results>& results, const std::v
     row.most_steps += most;
   }
   row.tokens_per_second = median(speeds);
+  if (!speeds.empty()) row.active_experts = experts / static_cast<double>(speeds.size());
 }
 
 RowReport make_row(const TablePlan& plan, size_t r, const std::vector<Results>& results) {

@@ -53,6 +53,7 @@ struct RowReport {
   std::vector<Comparison> differences;  // to the reference, by score; empty for the reference itself
   // Of the finished cells; an assembled row's parameters and steps are the sums over its parts.
   int64_t trainable = 0, active = 0, total = 0, fewest_steps = 0, most_steps = 0;
+  double active_experts = 0;                      // mean; 0: no routers, or not known
   double tokens_per_second = 0, peak_memory = 0;  // median, largest; 0: not known
 };
 

@@ -73,6 +73,7 @@ std::vector<std::string> row_line(const TableReport& report, const RowReport& ro
   line.push_back(any ? count_text(row.trainable) : "-");
   line.push_back(any ? count_text(row.active) : "-");
   line.push_back(any ? count_text(row.total) : "-");
+  line.push_back(row.active_experts > 0 ? fmt::format("{:.2f}", row.active_experts) : "-");
   line.push_back(row.tokens_per_second > 0 ? fmt::format("{:.0f}", row.tokens_per_second) : "-");
   line.push_back(row.peak_memory > 0 ? fmt::format("{:.0f}", row.peak_memory / (1 << 20)) : "-");
   line.push_back(any ? steps_text(row) : "-");
@@ -87,7 +88,7 @@ std::string scores_table(const TableReport& report) {
     const TableRow& reference = config.rows[report.plan->row_named(config.reference)];
     lines[0].push_back("mean against " + reference.label);
   }
-  for (const char* column : {"trained", "active", "all", "tokens/s", "MiB", "steps"})
+  for (const char* column : {"trained", "active", "all", "experts", "tokens/s", "MiB", "steps"})
     lines[0].push_back(column);
   for (const RowReport& row : report.rows) {
     if (!row.row.part) lines.push_back(row_line(report, row));
@@ -125,7 +126,9 @@ std::string losses(const TablePlan& plan) {
 std::string notes(const TableReport& report) {
   std::string text =
       "\ntrained, active, all: parameters that are trained, that of these one token uses (the most it can,"
-      " where the number of its experts varies), of the whole model."
+      " where the number of its experts varies), of the whole model. experts: those whose weight is not 0, "
+      "of a"
+      " token at the end of training, mean over routers and sets."
       " tokens/s: median of the cells; MiB: the largest peak of tensor memory.\n";
   if (!report.plan->config.reference.empty()) {
     text += "Differences are paired by seed, with 95 % t intervals and uncorrected p.\n";
@@ -227,6 +230,7 @@ Json json_of(const TableReport& report, const RowReport& row) {
   }
   json["parameters"] = {{"trainable", row.trainable}, {"active", row.active}, {"total", row.total}};
   json["steps"] = {{"fewest", row.fewest_steps}, {"most", row.most_steps}};
+  json["active_experts"] = row.active_experts;
   json["tokens_per_second"] = row.tokens_per_second;
   json["peak_memory_bytes"] = row.peak_memory;
   return json;
@@ -293,7 +297,7 @@ std::string to_markdown(const TableReport& report) {
 std::string to_csv(const TableReport& report) {
   std::string text =
       "row,label,group,score,seeds,mean,standard_error,pairs,difference,low,high,p,trainable,active,total,"
-      "tokens_per_second,peak_memory_bytes,fewest_steps,most_steps\n";
+      "active_experts,tokens_per_second,peak_memory_bytes,fewest_steps,most_steps\n";
   for (const RowReport& row : report.rows) {
     for (size_t s = 0; s < report.scores.size(); ++s) {
       const Summary summary = summarize(row.scores[s]);
@@ -306,15 +310,16 @@ std::string to_csv(const TableReport& report) {
                           summary.n ? fmt::format("{}", summary.mean) : "", csv_number(summary.error));
       text += fmt::format("{},{},{},{},{},", d.pairs, d.pairs ? fmt::format("{}", d.difference) : "",
                           of_test(&PairedTest::low), of_test(&PairedTest::high), of_test(&PairedTest::p));
-      text += fmt::format("{},{},{},{},{},{},{}\n", row.trainable, row.active, row.total,
-                          row.tokens_per_second, row.peak_memory, row.fewest_steps, row.most_steps);
+      text +=
+          fmt::format("{},{},{},{},{},{},{},{}\n", row.trainable, row.active, row.total, row.active_experts,
+                      row.tokens_per_second, row.peak_memory, row.fewest_steps, row.most_steps);
     }
   }
   for (size_t s = 0; s < report.baselines.size(); ++s) {
     const Baselines& b = report.baselines[s];
     for (const auto& [name, value] :
          {std::pair("chance", b.chance), {"majority", b.majority}, {"blind", b.blind}}) {
-      text += fmt::format("{0},\"{0}\",\"\",{1},,{2},,,,,,,,,,,,,\n", name, quoted(report.scores[s]), value);
+      text += fmt::format("{0},\"{0}\",\"\",{1},,{2},,,,,,,,,,,,,,\n", name, quoted(report.scores[s]), value);
     }
   }
   return text;
