@@ -68,7 +68,9 @@ ShardedFeedForward::ShardedFeedForward(nn::FeedForward dense, Router router, con
   down_ = blocks_of(*down, true);
   const double all = static_cast<double>(E) / (c.router.normalise ? 1 : static_cast<double>(K));
   factor_ = c.shard.rescale ? all : 1;
-  if (!teacher_) gate = up = down = nullptr;
+  for (std::unique_ptr<nn::Linear>* linear : {&gate, &up, &down}) {
+    if (!teacher_) linear->reset();  // nobody asks for the dense output
+  }
 }
 
 Var ShardedFeedForward::blocks(const Var& x, const ExpertGroups& groups, const Var& weights,

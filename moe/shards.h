@@ -3,8 +3,6 @@
 // channels are dealt to E blocks of F/E, and a token passes through the K that its router chooses:
 //   y = (E/K) sum_e w_e down_e(silu(gate_e x) * up_e x)
 // With K = E that is the dense FFN. Only what was chosen is computed, in training as in decoding.
-#include <optional>
-
 #include "moe/router.h"
 
 namespace burrow::moe {
@@ -26,9 +24,9 @@ struct Teacher {
 
 // E Linears of one shape side by side, with a LoRA each or none.
 struct BlockLinear {
-  Var weight;    // [E*out, in]: block e owns rows e*out to e*out + out, contiguous
-  Var a, b;      // [E*R, in], [E*out, R], or undefined
-  double scale;  // alpha / R
+  Var weight;        // [E*out, in]: block e owns rows e*out to e*out + out, contiguous
+  Var a, b;          // [E*R, in], [E*out, R], or undefined
+  double scale = 1;  // alpha / R
   // Block e's on the rows at e's places; `own` has the same experts on rows of their own. x [N,in] -> [M,out]
   Var operator()(const Var& x, const ExpertGroups& groups, const ExpertGroups& own) const;
 };

@@ -63,8 +63,8 @@ struct Subject {
   std::unique_ptr<nn::Llava> model;
   moe::Attachment attachment;
   double prompt_flops = 0, prompt_ffn_flops = 0, token_flops = 0,
-         token_ffn_flops = 0;                                // counted from the kernels
-  std::vector<double> prompt, token, prompt_ffn, token_ffn;  // seconds, a round each
+         token_ffn_flops = 0;                                        // counted from the kernels
+  std::vector<double> prompt{}, token{}, prompt_ffn{}, token_ffn{};  // seconds, a round each
 };
 
 double median(std::vector<double> v) {

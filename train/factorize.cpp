@@ -31,7 +31,7 @@ Setup dense_model(const std::string& path) {
   return make_setup(config);
 }
 
-moe::Split split_named(const std::string& name) {
+moe::Split split_kind(const std::string& name) {
   for (const auto& [known, split] : enum_names(moe::Split{})) {
     if (name == known) return split;
   }
@@ -43,7 +43,7 @@ moe::Split split_named(const std::string& name) {
 int run_factorize(const FactorizeCommand& c) {
   const std::filesystem::path out(c.out);
   BURROW_CHECK(!std::filesystem::exists(out), "{}: exists already; choose another --out", c.out);
-  const moe::Split split = split_named(c.split);
+  const moe::Split split = split_kind(c.split);
   moe::MethodConfig method = moe::method("factorllm");
   method.experts = c.experts;
   method.router.top_k = c.top_k;
