@@ -127,12 +127,6 @@ Segments one_sequence(int64_t T) {
   return s;
 }
 
-double flops_now() {
-  double sum = 0;
-  for (const KernelProfile& k : stop_profile()) sum += k.flops;
-  return sum;
-}
-
 // The FFNs of all layers on N rows that differ.
 double ffn_seconds(const nn::Llava& model, const Segments& segments) {
   const NoGrad no_grad;
@@ -144,31 +138,34 @@ double ffn_seconds(const nn::Llava& model, const Segments& segments) {
   return seconds_now() - begin;
 }
 
-void measure(Subject& s, const Segments& prompt, const Tensor& ids, int64_t new_tokens, bool counts) {
-  const Segments one = one_sequence(1);
-  constexpr int32_t kNever = -1;  // no token stops the decoding
-  std::vector<double> seconds;
-  if (counts) {  // the prompt alone, then with one token more, and the FFNs by themselves
-    const auto counted = [](const std::function<void()>& f) {
-      start_profile();
-      f();
-      return flops_now();
-    };
-    s.prompt_flops = counted([&] { nn::greedy_decode(*s.model, prompt, ids, {}, kNever, 1); });
-    s.token_flops =
-        counted([&] { nn::greedy_decode(*s.model, prompt, ids, {}, kNever, 2); }) - s.prompt_flops;
-    s.prompt_ffn_flops = counted([&] { ffn_seconds(*s.model, prompt); });
-    s.token_ffn_flops = counted([&] { ffn_seconds(*s.model, one); });
-    s.attachment.clear();
-    return;
-  }
-  nn::greedy_decode(*s.model, prompt, ids, {}, kNever, new_tokens + 1, &seconds);
+// FLOPs of the kernels that f calls.
+double flops_of(const std::function<void()>& f) {
+  start_profile();
+  f();
+  double sum = 0;
+  for (const KernelProfile& k : stop_profile()) sum += k.flops;
+  return sum;
+}
+
+constexpr int32_t kNever = -1;  // no token stops the decoding
+
+// The prompt alone: caches and memory fill, and its FLOPs are counted.
+void warm_up(Subject& s, const Segments& prompt, const Tensor& ids) {
+  s.prompt_flops = flops_of([&] { nn::greedy_decode(*s.model, prompt, ids, {}, kNever, 1); });
   s.attachment.clear();
+}
+
+void measure(Subject& s, const Segments& prompt, const Tensor& ids, int64_t new_tokens) {
+  const Segments one = one_sequence(1);
+  std::vector<double> seconds, single;
+  const double flops =
+      flops_of([&] { nn::greedy_decode(*s.model, prompt, ids, {}, kNever, new_tokens + 1, &seconds); });
+  s.token_flops = (flops - s.prompt_flops) / static_cast<double>(new_tokens);
   s.prompt.push_back(seconds[0]);
   s.token.push_back(median({seconds.begin() + 1, seconds.end()}));
-  s.prompt_ffn.push_back(ffn_seconds(*s.model, prompt));
-  std::vector<double> single;
-  for (int64_t i = 0; i < new_tokens; ++i) single.push_back(ffn_seconds(*s.model, one));
+  s.prompt_ffn_flops = flops_of([&] { s.prompt_ffn.push_back(ffn_seconds(*s.model, prompt)); });
+  for (int64_t i = 0; i < new_tokens; ++i)
+    s.token_ffn_flops = flops_of([&] { single.push_back(ffn_seconds(*s.model, one)); });
   s.token_ffn.push_back(median(single));
   s.attachment.clear();
 }
@@ -237,9 +234,9 @@ int run_bench_infer(const BenchInferCommand& c) {
   for (int64_t i = 0; i < c.prompt; ++i)
     tokens.push_back(static_cast<int32_t>(random.below(static_cast<uint32_t>(d.vocabulary))));
   const Tensor ids = Tensor::of({c.prompt}, tokens);
-  for (Subject& s : subjects) measure(s, prompt, ids, c.new_tokens, true);
+  for (Subject& s : subjects) warm_up(s, prompt, ids);
   for (int64_t round = 0; round < c.rounds; ++round) {
-    for (Subject& s : subjects) measure(s, prompt, ids, c.new_tokens, false);
+    for (Subject& s : subjects) measure(s, prompt, ids, c.new_tokens);
   }
   const Json rows = print(subjects, c.prompt);
   if (!c.json.empty()) write_file_atomically(c.json, rows.dump(2) + "\n");
