@@ -31,6 +31,7 @@ struct BlockLinear {
   Var operator()(const Var& x, const ExpertGroups& groups, const ExpertGroups& own) const;
 };
 
+// An FFN of blocks behind a router.
 class ShardedFeedForward : public nn::FeedForward {
  public:
   using Gathered = std::shared_ptr<std::vector<Routing>>;
