@@ -227,7 +227,7 @@ int run_features(const std::string& config, const std::vector<std::string>& over
 }
 
 int run_methods() {
-  for (const moe::Method& m : moe::methods()) fmt::print("{:<8} {}\n", m.config.name, m.about);
+  for (const moe::Method& m : moe::methods()) fmt::print("{:<9} {}\n", m.config.name, m.about);
   return 0;
 }
 
