@@ -255,7 +255,8 @@ TEST_CASE("bench infer: dense, blocks and a dense FFN as narrow, in one run") {
   // 3 products of 2 C F/4, and a router of 2 C E
   CHECK(rows[1]["ffn_flops_per_token"] == 2 * (2 * 3 * 32 * 12 + 2 * 32 * 4));
   CHECK(rows[3]["ffn_flops_per_token"] == 2 * 2 * 3 * 32 * 12);
-  const Outcome bad = text_playground().run({"bench", "infer", "tasks.toml", "--variants", "2R4E1K"});
+  const Outcome bad = text_playground().run(
+      {"bench", "infer", "tasks.toml", "--set", "model.decoder.vocabulary=50", "--variants", "2R4E1K"});
   CHECK(bad.code == 1);
   CHECK_MESSAGE(has(bad.text, "'2R4E1K' is not of the form 1R4E1K"), bad.text);
 }
