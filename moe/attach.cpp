@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <map>
 
+#include "moe/shards.h"
+#include "tensor/rng.h"
+
 namespace burrow::moe {
 namespace {
 
@@ -63,17 +66,38 @@ class RoutedLinear : public AdaptedLinear {
   Gathered gathered_;
 };
 
+bool is_adapter(const std::string& name) {
+  return name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight") ||
+         name.find(".router.") != std::string::npos;
+}
+// What of a block is trained.
+bool is_block(const std::string& name, const MethodConfig& c) {
+  const bool weight = !is_adapter(name);
+  return name.find(".mlp.experts.") != std::string::npos && weight == (c.shard.train == BlockTraining::full);
+}
+
 // Replaces Linears of one model, keeping count of which pattern matched what.
 class Adapter {
  public:
-  Adapter(const MethodConfig& config, uint64_t seed, Gathered gathered, std::vector<std::string>& lines)
-      : config_(config), seed_(seed), gathered_(std::move(gathered)), lines_(lines) {}
+  Adapter(const MethodConfig& config, uint64_t seed, Gathered gathered, std::vector<std::string>& lines,
+          std::shared_ptr<Teacher> teacher)
+      : config_(config),
+        seed_(seed),
+        gathered_(std::move(gathered)),
+        lines_(lines),
+        teacher_(std::move(teacher)) {}
 
   void adapt(nn::DecoderBlock& block, int64_t layer, int64_t layers) {
     const int64_t experts = experts_of(layer, layers);
     for (auto* linear : {&block.q, &block.k, &block.v, &block.o})
       adapt_linear(*linear, layer, experts, nullptr);
     nn::FeedForward& ffn = *block.ffn;
+    if (config_.expert == ExpertKind::shard) return shard(block, layer, experts);
+    BURROW_CHECK(
+        !ffn.router_weight.defined(),
+        "[attach] '{}' is cut into {} blocks (burrow factorize), which method '{}' does not mix: it needs "
+        "method.expert = 'shard', as factorllm has it",
+        ffn.name, ffn.router_weight.dim(0), config_.name);
     if (config_.expert == ExpertKind::ffn && experts > 1) {
       const auto bank = [&](const nn::Linear& linear) {
         LoraExperts lora(linear.name, linear, experts, config_, seed_);
@@ -98,6 +122,7 @@ class Adapter {
 
   void check_all_matched() const {
     for (const auto* patterns : {&config_.expert_targets, &config_.lora_targets}) {
+      if (config_.expert == ExpertKind::shard && patterns == &config_.expert_targets) continue;
       for (const std::string& p : *patterns) {
         BURROW_CHECK(matches_.contains(p),
                      "[attach] target '{}' matches no Linear of the decoder (q_proj, k_proj, v_proj, o_proj, "
@@ -112,6 +137,10 @@ class Adapter {
                                    pattern, m.linears, m.experts, m.experts == "1" ? "" : "s", config_.rank,
                                    m.parameters, m.active));
     }
+    if (blocks_.linears)
+      lines_.push_back(fmt::format("{:<10} {} FFNs in {} blocks of {} channels, {} parameters, {} active",
+                                   "blocks", blocks_.linears, blocks_.experts, block_size_,
+                                   blocks_.parameters, blocks_.active));
     if (routers_)
       lines_.push_back(
           fmt::format("{:<10} {} routers, {} parameters", "router", routers_, router_parameters_));
@@ -148,6 +177,46 @@ class Adapter {
     ++routers_;
     router.parameters([&](const std::string&, const Var& p) { router_parameters_ += p.value().numel(); });
     return router;
+  }
+
+  // Deals the FFN's channels to blocks, unless its file has them dealt, and lets a router choose among these.
+  void shard(nn::DecoderBlock& block, int64_t layer, int64_t E) {
+    nn::FeedForward& ffn = *block.ffn;
+    const Tensor& gate = ffn.gate->weight.value();
+    const int64_t F = gate.dim(0);
+    const bool dealt = ffn.router_weight.defined(), as_it_is = config_.shard.split == Split::contiguous;
+    BURROW_CHECK(F % E == 0, "[attach] method.experts: {} blocks do not cut the {} channels of '{}' evenly",
+                 E, F, ffn.name);
+    BURROW_CHECK(!dealt || ffn.router_weight.dim(0) == E,
+                 "[attach] '{}' is cut into {} blocks (burrow factorize), but method.experts asks for {}",
+                 ffn.name, ffn.router_weight.dim(0), E);
+    BURROW_CHECK(!dealt || as_it_is,
+                 "[attach] method.shard.split: '{}' has its channels dealt already (burrow factorize)",
+                 ffn.name);
+    // What is saved would be of an order that nobody saved.
+    BURROW_CHECK(
+        as_it_is || config_.shard.train == BlockTraining::full,
+        "[attach] method.shard.train = 'lora' needs split 'contiguous', or a file of `burrow factorize`");
+    if (!as_it_is && gate.bytes())
+      reorder(ffn, split_order(gate, E, config_.shard.split, random_key(seed_, 0, ffn.name + ".split")));
+    Router router = make_router(ffn.name, layer, ffn.gate->in(), E, gate.dtype());
+    if (dealt) {
+      router.weight = Var(ffn.router_weight.value().to(router.weight.value().dtype()));
+      if (config_.router.bias) router.bias = Var(ffn.router_bias.value().to(router.bias.value().dtype()));
+    }
+    const int64_t K = router.top_k();
+    block.ffn = std::make_unique<ShardedFeedForward>(std::move(ffn), std::move(router), config_, seed_,
+                                                     teacher_, gathered_);
+    const int64_t before = blocks_.parameters;
+    block.ffn->parameters([&](const std::string& name, const Var& p) {
+      if (is_block(name, config_)) blocks_.parameters += p.value().numel();
+    });
+    const int64_t mine = blocks_.parameters - before;
+    blocks_.linears += 1;
+    blocks_.active += mine / E * K;
+    inactive_ += mine / E * (E - K);
+    blocks_.experts = std::to_string(E);
+    block_size_ = F / E;
   }
 
   // Returns whether the Linear now obeys the FFN's slot.
@@ -193,18 +262,12 @@ class Adapter {
   Gathered gathered_;
   std::vector<std::string>& lines_;
   std::map<std::string, Match> matches_;
+  Match blocks_;  // of FFNs
+  int64_t block_size_ = 0;
+  std::shared_ptr<Teacher> teacher_;
   std::map<int64_t, std::shared_ptr<LambdaNetwork>> lambda_;  // by the width of a router's input
   int64_t routers_ = 0, router_parameters_ = 0, inactive_ = 0;
 };
-
-bool ends_with(const std::string& s, std::string_view end) {
-  return s.size() >= end.size() && s.ends_with(end);
-}
-
-bool is_adapter(const std::string& name) {
-  return ends_with(name, ".lora_A.weight") || ends_with(name, ".lora_B.weight") ||
-         name.find(".router.") != std::string::npos;
-}
 
 }  // namespace
 
@@ -213,7 +276,8 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
   model.freeze();
   Attachment result;
   result.config_ = config;
-  Adapter adapter(result.config_, seed, result.gathered_, result.lines_);
+  if (config.prior.weight > 0) result.teacher_ = std::make_shared<Teacher>();
+  Adapter adapter(result.config_, seed, result.gathered_, result.lines_, result.teacher_);
   const auto layers = static_cast<int64_t>(model.decoder.blocks.size());
   if (const auto blocks = static_cast<int64_t>(config.experts_by_layer.size()); blocks > 0) {
     BURROW_CHECK(layers % blocks == 0,
@@ -226,7 +290,7 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
   model.parameters([&](const std::string& name, Var& p) {
     result.counts_.total += p.value().numel();
     const bool projector = config.train_projector && name.starts_with("multi_modal_projector.");
-    if (all || projector || is_adapter(name)) {
+    if (all || projector || is_adapter(name) || is_block(name, config)) {
       result.trainable_.emplace_back(name, &p);
       result.counts_.trainable += p.value().numel();
     }
@@ -237,6 +301,17 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
                config.name);
   result.counts_.active = result.counts_.trainable - adapter.inactive();
   return result;
+}
+
+void Attachment::teach(const std::function<void()>& forward) const {
+  if (!teacher_) return;
+  const NoGrad no_grad;
+  struct Running {
+    Teacher& teacher;
+    explicit Running(Teacher& t) : teacher(t) { teacher.running = true; }
+    ~Running() { teacher.running = false; }
+  } running(*teacher_);
+  forward();
 }
 
 std::string Attachment::report() const {

@@ -1,6 +1,7 @@
 #pragma once
 // Attaching a method to a model: the named Linears are replaced by adapted ones, FFNs that share a router
 // by routed ones, and everything else is frozen.
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "nn/llava.h"
 
 namespace burrow::moe {
+
+struct Teacher;
 
 struct ParameterCounts {
   int64_t total = 0;  // of the model with its adapters
@@ -24,6 +27,10 @@ class Attachment {
   // The Routings of the passes since the last clear(), in the order of the layers.
   std::span<const Routing> routings() const { return *gathered_; }
   void clear() { gathered_->clear(); }
+  // Runs `forward`, the model on a batch, as the dense model that the FFNs' blocks were cut from, without a
+  // graph; the next pass, on the same batch, then knows for the Prior-Approximate loss what that model did.
+  // Nothing without that loss.
+  void teach(const std::function<void()>& forward) const;
 
   // Trainable parameters by name, in the order of the model.
   const std::vector<std::pair<std::string, Var*>>& trainable() const { return trainable_; }
@@ -38,6 +45,7 @@ class Attachment {
   std::vector<std::pair<std::string, Var*>> trainable_;
   std::vector<std::string> lines_;
   ParameterCounts counts_;
+  std::shared_ptr<Teacher> teacher_;
 };
 
 // Freezes the model, replaces what the config's patterns name, and draws the adapters' initial values from

@@ -105,6 +105,36 @@ Var entropy_loss(std::span<const Routing> routings, const EntropyConfig& config)
 
 namespace {
 
+// min(max(x, low), 1 - low), exact in between
+Var clipped(const Var& x, double low) {
+  const Tensor& X = x.value();
+  const auto constant = [&](double value) {
+    return Var(Tensor::full(X.shape(), value, X.dtype(), X.device()));
+  };
+  const Var below = add(unary(add(constant(low), scale(x, -1)), Unary::relu), x);  // max(x, low)
+  return add(below, scale(unary(add(below, constant(low - 1)), Unary::relu), -1));
+}
+
+}  // namespace
+
+Var prior_loss(std::span<const Routing> routings, const PriorConfig& config) {
+  constexpr double kLeast = 1e-7;
+  std::vector<Var> terms;
+  for (const Routing& r : routings) {
+    if (!r.prior.defined() || r.prior.dim(1) == 1) continue;
+    const Var p = clipped(r.prior, kLeast), log_p = unary(p, Unary::log);
+    if (config.form == PriorForm::cross_entropy) {
+      terms.push_back(mean_over_rows(sum_columns(scale(mul(normalise_rows(Var(r.label)), log_p), -1))));
+      continue;
+    }
+    const Var log_target = unary(softmax(Var(r.label)), Unary::log);  // of 0 and 1: far from 0
+    terms.push_back(mean_over_rows(sum_columns(mul(p, add(log_p, scale(log_target, -1))))));
+  }
+  return terms.empty() ? Var{} : mean_of(terms);
+}
+
+namespace {
+
 // i[b,e] times the rows of sample b, which turns means over a sample into its sums: [B,E].
 Tensor type_factors(const Segments& s, const LocalisedConfig& c, int64_t datasets, int64_t E, DType dtype) {
   std::vector<int64_t> types = c.types;
@@ -169,6 +199,7 @@ std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, co
            [&] { return balance_loss(routings, pass, c.balance); });
   add_term("entropy", c.entropy.weight, share.rows, [&] { return entropy_loss(routings, c.entropy); });
   add_term("sparsity", c.sparsity.weight, share.rows, [&] { return sparsity_loss(routings, c.sparsity); });
+  add_term("prior", c.prior.weight, share.rows, [&] { return prior_loss(routings, c.prior); });
   add_term("localised", c.localised.weight, one_of_all,
            [&] { return localised_loss(routings, pass, c.localised, datasets); });
   return terms;

@@ -34,6 +34,12 @@ Var localised_loss(std::span<const Routing> routings, const nn::Pass& pass, cons
 // more than k experts count; without any the result is undefined. -> [1]
 Var sparsity_loss(std::span<const Routing> routings, const SparsityConfig& config);
 
+// FactorLLM's Prior-Approximate loss (arXiv 2408.11855, its authors' code): the mean over rows and routers of
+// KL(p || softmax(label)), p the router's probabilities on what the dense model's FFN read, clipped to
+// [1e-7, 1 - 1e-7]; or of the cross entropy of p with the labels, each of the k with weight 1/k. Routers of
+// more than one block that were taught (Attachment::teach) count; without any the result is undefined. -> [1]
+Var prior_loss(std::span<const Routing> routings, const PriorConfig& config);
+
 // What a micro-batch is of its step.
 struct StepShare {
   double samples = 1, rows = 1;  // its part of the step's

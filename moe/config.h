@@ -25,8 +25,9 @@ enum class Granularity { token, sample };
 // soft: every expert, weighted by its probability. top_k: the k most probable. hybrid: every expert where the
 // probabilities' entropy is high, else the most probable up to a sum, k at least (DynMoLE). threshold: those
 // above a learned function of the input, weighted by what is above it (AdaMoLE). sparsegen: a projection of
-// the logits onto probabilities of which a learned number of experts has some (LD-MoLE).
-enum class Selection { soft, top_k, hybrid, threshold, sparsegen };
+// the logits onto probabilities of which a learned number of experts has some (LD-MoLE). first: always the
+// first k, which makes a narrower dense FFN of blocks.
+enum class Selection { soft, top_k, hybrid, threshold, sparsegen, first };
 // Who shares a router: the three Linears of one FFN, or each Linear has its own.
 enum class RouterPlacement { ffn, linear };
 // The balance loss pools tokens of a sample or of the whole micro-batch (scope), and layers before the
@@ -39,8 +40,15 @@ enum class BalanceShare { rows, choices, weights };
 // Tsallis's entropy (1 - sum p^q) / (q - 1), or Renyi's ln(sum p^q) / (1 - q); either is Shannon's at q = 1.
 enum class EntropyType { tsallis, renyi };
 // linear: a LoRA on each target. ffn: the whole frozen FFN, shared, with LoRAs of its own on gate, up and
-// down, whose outputs are mixed (MixLoRA).
-enum class ExpertKind { linear, ffn };
+// down, whose outputs are mixed (MixLoRA). shard: a block of the dense FFN's inner channels (FactorLLM).
+enum class ExpertKind { linear, ffn, shard };
+// How the inner channels of a dense FFN are dealt to experts that are its blocks.
+enum class Split { contiguous, random, clustered };
+// What of such blocks is trained: their weights, or LoRAs beside them.
+enum class BlockTraining { full, lora };
+// The Prior-Approximate loss: KL(router || target) as in the authors' code, or cross entropy with hard
+// labels.
+enum class PriorForm { kl, cross_entropy };
 // How LoRA experts under a sparse selection are computed; the results agree to rounding (moe/experts.h).
 enum class Execution { automatic, masked, grouped };
 
@@ -48,11 +56,9 @@ inline std::vector<std::pair<const char*, Granularity>> enum_names(Granularity) 
   return {{"token", Granularity::token}, {"sample", Granularity::sample}};
 }
 inline std::vector<std::pair<const char*, Selection>> enum_names(Selection) {
-  return {{"soft", Selection::soft},
-          {"top_k", Selection::top_k},
-          {"hybrid", Selection::hybrid},
-          {"threshold", Selection::threshold},
-          {"sparsegen", Selection::sparsegen}};
+  return {{"soft", Selection::soft},           {"top_k", Selection::top_k},
+          {"hybrid", Selection::hybrid},       {"threshold", Selection::threshold},
+          {"sparsegen", Selection::sparsegen}, {"first", Selection::first}};
 }
 inline std::vector<std::pair<const char*, RouterPlacement>> enum_names(RouterPlacement) {
   return {{"ffn", RouterPlacement::ffn}, {"linear", RouterPlacement::linear}};
@@ -73,7 +79,16 @@ inline std::vector<std::pair<const char*, EntropyType>> enum_names(EntropyType) 
   return {{"tsallis", EntropyType::tsallis}, {"renyi", EntropyType::renyi}};
 }
 inline std::vector<std::pair<const char*, ExpertKind>> enum_names(ExpertKind) {
-  return {{"linear", ExpertKind::linear}, {"ffn", ExpertKind::ffn}};
+  return {{"linear", ExpertKind::linear}, {"ffn", ExpertKind::ffn}, {"shard", ExpertKind::shard}};
+}
+inline std::vector<std::pair<const char*, Split>> enum_names(Split) {
+  return {{"contiguous", Split::contiguous}, {"random", Split::random}, {"clustered", Split::clustered}};
+}
+inline std::vector<std::pair<const char*, BlockTraining>> enum_names(BlockTraining) {
+  return {{"full", BlockTraining::full}, {"lora", BlockTraining::lora}};
+}
+inline std::vector<std::pair<const char*, PriorForm>> enum_names(PriorForm) {
+  return {{"kl", PriorForm::kl}, {"cross_entropy", PriorForm::cross_entropy}};
 }
 inline std::vector<std::pair<const char*, Execution>> enum_names(Execution) {
   return {{"auto", Execution::automatic}, {"masked", Execution::masked}, {"grouped", Execution::grouped}};
@@ -119,6 +134,17 @@ struct SparsityConfig {
   double weight = 0;
   int64_t experts = 2;
 };
+// Experts that are blocks of a dense FFN (FactorLLM, arXiv 2408.11855).
+struct ShardConfig {
+  Split split = Split::contiguous;
+  BlockTraining train = BlockTraining::full;
+  bool rescale = true;
+};
+// FactorLLM's Prior-Approximate loss, which teaches the router which blocks come closest to the dense FFN.
+struct PriorConfig {
+  double weight = 0;
+  PriorForm form = PriorForm::kl;
+};
 struct MethodConfig {
   std::string name = "lora";
   int64_t experts = 1, rank = 2;
@@ -134,6 +160,8 @@ struct MethodConfig {
   EntropyConfig entropy;
   LocalisedConfig localised;
   SparsityConfig sparsity;
+  ShardConfig shard;
+  PriorConfig prior;
 };
 
 template <class V>
@@ -142,7 +170,7 @@ void visit_fields(V& v, RouterConfig& c) {
   v.field("selection", c.selection, "",
           "soft: all experts by probability; top_k: the k most probable; hybrid: all where the entropy is "
           "high, else the most probable (DynMoLE); threshold: those above a learned threshold (AdaMoLE); "
-          "sparsegen: a learned sparseness (LD-MoLE)");
+          "sparsegen: a learned sparseness (LD-MoLE); first: always the first k");
   v.field("top_k", c.top_k, "experts", "experts per token under top_k; the fewest under hybrid");
   v.field("gate", c.gate, "",
           "what the router learns from the task: none (LLaVA-MoLE's code), straight_through, scaled");
@@ -199,6 +227,22 @@ void visit_fields(V& v, SparsityConfig& c) {
   v.field("experts", c.experts, "experts", "experts that a row may have without loss");
 }
 template <class V>
+void visit_fields(V& v, ShardConfig& c) {
+  v.field("split", c.split, "",
+          "how a dense FFN's inner channels are dealt to its blocks; a file of `burrow factorize` has them "
+          "dealt");
+  v.field("train", c.train, "", "of the blocks: full, their weights; lora, LoRAs of method.rank beside them");
+  v.field("rescale", c.rescale, "", "multiply the sum of the chosen blocks by experts / top_k (FactorLLM)");
+}
+template <class V>
+void visit_fields(V& v, PriorConfig& c) {
+  v.field("weight", c.weight, "",
+          "coefficient of the Prior-Approximate loss; 0 leaves it and its teacher out (FactorLLM)");
+  v.field(
+      "form", c.form, "",
+      "kl: KL(router || softmax of the labels), as in the authors' code; cross_entropy: with hard labels");
+}
+template <class V>
 void visit_fields(V& v, MethodConfig& c) {
   v.field("name", c.name, "", "row of the method table: `burrow methods` lists them");
   v.field("experts", c.experts, "experts", "experts of each adapted FFN");
@@ -207,7 +251,7 @@ void visit_fields(V& v, MethodConfig& c) {
   v.field("dropout", c.dropout, "probability", "dropout on the input of every LoRA");
   v.field("expert", c.expert, "",
           "linear: a LoRA on each target Linear; ffn: a whole FFN, frozen and shared but for its LoRAs "
-          "(MixLoRA)");
+          "(MixLoRA); shard: a block of the FFN itself (FactorLLM)");
   v.field("expert_targets", c.expert_targets, "", "last part of the names of the Linears that get experts");
   v.field("lora_targets", c.lora_targets, "",
           "last part of the names of the Linears that get one plain LoRA");
@@ -222,6 +266,8 @@ void visit_fields(V& v, MethodConfig& c) {
   v.section("entropy", [&] { visit_fields(v, c.entropy); });
   v.section("localised", [&] { visit_fields(v, c.localised); });
   v.section("sparsity", [&] { visit_fields(v, c.sparsity); });
+  v.section("shard", [&] { visit_fields(v, c.shard); });
+  v.section("prior", [&] { visit_fields(v, c.prior); });
 }
 
 // A row of the table, with the line that `burrow methods` prints.

@@ -101,6 +101,14 @@ MethodConfig ldmole() {
   return c;
 }
 
+// The loss's weight is in a comment of the authors' code, whose training step leaves it out; biased router.
+MethodConfig factorllm() {
+  MethodConfig c = row("factorllm", 4, {.selection = Selection::top_k, .top_k = 1});
+  c.expert = ExpertKind::shard;
+  c.prior.weight = 0.05;
+  return c;
+}
+
 MethodConfig full() {
   MethodConfig c = row("full", 1);
   c.expert_targets.clear();
@@ -134,6 +142,9 @@ const std::vector<Method>& methods() {
        "all experts where the router's Tsallis entropy is high, else the most probable, and entropy as a "
        "loss "
        "(DynMoLE, arXiv 2504.00661)"},
+      {factorllm(),
+       "blocks of the dense FFN itself, one per token, whose router learns from the dense model (FactorLLM, "
+       "arXiv 2408.11855)"},
   };
   return table;
 }
@@ -148,9 +159,10 @@ const MethodConfig& method(const std::string& name) {
 }
 
 namespace {
-std::string name_of(Selection selection) {
-  for (const auto& [name, value] : enum_names(selection)) {
-    if (value == selection) return name;
+template <class E>
+std::string name_of(E wanted) {
+  for (const auto& [name, value] : enum_names(wanted)) {
+    if (value == wanted) return name;
   }
   return "";
 }
@@ -177,17 +189,29 @@ void check(const MethodConfig& c) {
                                    {"method.localised.weight", c.localised.weight},
                                    {"method.sparsity.weight", c.sparsity.weight},
                                    {"method.localised.delta", c.localised.delta},
+                                   {"method.prior.weight", c.prior.weight},
                                    {"method.router.top_p", c.router.top_p},
                                    {"method.router.threshold_max", c.router.threshold_max}})
     BURROW_CHECK(value >= 0 && std::isfinite(value), "{} = {}: must be at least 0, and finite", key, value);
-  if (c.expert == ExpertKind::ffn) {
+  const bool shard = c.expert == ExpertKind::shard;
+  const bool counts_k =
+      c.router.selection == Selection::top_k || (shard && c.router.selection == Selection::first);
+  if (c.expert == ExpertKind::ffn || shard) {
     const std::set<std::string> targets(c.expert_targets.begin(), c.expert_targets.end());
     const bool whole = targets == std::set<std::string>{"gate_proj", "up_proj", "down_proj"};
-    BURROW_CHECK(whole && c.router.placement == RouterPlacement::ffn &&
-                     c.router.selection == Selection::top_k && c.execution != Execution::masked,
-                 "method.expert = 'ffn' needs method.expert_targets gate_proj, up_proj and down_proj, "
-                 "method.router.placement 'ffn' and selection 'top_k', and no masked method.execution");
+    BURROW_CHECK(
+        whole && c.router.placement == RouterPlacement::ffn && counts_k && c.execution != Execution::masked,
+        "method.expert = '{}' needs method.expert_targets gate_proj, up_proj and down_proj, "
+        "method.router.placement 'ffn' and selection 'top_k'{}, and no masked method.execution",
+        name_of(c.expert), shard ? " or 'first'" : "");
   }
+  BURROW_CHECK(!shard || c.dropout == 0, "method.dropout = {}: blocks (method.expert = 'shard') take none",
+               c.dropout);
+  BURROW_CHECK(
+      c.prior.weight == 0 || (shard && c.lora_targets.empty()),
+      "method.prior.weight = {}: the teacher is the dense model of method.expert = 'shard' with all but its "
+      "FFNs frozen: method.lora_targets must be empty",
+      c.prior.weight);
   BURROW_CHECK(c.router.lambda_width >= 1 && c.router.lambda_width <= 65536,
                "method.router.lambda_width = {}: needs 1 to 65536", c.router.lambda_width);
   BURROW_CHECK(c.sparsity.experts >= 1, "method.sparsity.experts = {}: needs at least 1", c.sparsity.experts);
@@ -199,7 +223,7 @@ void check(const MethodConfig& c) {
   BURROW_CHECK(c.entropy.eps >= 0 && c.entropy.eps < 1, "method.entropy.eps = {}: must be in [0, 1)",
                c.entropy.eps);
   BURROW_CHECK(!std::isnan(c.router.entropy_threshold), "method.router.entropy_threshold is not a number");
-  BURROW_CHECK(c.execution != Execution::grouped || c.router.selection == Selection::top_k,
+  BURROW_CHECK(c.execution != Execution::grouped || counts_k,
                "method.execution = 'grouped' with method.router.selection = '{}': grouped places are as many "
                "for every row",
                name_of(c.router.selection));

@@ -38,7 +38,7 @@ Tensor readable_rows(const Segments& s) {
 }  // namespace
 
 bool executes_grouped(const MethodConfig& c, int64_t experts) {
-  if (c.expert == ExpertKind::ffn) return true;  // experts share no narrow side that a mask could act on
+  if (c.expert != ExpertKind::linear) return true;  // experts share no narrow side that a mask could act on
   if (c.execution != Execution::automatic) return c.execution == Execution::grouped;
   // Masked does E/K times the work. With 3 experts per chosen one grouped is faster in 57 of the 60 sizes of
   // docs/results/scaling.md and at worst takes 1.2 times as long; with 2 it depends on K and R.
@@ -176,9 +176,15 @@ void Router::select(Routing& r, const Var& x, const nn::Pass& pass) const {
     kernel::hybrid_mask(r.chosen, P, r.entropy.value(), never ? HUGE_VAL : config_.entropy_threshold,
                         config_.top_p, config_.top_k, config_.keep_crossing);
   } else {
-    kernel::top_k_mask(r.chosen, P, config_.selection == Selection::soft ? 1 : config_.top_k);
+    const bool first = config_.selection == Selection::first;  // of equals
+    kernel::top_k_mask(r.chosen, first ? Tensor::zeros(P.shape(), P.dtype(), P.device()) : P,
+                       config_.selection == Selection::soft ? 1 : config_.top_k);
   }
   r.weights = config_.selection == Selection::soft ? r.probs : gate(r.probs, r.chosen, config_.gate);
+}
+
+Var Router::probs(const Var& x, const nn::Pass& pass) const {
+  return for_rows(x, pass, "probs", [&](const Var& read) { return softmax(linear(read, weight, bias)); });
 }
 
 Routing Router::route(const Var& x, const nn::Pass& pass) const {
@@ -189,8 +195,7 @@ Routing Router::route(const Var& x, const nn::Pass& pass) const {
     r.logits = u.value();
     r.probs = sparsegen(u, r.lambda);
   } else {
-    r.probs =
-        for_rows(x, pass, "probs", [&](const Var& read) { return softmax(linear(read, weight, bias)); });
+    r.probs = probs(x, pass);
   }
   select(r, x, pass);
   if (config_.normalise) r.weights = normalise_rows(r.weights);

@@ -22,6 +22,8 @@ struct Routing {
   Var lambda = {};           // [N,1] of sparsegen, of these logits:
   Tensor logits = {};        // [N,E]
   Var margin = {};           // [N,E] probs less a learned threshold: what a balance loss then reads
+  Var prior = {};            // [N,E] the router's probs on what the dense model's FFN read, with
+  Tensor label = {};         // [N,E] 1 for the blocks that come closest to that FFN, else 0 (moe/shards.h)
 };
 
 // Of the rows of p + eps, which do not sum to 1 (the authors' code; DynMoLE, arXiv 2504.00661). p [N,E] ->
@@ -53,8 +55,10 @@ class Router {
   Router(std::string name, int64_t layer, int64_t width, int64_t experts, const MethodConfig& method,
          DType dtype, uint64_t seed);
   Routing route(const Var& x, const nn::Pass& pass) const;  // x [N,C]
+  Var probs(const Var& x, const nn::Pass& pass) const;      // softmax of the logits: x [N,C] -> [N,E]
   void parameters(const nn::ParameterVisit& visit);
   int64_t experts() const { return weight.dim(0); }
+  int64_t top_k() const { return config_.top_k; }  // at most the experts
 
   std::string name;
   Var weight, bias;                       // [E,C], [E] or undefined

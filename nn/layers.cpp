@@ -54,7 +54,12 @@ FeedForward::FeedForward(std::string name, int64_t width, int64_t inner, int64_t
       gate(std::make_unique<Linear>(this->name + ".gate_proj", width, inner, false, source)),
       up(std::make_unique<Linear>(this->name + ".up_proj", width, inner, false, source)),
       down(std::make_unique<Linear>(this->name + ".down_proj", inner, width, false, source, Init::residual,
-                                    layers)) {}
+                                    layers)) {
+  const int64_t E = source.ffn_experts();
+  if (E == 0) return;
+  router_weight = Var(source.take(this->name + ".router.weight", {E, width}, Init::linear));
+  router_bias = Var(source.take(this->name + ".router.bias", {E}, Init::zero));
+}
 Var FeedForward::operator()(const Var& x, const Pass& pass) const {
   const Var g = (*gate)(x, pass), u = (*up)(x, pass);  // in this order, also of their routers
   return (*down)(swiglu(g, u), pass);

@@ -91,6 +91,7 @@ class FeedForward {
 
   std::string name;
   std::unique_ptr<Linear> gate, up, down;
+  Var router_weight, router_bias;  // [E,C], [E] of a file that `burrow factorize` wrote; moe/ reads them
 };
 
 }  // namespace burrow::nn

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tensor/profile.h"
+
 namespace burrow::nn {
 
 Llava::Llava(const ModelConfig& c, WeightSource& source)
@@ -78,8 +80,14 @@ Segments next_tokens(const Segments& prompts, int64_t done) {
 
 std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts,
                                                 const Tensor& ids, const Var& features, int32_t stop,
-                                                int64_t max_new) {
+                                                int64_t max_new, std::vector<double>* seconds) {
   NoGrad no_grad;
+  double begin = seconds_now();
+  const auto note_time = [&] {
+    const double end = seconds_now();
+    if (seconds) seconds->push_back(end - begin);
+    begin = end;
+  };
   const int64_t B = prompts.count();
   int64_t longest = 0;
   std::vector<int32_t> last_row;
@@ -92,6 +100,7 @@ std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segmen
   enter_cache(prefill, cache);
   const Var hidden = model.hidden(ids, features, prefill);
   std::vector<int32_t> token = best_tokens(model, gather_rows(hidden, Tensor::of({B}, last_row)).value());
+  note_time();
 
   std::vector<std::vector<int32_t>> answers(static_cast<size_t>(B));
   std::vector<bool> stopped(static_cast<size_t>(B), false);
@@ -107,6 +116,7 @@ std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segmen
     Pass pass(step);
     enter_cache(pass, cache);
     token = best_tokens(model, model.hidden(Tensor::of({B}, token), {}, pass).value());
+    note_time();
   }
 }
 

@@ -25,9 +25,10 @@ struct Llava {
 };
 
 // Decodes greedily: the prompts' packed tokens in, each sequence's new tokens out, `stop` excluded; at most
-// `max_new` each. A sequence that has stopped leaves the batch's computation with the longest one.
+// `max_new` each. A sequence that has stopped leaves the batch's computation with the longest one. `seconds`
+// receives the time of the prompts' pass and of each one after it.
 std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts,
                                                 const Tensor& ids, const Var& features, int32_t stop,
-                                                int64_t max_new);
+                                                int64_t max_new, std::vector<double>* seconds = nullptr);
 
 }  // namespace burrow::nn

@@ -1,5 +1,6 @@
 #include "nn/weights.h"
 
+#include <charconv>
 #include <cmath>
 
 #include "tensor/rng.h"
@@ -74,6 +75,17 @@ Tensor FileWeights::take(const std::string& name, const Shape& shape, Init init,
                name, found->second.shape(), shape);
   taken_[found->first] = true;
   return found->second.to(storage_of(dtype_, shape, init));
+}
+
+int64_t FileWeights::ffn_experts() const {
+  const auto found = file_.metadata.find("ffn_experts");
+  if (found == file_.metadata.end()) return 0;
+  int64_t experts = 0;
+  const char *begin = found->second.data(), *end = begin + found->second.size();
+  const auto [stop, error] = std::from_chars(begin, end, experts);
+  BURROW_CHECK(error == std::errc{} && stop == end && experts >= 1, "{}: metadata 'ffn_experts' is '{}'",
+               path_, found->second);
+  return experts;
 }
 
 void FileWeights::finish() const {

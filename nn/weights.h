@@ -23,6 +23,9 @@ class WeightSource {
   virtual ~WeightSource() = default;
   // `layers` is only read for Init::residual.
   virtual Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers = 1) = 0;
+  // Blocks that every FFN's inner channels are dealt to, in order, with a router beside them (`burrow
+  // factorize`); 0: the FFNs are dense.
+  virtual int64_t ffn_experts() const { return 0; }
 };
 
 // The sources below give tensors of `dtype`. bf16 is storage for the matrices of Linears and embeddings,
@@ -40,6 +43,7 @@ class FileWeights : public WeightSource {
   FileWeights(const std::string& path, DType dtype);
   // From the file; `init` only tells matrices from the rest.
   Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers) override;
+  int64_t ffn_experts() const override;  // of the file's metadata
   // Throws when the file holds a tensor that nobody took.
   void finish() const;
 

@@ -159,6 +159,11 @@ moe::MethodConfig ldmole_method() {
   c.sparsity = {.weight = 0.1, .experts = 1};
   return c;
 }
+moe::MethodConfig factorllm_method() {
+  moe::MethodConfig c = moe::method("factorllm");
+  c.router.top_k = 2;
+  return c;
+}
 moe::MethodConfig mola_method() {
   moe::MethodConfig c = moe::method("mola");
   c.experts = 3;
@@ -180,6 +185,7 @@ Var hidden_of(Mini& mini, const Batch& batch, nn::Pass& pass) {
   pass.step = 3;
   mini.attachment.clear();
   const Var features = batch.images.defined() ? (*mini.model->tower)(batch.images) : Var{};
+  mini.attachment.teach([&] { mini.model->hidden(batch.ids, features, pass); });
   return mini.model->hidden(batch.ids, features, pass);
 }
 

@@ -54,7 +54,8 @@ moe::MethodConfig loramoe_method();
 moe::MethodConfig mixlora_method();
 moe::MethodConfig adamole_method();
 moe::MethodConfig ldmole_method();
-moe::MethodConfig mola_method();  // as many in every layer
+moe::MethodConfig factorllm_method();  // 2 of 4 blocks
+moe::MethodConfig mola_method();       // as many in every layer
 
 struct Losses {
   Var task;     // mean over the supervised rows [1]

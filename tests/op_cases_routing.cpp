@@ -149,6 +149,17 @@ std::vector<OpCase> routing_cases() {
        .golden = "lora_experts",
        .why = kSums,
        .own_kernels = true},
+      {.name = "grouped_linear, blocks of an FFN",
+       .inputs = {"x", "a"},
+       .function =
+           [](X x, I i) {
+             return grouped_linear(x[0], x[1], {i[0], i[1]});
+           },
+       .sizes = {{"few rows", {{2, 17}, {192, 17}}, groups_of(2, 3, 1, 2)},
+                 {"odd, two blocks a row", {{9, 5}, {260, 5}}, groups_of(9, 4, 2, 3)},
+                 {"no rows", {{0, 5}, {128, 5}}, groups_of(0, 2, 1, 1)}},
+       .why = kSums,
+       .own_kernels = true},
       {.name = "spread_with_grouped_lora",
        .inputs = {"y", "h", "b"},
        .function =

@@ -296,8 +296,11 @@ std::vector<std::pair<const char*, moe::MethodConfig>> plugins() {
   adamole.balance.weight = kBalanceWeight;
   moe::MethodConfig ldmole = ldmole_method();
   ldmole.balance.weight = ldmole.sparsity.weight = kBalanceWeight;
-  return {{"ldmole", ldmole},   {"adamole", adamole}, {"mixlora", mixlora},
-          {"dynmole", dynmole}, {"mola", mola},       {"loramoe", loramoe}};
+  moe::MethodConfig factorllm = factorllm_method(), hard = factorllm;
+  factorllm.prior.weight = hard.prior.weight = kBalanceWeight;
+  hard.prior.form = moe::PriorForm::cross_entropy;
+  return {{"factorllm", factorllm}, {"factorllm_hard", hard}, {"ldmole", ldmole}, {"adamole", adamole},
+          {"mixlora", mixlora},     {"dynmole", dynmole},     {"mola", mola},     {"loramoe", loramoe}};
 }
 
 // The experts of a row as the bits of a number.

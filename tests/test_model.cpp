@@ -94,6 +94,7 @@ TEST_CASE("decoding with a cache is decoding without one") {
   for (const auto& [name, method, config] : {std::tuple{"token routing", token, mini_config()},
                                              {"sample routing", sample, mini_config()},
                                              {"dense", dense, mini_config()},
+                                             {"blocks of the FFN", factorllm_method(), mini_config()},
                                              {"lora, grouped queries", lora, grouped}}) {
     CAPTURE(name);
     Mini mini = generated_mini(method, DType::f64, config);

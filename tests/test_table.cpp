@@ -344,5 +344,6 @@ TEST_CASE("the tables that are here resolve") {
   CHECK(plan_table({"configs/tables/dynmole.toml", "", {}}).cells.size() == (9 * 8 + 3) * 4);
   CHECK(plan_table({"configs/tables/dynmole_ablations.toml", "", {}}).cells.size() == 14 * 3 * 4);
   CHECK(plan_table({"configs/tables/mola_allocations.toml", "", {}}).cells.size() == 5 * 3 * 4);
+  CHECK(plan_table({"configs/tables/factorllm.toml", "", {}}).cells.size() == 17 * 4);
   fs::current_path(before);
 }

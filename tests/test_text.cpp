@@ -212,3 +212,51 @@ TEST_CASE("what a model of text alone refuses") {
             "converted.jsonl: 1 items of piqa; right answers: B 1"));
   CHECK(has(good({"data", "convert", "--help"}).text, "question.stem"));
 }
+
+// A folder of `burrow factorize` is read as any run: by its own config, without a flag.
+TEST_CASE("factorize: evaluated, asked and trained as it is; all blocks are the dense model") {
+  const std::string dense = good({"eval", "tasks"}).text;
+  for (const char* split : {"contiguous", "random", "clustered"}) {
+    const std::string out = fmt::format("cut-{}", split);
+    good({"factorize", "tasks", "--out", out, "--experts", "4", "--top-k", "4", "--split", split});
+    CHECK(good({"eval", out}).text == dense);
+    CHECK(good({"ask", out, "p s"}).text == good({"ask", "tasks", "p s"}).text);
+  }
+  good({"factorize", "tasks", "--out", "cut", "--experts", "4", "--top-k", "1", "--split", "clustered"});
+  good({"train", "cut/config.toml", "--out", "cut-trained", "--set", "train.max_steps=20"});
+  good({"eval", "cut-trained"});
+  CHECK(has(text_playground().read("cut-trained/metrics.jsonl"), "\"prior\":"));
+  // A dense file is cut where it is attached; the cut one keeps its own routers and takes no other count.
+  const auto refused = [](std::vector<std::string> arguments, const char* part) {
+    const Outcome o = text_playground().run(arguments);
+    CHECK(o.code == 1);
+    CHECK_MESSAGE(has(o.text, part), o.text);
+  };
+  const std::string weights = "model.weights=cut/trained.safetensors";
+  refused({"train", "tasks.toml", "--out", "x1", "--set", weights}, "cut into 4 blocks (burrow factorize)");
+  refused({"train", "cut/config.toml", "--out", "x2", "--set", "method.experts=2"},
+          "method.experts asks for 2");
+  refused({"train", "cut/config.toml", "--out", "x3", "--set", "method.shard.split=random"},
+          "has its channels dealt already");
+  refused({"factorize", "cut", "--out", "x4"}, "a run of method 'factorllm'");
+  refused({"factorize", "tasks", "--out", "cut"}, "cut: exists already");
+  refused({"factorize", "tasks", "--out", "x5", "--experts", "5"}, "--experts 5");
+  refused({"factorize", "tasks", "--out", "x6", "--split", "even"}, "--split even");
+  refused({"factorize", "tasks.toml", "--out", "x7"}, "model.weights is empty");
+}
+
+TEST_CASE("bench infer: dense, blocks and a dense FFN as narrow, in one run") {
+  const Outcome o =
+      good({"bench", "infer", "tasks.toml", "--set", "model.decoder.vocabulary=50", "--variants",
+            "1R4E1K,1R2E1K", "--prompt", "12", "--new", "3", "--rounds", "2", "--json", "bench.json"});
+  const json rows = json::parse(text_playground().read("bench.json"));
+  REQUIRE(rows.size() == 2 * 5);
+  CHECK(rows[1]["model"] == "1R4E1K");
+  // 3 products of 2 C F/4, and a router of 2 C E
+  CHECK(rows[1]["ffn_flops_per_token"] == 2 * (2 * 3 * 32 * 12 + 2 * 32 * 4));
+  CHECK(rows[3]["ffn_flops_per_token"] == 2 * 2 * 3 * 32 * 12);
+  const Outcome bad = text_playground().run(
+      {"bench", "infer", "tasks.toml", "--set", "model.decoder.vocabulary=50", "--variants", "2R4E1K"});
+  CHECK(bad.code == 1);
+  CHECK_MESSAGE(has(bad.text, "'2R4E1K' is not of the form 1R4E1K"), bad.text);
+}

@@ -25,6 +25,24 @@ int run_ask(const std::string& run, const std::string& image, const std::string&
 // Computes the feature caches of every set and split of a config, so that runs beside each other find them.
 int run_features(const std::string& config, const std::vector<std::string>& overrides);
 
+// `model` is a run of method full, or a config with model.weights.
+struct FactorizeCommand {
+  std::string model, out, split = "contiguous";
+  int64_t experts = 4, top_k = 1, seed = 0;
+};
+// Writes the folder `out`, whose model is that with its FFNs in blocks, and which train (its config.toml),
+// eval and ask read.
+int run_factorize(const FactorizeCommand& command);
+
+// `config` has the sizes of a model; `variants` are named as in the paper, 1R4E1K.
+struct BenchInferCommand {
+  std::string config, json;
+  std::vector<std::string> overrides, variants{"1R4E1K"};
+  int64_t prompt = 512, new_tokens = 32, rounds = 5;
+};
+// Prints tokens a second of the config's decoder, of its variants of FactorLLM and of dense FFNs as narrow.
+int run_bench_infer(const BenchInferCommand& command);
+
 // Counts are records of each domain; with `pretrain`, images and records_per_image of the stage-1 set.
 struct DataMakeCommand {
   std::string folder;

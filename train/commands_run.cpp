@@ -109,15 +109,6 @@ std::vector<SetScore> score_split(const Setup& setup, const std::string& split) 
   return evaluate(setup, sets, features);
 }
 
-Setup load_run(const std::string& run) {
-  const auto folder = std::filesystem::path(run);
-  BURROW_CHECK(std::filesystem::exists(folder / "trained.safetensors"),
-               "{}: no trained.safetensors: not a run, or not finished", run);
-  Setup setup = make_setup(read_run_config((folder / "config.toml").string(), {}));
-  load_trained((folder / "trained.safetensors").string(), setup.attachment.trainable());
-  return setup;
-}
-
 Json run_provenance(const Setup& setup) {
   Json p = provenance();
   p["weights_hash"] = hash_hex(setup.weights_hash);
@@ -236,7 +227,7 @@ int run_features(const std::string& config, const std::vector<std::string>& over
 }
 
 int run_methods() {
-  for (const moe::Method& m : moe::methods()) fmt::print("{:<8} {}\n", m.config.name, m.about);
+  for (const moe::Method& m : moe::methods()) fmt::print("{:<9} {}\n", m.config.name, m.about);
   return 0;
 }
 

@@ -150,6 +150,46 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
   show->callback([&] { code = run_data_show(a.file, a.sample); });
 }
 
+void add_factorize(CLI::App& app, FactorizeCommand& c, int& code) {
+  CLI::App* cut = app.add_subcommand(
+      "factorize",
+      "Cut a dense decoder's FFNs into blocks with a router each (FactorLLM); the folder that it "
+      "writes is read by train (its config.toml), eval and ask");
+  cut->add_option("model", c.model, "run directory of method full, or TOML file with model.weights")
+      ->required();
+  cut->add_option("--out", c.out, "folder to write")->required();
+  cut->add_option("--experts", c.experts, "blocks of each FFN")->check(count())->capture_default_str();
+  cut->add_option("--top-k", c.top_k, "blocks that a token passes through")
+      ->check(count())
+      ->capture_default_str();
+  cut->add_option("--split", c.split, "contiguous, random or clustered")->capture_default_str();
+  cut->add_option("--seed", c.seed, "of the routers and of the split")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX));
+  cut->callback([&] { code = run_factorize(c); });
+}
+
+void add_bench(CLI::App& app, BenchInferCommand& c, int& code) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure speed")->require_subcommand(1);
+  CLI::App* infer = bench->add_subcommand(
+      "infer", "Tokens a second of a decoder, dense and with its FFNs in blocks, in one run");
+  infer
+      ->add_option("config", c.config,
+                   "TOML file with the model's sizes; without model.weights they are random")
+      ->required();
+  infer->add_option("--set", c.overrides, "key=value, over the file (repeatable)");
+  infer
+      ->add_option("--variants", c.variants,
+                   "e.g. 1R4E1K,1R4E2K: one router, 4 blocks, 1 or 2 of them a token")
+      ->delimiter(',');
+  infer->add_option("--prompt", c.prompt, "tokens of the prompt")->check(count())->capture_default_str();
+  infer->add_option("--new", c.new_tokens, "tokens decoded after it")->check(count())->capture_default_str();
+  infer->add_option("--rounds", c.rounds, "of which medians are printed")
+      ->check(count())
+      ->capture_default_str();
+  infer->add_option("--json", c.json, "write the figures to this file");
+  infer->callback([&] { code = run_bench_infer(c); });
+}
+
 void add_features(CLI::App& app, TrainCommand& c, int& code) {
   CLI::App* features =
       app.add_subcommand("features", "Compute the cached visual features of every set of a config");
@@ -194,11 +234,15 @@ int main(int argc, char** argv) {
   EvalArguments eval;
   DataArguments data;
   TableCommand table;
+  FactorizeCommand factorize;
+  BenchInferCommand bench;
   add_train(app, train, code);
   add_eval(app, eval, code);
   add_data(app, data, code);
   add_features(app, features, code);
   add_table(app, table, code);
+  add_factorize(app, factorize, code);
+  add_bench(app, bench, code);
   app.add_subcommand("methods", "List the table of methods")->callback([&] { code = run_methods(); });
   CLI::App* reference = app.add_subcommand("config", "List every key of a run's config");
   reference->add_flag("--markdown", markdown, "as Markdown tables");

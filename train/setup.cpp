@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tensor/files.h"
+#include "train/checkpoint.h"
 
 namespace burrow::train {
 
@@ -36,6 +37,19 @@ Setup make_setup(const RunConfig& config, bool shapes_only) {
   }
   s.attachment = moe::attach(*s.model, config.method, seed);
   return s;
+}
+
+Setup load_run(const std::string& run) {
+  const auto folder = std::filesystem::path(run);
+  const std::filesystem::path trained = folder / "trained.safetensors";
+  BURROW_CHECK(std::filesystem::exists(trained), "{}: no trained.safetensors: not a run, or not finished",
+               run);
+  Setup setup = make_setup(read_run_config((folder / "config.toml").string(), {}));
+  // What `burrow factorize` writes is a whole model, read already.
+  const std::string& weights = setup.config.model.weights;
+  if (weights.empty() || !std::filesystem::exists(weights) || !std::filesystem::equivalent(weights, trained))
+    load_trained(trained.string(), setup.attachment.trainable());
+  return setup;
 }
 
 Split split_named(const std::string& name) {

@@ -23,6 +23,9 @@ struct Setup {
 // memory, for --dry-run.
 Setup make_setup(const RunConfig& config, bool shapes_only = false);
 
+// A finished run with what it trained, or a folder of `burrow factorize`.
+Setup load_run(const std::string& run);
+
 enum class Split { train, validation, test };
 // "train", "validation" or "test"; throws for another name.
 Split split_named(const std::string& name);

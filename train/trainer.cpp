@@ -77,7 +77,9 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
     pass.seed = static_cast<uint64_t>(c.train.seed);
     pass.step = static_cast<uint64_t>(i);
     setup_.attachment.clear();
-    const Var hidden = model.hidden(batch.ids, features_of(batch), pass);
+    const Var features = features_of(batch);
+    setup_.attachment.teach([&] { model.hidden(batch.ids, features, pass); });
+    const Var hidden = model.hidden(batch.ids, features, pass);
     const Var loss = scale(
         linear_cross_entropy(gather_rows(hidden, batch.supervised), model.decoder.head.weight, batch.targets),
         1.0 / static_cast<double>(plan.supervised));

@@ -60,7 +60,12 @@ CASES = [
     Case("mole_sample", mixture("scaled", per_sample=True), full=EVERYTHING),
 ]
 
-METHODS = [plugin("ldmole", attention_experts=True), plugin("adamole", ffn_experts=False, attention_experts=True), plugin("mixlora", attention=True), plugin("loramoe"), plugin("dynmole"), plugin("mola", attention_experts=True)]
+def factorllm(name: str) -> Case:
+    """Blocks of the FFN, two of four per token; the loss's form is told by the name."""
+    return Case(name, Config(adapters=Adapters(experts=4, method=name, chosen=2)), full=("layers.0.mlp.experts.down", "router"))
+
+
+METHODS = [factorllm("factorllm"), factorllm("factorllm_hard"), plugin("ldmole", attention_experts=True), plugin("adamole", ffn_experts=False, attention_experts=True), plugin("mixlora", attention=True), plugin("loramoe"), plugin("dynmole"), plugin("mola", attention_experts=True)]
 
 # ---- the batch: five sequences; turns are (tokens of the prompt, tokens of the answer)
 

@@ -20,6 +20,8 @@ class Decision:
     mask: Tensor  # [N, E] of 0 and 1
     weights: Tensor  # [N, E], by which the experts' deltas are multiplied
     slack: Tensor | None = None  # [N] of LD-MoLE: what lambda lacks for one expert, or 0
+    prior: Tensor | None = None  # [N, E] of FactorLLM: the router's probabilities on the dense path,
+    label: Tensor | None = None  # [N, E] and 1 for the blocks that come closest to the dense FFN there
 
 
 def entropy(p: Tensor, kind: str, q: float, eps: float = 1e-5) -> Tensor:
@@ -94,13 +96,47 @@ def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
     raise ValueError(method)
 
 
+def shards(p: Parameters, name: str, x: Tensor, experts: int) -> list[Tensor]:
+    """FactorLLM (arXiv 2408.11855): what each block of an FFN makes of x."""
+    gate, up, down = (p[f"{name}.experts.{which}_proj.weight"].chunk(experts) for which in ("gate", "up", "down"))
+    return [((x @ g.T) * (x @ g.T).sigmoid() * (x @ u.T)) @ d.T for g, u, d in zip(gate, up, down)]
+
+
+def factorllm(p: Parameters, name: str, x: Tensor, experts: int, k: int, tap: tuple[Tensor, Tensor]) -> tuple[Tensor, Decision]:
+    """An FFN of blocks, and its router's decision; tap: input and output of the dense FFN on the dense path."""
+    def probs(rows: Tensor) -> Tensor:
+        return (rows @ p[f"{name}.router.weight"].T + p[f"{name}.router.bias"]).softmax(-1)
+
+    def top(scores: Tensor) -> Tensor:
+        return torch.zeros_like(scores).scatter(-1, scores.topk(k).indices, 1.0)
+
+    read, dense = tap
+    with torch.no_grad():
+        distance = torch.stack([(s - dense * k / experts).square().mean(-1) for s in shards(p, name, read, experts)], -1)
+        label = top((-distance).softmax(-1))
+    decided = probs(x)
+    mask = top(decided.detach())
+    y = experts / k * sum(mask[:, e : e + 1] * s for e, s in enumerate(shards(p, name, x, experts)))
+    return y, Decision(name, decided, mask, mask, prior=probs(read), label=label)
+
+
+def prior(d: Decision, hard: bool) -> Tensor:
+    """The Prior-Approximate loss of one router: its authors' form, or cross entropy with hard labels."""
+    p = d.prior.clamp(1e-7, 1 - 1e-7)
+    if hard:
+        return -(d.label / d.label.sum(-1, keepdim=True) * p.log()).sum(-1).mean()
+    target = d.label.softmax(-1).clamp(1e-7, 1 - 1e-7)
+    return (p * (p.log() - target.log())).sum(-1).mean()
+
+
 def join(samples: list[list[Decision]]) -> list[Decision]:
     """One decision for each router over the rows of all samples."""
     def cat(parts, field):
         return torch.cat([getattr(d, field) for d in parts])
 
-    fields = ["probs", "mask", "weights"] + ["slack"] * (samples[0][0].slack is not None)
-    return [Decision(parts[0].site, *(cat(parts, f) for f in fields)) for parts in zip(*samples)]
+    optional = [f for f in ("slack", "prior", "label") if getattr(samples[0][0], f) is not None]
+    fields = ["probs", "mask", "weights"] + optional
+    return [Decision(parts[0].site, **{f: cat(parts, f) for f in fields}) for parts in zip(*samples)]
 
 
 def localised(weights: Tensor, lengths: list[int], types: list[int], delta: float) -> Tensor:
@@ -116,6 +152,8 @@ def losses(method: str, routers: list[Decision], lengths: list[int], types: list
     """The auxiliary losses of a method, without their coefficients; lengths and types of the samples."""
     if method == "loramoe":
         return {"localised": sum(localised(d.weights, lengths, types, 0.3) for d in routers)}
+    if method.startswith("factorllm"):
+        return {"prior": torch.stack([prior(d, method == "factorllm_hard") for d in routers]).mean()}
     if method == "dynmole":
         probs, weights = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "weights"))
         balance = probs.shape[-1] * (probs.mean(0) * weights.mean(0)).sum()

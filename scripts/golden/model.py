@@ -3,7 +3,7 @@
 Functions over a dictionary of parameters under Hugging Face's names. Sequences are looped over, one at a
 time, so there is neither padding nor a mask between sequences to get wrong.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +63,12 @@ class Adapters:
     method: str = ""  # of methods.py: a router for each Linear that has experts
     ffn_experts: bool = True
     attention_experts: bool = False  # on q, k, v and o
+    chosen: int = 1  # blocks per token of FactorLLM
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the experts are the blocks of the FFN itself."""
+        return self.method.startswith("factorllm")
 
     def experts_of(self, name: str) -> int:
         """0: the Linear is not adapted."""
@@ -146,7 +152,12 @@ def adapter_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     if a is None:
         return shapes
-    for i in range(d.layers):
+    for i in range(d.layers if a.blocks else 0):
+        mlp = f"{DECODER}.layers.{i}.mlp"
+        shapes[f"{mlp}.experts.gate_proj.weight"] = shapes[f"{mlp}.experts.up_proj.weight"] = (d.mlp, d.width)
+        shapes[f"{mlp}.experts.down_proj.weight"] = (a.experts * d.width, d.mlp // a.experts)
+        shapes[f"{mlp}.router.weight"], shapes[f"{mlp}.router.bias"] = (a.experts, d.width), (a.experts,)
+    for i in range(0 if a.blocks else d.layers):
         layer = f"{DECODER}.layers.{i}"
         for name, (inner, outer) in decoder_linears(d).items():
             if not a.experts_of(name):
@@ -285,8 +296,13 @@ def router_group(kinds: Tensor) -> Tensor:
     return visual if visual.any() else kinds == PROMPT
 
 
-def feed_forward(p: Parameters, config: Config, layer: str, x: Tensor, kinds: Tensor, made: list) -> Tensor:
+def feed_forward(p: Parameters, config: Config, layer: str, x: Tensor, kinds: Tensor, made: list, taps: list) -> Tensor:
+    """`taps`: input and output of each dense FFN, added to by a dense model and taken from by its blocks."""
     a, routing = config.adapters, None
+    if a is not None and a.blocks:
+        y, decision = methods.factorllm(p, f"{layer}.mlp", x, a.experts, a.chosen, taps.pop(0))
+        made.append(decision)
+        return y
     if a is not None and a.gate:  # one decision, from the input of the FFN, shared by gate, up and down
         group = router_group(kinds) if a.per_sample else None
         routing = route(x, p[f"{layer}.mlp.router.weight"], p[f"{layer}.mlp.router.bias"], a.gate, group)
@@ -295,7 +311,10 @@ def feed_forward(p: Parameters, config: Config, layer: str, x: Tensor, kinds: Te
         return mixed_feed_forward(p, config, f"{layer}.mlp", x, made)
     h = silu(linear(p, config, f"{layer}.mlp.gate_proj", x, made, routing))
     h = h * linear(p, config, f"{layer}.mlp.up_proj", x, made, routing)
-    return linear(p, config, f"{layer}.mlp.down_proj", h, made, routing)
+    y = linear(p, config, f"{layer}.mlp.down_proj", h, made, routing)
+    if a is None:
+        taps.append((x, y))
+    return y
 
 
 def mixed_feed_forward(p: Parameters, config: Config, name: str, x: Tensor, made: list) -> Tensor:
@@ -328,6 +347,14 @@ def self_attention(p: Parameters, config: Config, layer: str, x: Tensor, made: l
 
 def decode(p: Parameters, config: Config, sequence: Sequence, visual: Tensor) -> tuple[list[Tensor], list[Routing]]:
     """The hidden states [T, C] after each block and after the last norm; the routings in their order."""
+    taps: list[tuple[Tensor, Tensor]] = []
+    if config.adapters is not None and config.adapters.blocks:
+        with torch.no_grad():
+            run_blocks(p, replace(config, adapters=None), sequence, visual, taps)
+    return run_blocks(p, config, sequence, visual, taps)
+
+
+def run_blocks(p: Parameters, config: Config, sequence: Sequence, visual: Tensor, taps: list) -> tuple[list[Tensor], list[Routing]]:
     ids, d = sequence.ids, config.decoder
     table = p[f"{DECODER}.embed_tokens.weight"]
     x = torch.stack([table[i] if i >= 0 else visual[-1 - i] for i in ids.tolist()])
@@ -336,7 +363,7 @@ def decode(p: Parameters, config: Config, sequence: Sequence, visual: Tensor) ->
         layer = f"{DECODER}.layers.{i}"
         x = x + self_attention(p, config, layer, rms_norm(p, f"{layer}.input_layernorm", x, d.eps), routings)
         y = rms_norm(p, f"{layer}.post_attention_layernorm", x, d.eps)
-        x = x + feed_forward(p, config, layer, y, sequence.kinds, routings)
+        x = x + feed_forward(p, config, layer, y, sequence.kinds, routings, taps)
         states.append(x)
     states.append(rms_norm(p, f"{DECODER}.norm", x, d.eps))
     return states, routings

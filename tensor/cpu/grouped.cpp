@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "tensor/cpu/checks.h"
+#include "tensor/cpu/gemm.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/cpu/thin.h"
 #include "tensor/kernels.h"
@@ -85,6 +86,80 @@ int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places
   return R;
 }
 
+// Experts that are blocks of an FFN, not LoRA: from so many rows of a side on, the rows that chose an expert
+// are gathered and the library multiplies them. A thread owns columns of the result, so that it alone reads
+// its part of the sides.
+constexpr int64_t kWide = 64;
+// Decoding: with so few places the sides are read once, which memory limits, and the tiles of thin.h read
+// them in place.
+constexpr int64_t kFewPlaces = 4;
+
+// x[order[j]] at the M places, [M,C], in this thread's scratch.
+template <class T>
+const T* gathered(const T* x, const Groups& g, int64_t M, int64_t C) {
+  struct Gathered;
+  T* rows = scratch<T, Gathered>(M * C);
+  parallel_rows(M, M * C, [=](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) std::copy_n(x + g.order[j] * C, C, rows + j * C);
+  });
+  return rows;
+}
+
+// f(e, begin, end) for every expert that has places [begin, end).
+template <class F>
+void each_busy(const Groups& g, F f) {
+  for (int64_t e = 0; e < g.experts; ++e) {
+    if (g.offsets[e] < g.offsets[e + 1]) f(e, int64_t{g.offsets[e]}, int64_t{g.offsets[e + 1]});
+  }
+}
+
+// h[j] = x[order[j]] side_e^T
+template <class T>
+void wide_gather_nt(T* h, const T* x, const T* sides, const Groups& g, int64_t M, int64_t R, int64_t C) {
+  const bool few = M <= kFewRows;
+  const T* rows = few ? nullptr : gathered(x, g, M, C);
+  own_columns<T>(R, M * R * C, [=](int64_t first, int64_t last) {
+    each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
+      const T* side = sides + (e * R + first) * C;
+      if (few)
+        dot_rows(h + first, x, side, g, begin, end, R, C, false, last - first);
+      else
+        gemm({h + begin * R + first, rows + begin * C, side, end - begin, last - first, C, false, true, false,
+              R});
+    });
+  });
+}
+
+// y[order[j]] += h[j] side_e, in the order of the experts
+template <class T>
+void wide_scatter_nn(T* y, const T* h, const T* sides, const Groups& g, int64_t M, int64_t R, int64_t C) {
+  own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
+    struct Products;
+    const int64_t width = last - first;
+    each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
+      T* products = scratch<T, Products>((end - begin) * width);
+      gemm({products, h + begin * R, sides + e * R * C + first, end - begin, width, R, false, false, false,
+            width, R, C});
+      for (int64_t j = begin; j < end; ++j) {
+        T* to = y + g.order[j] * C + first;
+        for (int64_t c = 0; c < width; ++c) to[c] += products[(j - begin) * width + c];
+      }
+    });
+  });
+}
+
+// side_e += sum_j h[j]^T x[order[j]]
+template <class T>
+void wide_gather_tn(T* sides, const T* h, const T* x, const Groups& g, int64_t M, int64_t R, int64_t C) {
+  const T* rows = gathered(x, g, M, C);
+  own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
+    each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
+      gemm({sides + e * R * C + first, h + begin * R, rows + begin * C + first, R, last - first, end - begin,
+            true, false, true, C, R, C});
+    });
+  });
+}
+
 // h[j] = x[order[j]] side_e^T, with side_e [R,C] in rows: of a as it is, of b as rows of b^T. `turned` says
 // b.
 void gather_products(const char* op, Tensor& h, const Tensor& x, const Tensor& sides,
@@ -98,6 +173,7 @@ void gather_products(const char* op, Tensor& h, const Tensor& x, const Tensor& s
   visit_float(op, x.dtype(), [&]<class T>(T) {
     const T *in = x.data<T>(), *rows = turned ? transposed<T>(sides, g, R) : sides.data<T>();
     T* out = h.data<T>();
+    if (R >= kWide) return wide_gather_nt(out, in, rows, g, M, R, C);
     parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
       rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
         dot_rows(out, in, rows + e * R * C, g, begin, end, R, C);
@@ -118,6 +194,7 @@ void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& 
   visit_float(op, h.dtype(), [&]<class T>(T) {
     const T *in = h.data<T>(), *rows = turned ? transposed<T>(sides, g, R) : sides.data<T>();
     T* out = y.data<T>();
+    if (R >= kWide) return wide_scatter_nn(out, in, rows, g, M, R, C);
     parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
       rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
         add_to_rows(out, in, rows + e * R * C, g, begin, end, R, C);
@@ -158,7 +235,7 @@ void group_by_expert(Tensor& order, Tensor& offsets, const Tensor& chosen) {
 
 // h[j] = x[order[j]] a_e^T, e the expert of place j
 // in: x [N,C], a [E*R,C]   out: h [M,R], written
-// A thread owns rows of x; tiles of 4 rows by 4 ranks, summed in the dtype.
+// A thread owns rows of x; tiles of 4 rows by 4 ranks, summed in the dtype. Wide sides: as kWide says.
 void gather_matmul_nt(Tensor& h, const Tensor& x, const Tensor& a, const ExpertGroups& groups) {
   gather_products("gather_matmul_nt", h, x, a, groups, false);
 }
@@ -179,14 +256,15 @@ void scatter_matmul_nt(Tensor& y, const Tensor& h, const Tensor& b, const Expert
 
 // x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts
 // in: h [M,R], a [E*R,C]   out: x [N,C], added to
-// A thread owns rows of x; tiles of 4 rows by 4 vectors, summed in the dtype.
+// A thread owns rows of x; tiles of 4 rows by 4 vectors, summed in the dtype. Wide sides: as kWide says.
 void scatter_matmul_nn(Tensor& x, const Tensor& h, const Tensor& a, const ExpertGroups& groups) {
   scatter_products("scatter_matmul_nn", x, h, a, groups, false);
 }
 
 // a_e += sum over e's places j of h[j]^T x[order[j]]: the gradient of A
 // in: h [M,R], x [N,C]   out: a [E*R,C], added to
-// A thread owns columns; tiles of 4 ranks by 4 vectors, summed in the dtype in ascending j.
+// A thread owns columns; tiles of 4 ranks by 4 vectors, summed in the dtype in ascending j. Wide sides: as
+// kWide says.
 void gather_matmul_tn_a(Tensor& a, const Tensor& h, const Tensor& x, const ExpertGroups& groups) {
   const char* op = "gather_matmul_tn_a";
   const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
@@ -197,6 +275,7 @@ void gather_matmul_tn_a(Tensor& a, const Tensor& h, const Tensor& x, const Exper
   visit_float(op, h.dtype(), [&]<class T>(T) {
     const T *in = h.data<T>(), *rows = x.data<T>();
     T* out = a.data<T>();
+    if (R >= kWide) return wide_gather_tn(out, in, rows, g, M, R, C);
     own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
       for (int64_t e = 0; e < g.experts; ++e) {
         if (g.offsets[e] == g.offsets[e + 1]) continue;

@@ -5,6 +5,7 @@
 #endif
 
 #include "tensor/cpu/checks.h"
+#include "tensor/cpu/gemm.h"
 #include "tensor/cpu/thin.h"
 #include "tensor/kernels.h"
 
@@ -14,26 +15,20 @@ namespace {
 template <class T>
 using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-// One problem: c[M,N] (+)= op(a) op(b) with inner size K, all row-major; op transposes where its flag says.
-template <class T>
-struct Gemm {
-  T* c;
-  const T *a, *b;
-  int64_t M, N, K;
-  bool a_transposed, b_transposed, add;
-};
-
 template <class T>
 void eigen_gemm(const Gemm<T>& g) {
-  Eigen::Map<Matrix<T>> c(g.c, g.M, g.N);
+  using Stride = Eigen::OuterStride<>;
+  Eigen::Map<Matrix<T>, 0, Stride> c(g.c, g.M, g.N, Stride(g.c_stride));
   const auto product = [&](const auto& a, const auto& b) {
     if (g.add)
       c.noalias() += a * b;
     else
       c.noalias() = a * b;
   };
-  const Eigen::Map<const Matrix<T>> a(g.a, g.a_transposed ? g.K : g.M, g.a_transposed ? g.M : g.K);
-  const Eigen::Map<const Matrix<T>> b(g.b, g.b_transposed ? g.N : g.K, g.b_transposed ? g.K : g.N);
+  const Eigen::Map<const Matrix<T>, 0, Stride> a(g.a, g.a_transposed ? g.K : g.M, g.a_transposed ? g.M : g.K,
+                                                 Stride(g.a_stride));
+  const Eigen::Map<const Matrix<T>, 0, Stride> b(g.b, g.b_transposed ? g.N : g.K, g.b_transposed ? g.K : g.N,
+                                                 Stride(g.b_stride));
   if (g.a_transposed)
     product(a.transpose(), b);
   else if (g.b_transposed)
@@ -45,17 +40,20 @@ void eigen_gemm(const Gemm<T>& g) {
 // oneDNN's product is the faster one in f32 at every size that was measured and that is not thin (below);
 // tests/bench_kernels.cpp prints them.
 template <class T>
-void gemm(const Gemm<T>& g) {
+void library_gemm(Gemm<T> g) {
   if (g.M == 0 || g.N == 0) return;
+  if (g.c_stride == 0) g.c_stride = g.N;
+  if (g.a_stride == 0) g.a_stride = g.a_transposed ? g.M : g.K;
+  if (g.b_stride == 0) g.b_stride = g.b_transposed ? g.K : g.N;
   if (g.K == 0) {
-    if (!g.add) std::fill_n(g.c, g.M * g.N, T(0));
+    for (int64_t m = 0; m < g.M && !g.add; ++m) std::fill_n(g.c + m * g.c_stride, g.N, T(0));
     return;
   }
 #ifdef BURROW_ONEDNN
   if constexpr (std::is_same_v<T, float>) {
-    const dnnl_status_t status = dnnl_sgemm(g.a_transposed ? 'T' : 'N', g.b_transposed ? 'T' : 'N', g.M, g.N,
-                                            g.K, 1.0f, g.a, g.a_transposed ? g.M : g.K, g.b,
-                                            g.b_transposed ? g.K : g.N, g.add ? 1.0f : 0.0f, g.c, g.N);
+    const dnnl_status_t status =
+        dnnl_sgemm(g.a_transposed ? 'T' : 'N', g.b_transposed ? 'T' : 'N', g.M, g.N, g.K, 1.0f, g.a,
+                   g.a_stride, g.b, g.b_stride, g.add ? 1.0f : 0.0f, g.c, g.c_stride);
     BURROW_CHECK(status == dnnl_success, "[matmul] oneDNN refused sizes {}, {}, {}: status {}", g.M, g.N, g.K,
                  static_cast<int>(status));
     return;
@@ -64,12 +62,14 @@ void gemm(const Gemm<T>& g) {
   eigen_gemm(g);
 }
 
-// As gemm, for a product whose rows are tokens: a thread owns the rows that the row kernels give it, so that
-// they find its part of c in its own cache, and the library runs on one thread within. c[M,N] = a[M,K] op(b).
+// As library_gemm, for a product whose rows are tokens: a thread owns the rows that the row kernels give it,
+// so that they find its part of c in its own cache, and the library runs on one thread within. c[M,N] =
+// a[M,K] op(b).
 template <class T>
 void gemm_by_rows(const Gemm<T>& g) {
   parallel_rows(g.M, g.M * g.N * g.K, [&g](int64_t begin, int64_t end) {
-    gemm<T>({g.c + begin * g.N, g.a + begin * g.K, g.b, end - begin, g.N, g.K, false, g.b_transposed, g.add});
+    library_gemm<T>(
+        {g.c + begin * g.N, g.a + begin * g.K, g.b, end - begin, g.N, g.K, false, g.b_transposed, g.add});
   });
 }
 
@@ -105,6 +105,14 @@ void shrink(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bo
                 [=](int64_t begin, int64_t end) { dot_rows(h, x, side, EveryRow{}, begin, end, R, C, add); });
 }
 
+// The same for few rows and any R: a thread owns columns of h, so that it alone reads its part of the side.
+template <class T>
+void shrink_few(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bool add) {
+  own_columns<T>(R, N * R * C, [=](int64_t first, int64_t last) {
+    dot_rows(h + first, x, side + first * C, EveryRow{}, 0, N, R, C, add, last - first);
+  });
+}
+
 // y[N,C] = h[N,R] side[R,C], or +=
 template <class T>
 void expand(T* y, const T* h, const T* side, int64_t N, int64_t R, int64_t C, bool add) {
@@ -129,9 +137,13 @@ void sum_outer(T* side, const T* h, const T* x, int64_t N, int64_t R, int64_t C,
 
 }  // namespace
 
+void gemm(Gemm<float> g) { library_gemm(g); }
+void gemm(Gemm<double> g) { library_gemm(g); }
+
 // y[N,O] = x[N,C] w[O,C]^T, or y += with `accumulate`
 // in: x [N,C], w [O,C] of x's dtype or bf16   out: y [N,O]
-// A thread owns rows of y and calls the library for them, or the tiles of thin.h; sums in the dtype.
+// A thread owns rows of y and calls the library for them, or the tiles of thin.h (of few rows, columns of y);
+// sums in the dtype.
 void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   const int64_t N = leading(x), C = channels(x), O = leading(w);
   BURROW_CHECK(channels(w) == C, "[matmul_nt] x {} and w {}: inner sizes {} and {} differ", x.shape(),
@@ -143,6 +155,7 @@ void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
     const T *in = x.data<T>(), *side = converted<T>(w);
     if (O <= kThin) return shrink(y.data<T>(), in, side, N, O, C, accumulate);
     if (C <= kThin) return expand(y.data<T>(), in, turned(side, O, C), N, C, O, accumulate);
+    if (N <= kFewRows) return shrink_few(y.data<T>(), in, side, N, O, C, accumulate);
     gemm_by_rows<T>({y.data<T>(), in, side, N, O, C, false, true, accumulate});
   });
 }
@@ -179,7 +192,7 @@ void matmul_tn(Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
     const T *left = a.data<T>(), *right = b.data<T>();
     if (O <= kThin) return sum_outer(y.data<T>(), left, right, N, O, C, accumulate, false);
     if (C <= kThin) return sum_outer(y.data<T>(), right, left, N, C, O, accumulate, true);
-    gemm<T>({y.data<T>(), left, right, O, C, N, true, false, accumulate});
+    library_gemm<T>({y.data<T>(), left, right, O, C, N, true, false, accumulate});
   });
 }
 

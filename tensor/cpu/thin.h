@@ -15,6 +15,9 @@ namespace burrow::cpu {
 // where there are 16 registers.
 constexpr int kTile = 4, kTileVectors = kVectorBytes == 64 ? 4 : 2;
 
+// Decoding: with so few rows a wide matrix is read once, which memory limits, and the tiles read it in place.
+constexpr int64_t kFewRows = kTile;
+
 struct EveryRow {
   int64_t operator()(int64_t j) const { return j; }
 };
@@ -26,40 +29,42 @@ void in_blocks(int64_t n, F f, int64_t i = 0) {
   if constexpr (Most > 1) in_blocks<Most / 2>(n, f, i);
 }
 
-// h[j, r] = (or +=) sum_c x[at(j), c] a[r, c] for j in [begin, end) and the R rows of one expert's a.
+// h[j, r] = (or +=) sum_c x[at(j), c] a[r, c] for j in [begin, end) and the rows of one expert's a: all R, or
+// the first `ranks`.
 template <class T, class Rows>
 void dot_rows(T* h, const T* x, const T* a, Rows at, int64_t begin, int64_t end, int64_t R, int64_t C,
-              bool add = false) {
+              bool add = false, int64_t ranks = -1) {
   constexpr int64_t L = kLanes<T>;
   in_blocks<kTile>(end - begin, [&]<int M>(std::integral_constant<int, M>, int64_t i0) {
     const T* row[M];
     for (int i = 0; i < M; ++i) row[i] = x + at(begin + i0 + i) * C;
-    in_blocks<kTileVectors>(R, [&]<int Ranks>(std::integral_constant<int, Ranks>, int64_t r0) {
-      Vec<T> sum[M][Ranks] = {};
-      const T* side = a + r0 * C;
-      int64_t c = 0;
-      for (; c + L <= C; c += L) {
-        Vec<T> factor[Ranks];
+    in_blocks<kTileVectors>(ranks < 0 ? R : ranks,
+                            [&]<int Ranks>(std::integral_constant<int, Ranks>, int64_t r0) {
+                              Vec<T> sum[M][Ranks] = {};
+                              const T* side = a + r0 * C;
+                              int64_t c = 0;
+                              for (; c + L <= C; c += L) {
+                                Vec<T> factor[Ranks];
 #pragma GCC unroll 4
-        for (int r = 0; r < Ranks; ++r) factor[r] = load(side + r * C + c);
+                                for (int r = 0; r < Ranks; ++r) factor[r] = load(side + r * C + c);
 #pragma GCC unroll 4
-        for (int i = 0; i < M; ++i) {
-          const Vec<T> value = load(row[i] + c);
+                                for (int i = 0; i < M; ++i) {
+                                  const Vec<T> value = load(row[i] + c);
 #pragma GCC unroll 4
-          for (int r = 0; r < Ranks; ++r) sum[i][r] += value * factor[r];
-        }
-      }
+                                  for (int r = 0; r < Ranks; ++r) sum[i][r] += value * factor[r];
+                                }
+                              }
 #pragma GCC unroll 4
-      for (int i = 0; i < M; ++i) {
+                              for (int i = 0; i < M; ++i) {
 #pragma GCC unroll 4
-        for (int r = 0; r < Ranks; ++r) {
-          T total = sum_of<T>(sum[i][r]);
-          for (int64_t k = c; k < C; ++k) total += row[i][k] * side[r * C + k];
-          T& out = h[(begin + i0 + i) * R + r0 + r];
-          out = add ? out + total : total;
-        }
-      }
-    });
+                                for (int r = 0; r < Ranks; ++r) {
+                                  T total = sum_of<T>(sum[i][r]);
+                                  for (int64_t k = c; k < C; ++k) total += row[i][k] * side[r * C + k];
+                                  T& out = h[(begin + i0 + i) * R + r0 + r];
+                                  out = add ? out + total : total;
+                                }
+                              }
+                            });
   });
 }
 
