@@ -266,7 +266,7 @@ struct StepReader {
   // Whether Metaspace puts its mark before a text: "always", "first" or "never".
   std::string scheme(const json& step) const {
     if (!step.contains("prepend_scheme")) return flag(step, "add_prefix_space", true) ? "always" : "never";
-    const std::string given = text(step, "prepend_scheme");
+    std::string given = text(step, "prepend_scheme");
     if (given != "always" && given != "first" && given != "never")
       unsupported("prepend_scheme '" + given + "'", "always, first and never");
     return given;

@@ -41,7 +41,7 @@ BlockLinear block_linear(const std::string& name, const Tensor& weight, int64_t 
 }  // namespace
 
 Var BlockLinear::operator()(const Var& x, const ExpertGroups& groups, const ExpertGroups& own) const {
-  const Var y = grouped_linear(x, weight, groups);
+  Var y = grouped_linear(x, weight, groups);
   if (!a.defined()) return y;
   const Var h = burrow::scale(grouped_linear(x, a, groups), scale);
   return add(y, grouped_linear(h, b, own));
@@ -107,7 +107,7 @@ Tensor ShardedFeedForward::closest(const Var& x, const Var& dense) const {
 
 Var ShardedFeedForward::operator()(const Var& x, const nn::Pass& pass) const {
   if (teacher_ && teacher_->running) {
-    const Var y = nn::FeedForward::operator()(x, pass);
+    Var y = nn::FeedForward::operator()(x, pass);
     *tap_ = {x.value(), closest(x, y)};
     return y;
   }

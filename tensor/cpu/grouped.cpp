@@ -90,9 +90,6 @@ int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places
 // are gathered and the library multiplies them. A thread owns columns of the result, so that it alone reads
 // its part of the sides.
 constexpr int64_t kWide = 64;
-// Decoding: with so few places the sides are read once, which memory limits, and the tiles of thin.h read
-// them in place.
-constexpr int64_t kFewPlaces = 4;
 
 // x[order[j]] at the M places, [M,C], in this thread's scratch.
 template <class T>
