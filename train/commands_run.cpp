@@ -220,7 +220,11 @@ int run_features(const std::string& config, const std::vector<std::string>& over
   BURROW_CHECK(setup.model->tower, "{}: a model without a vision tower has no features to compute", config);
   BURROW_CHECK(!setup.config.data.feature_cache.empty(), "data.feature_cache is not set in {}", config);
   FeatureCache features(setup.model->tower, setup.config.data.feature_cache, say);
-  for (const Split split : {Split::train, Split::validation, Split::test}) {
+  const std::vector<DataSet>& sets = setup.config.data.sets;
+  for (const auto& [split, file] : {std::pair{Split::train, &DataSet::train},
+                                    {Split::validation, &DataSet::validation},
+                                    {Split::test, &DataSet::test}}) {
+    if (std::all_of(sets.begin(), sets.end(), [&](const DataSet& d) { return (d.*file).empty(); })) continue;
     for (const data::Dataset& set : load_sets(setup, split, {})) features.add(set);
   }
   return 0;
