@@ -62,7 +62,7 @@ struct TaskOptions {
 // Sample i is the same image and question in every language, and the languages share the images.
 struct LanguageOptions {
   uint64_t seed = 1;
-  int64_t train = 20000, validation = 600, test = 600;  // samples of each language
+  int64_t train = 8000, validation = 400, test = 400;  // samples of each language
   int64_t choices_train = 6000, choices_test = 300;     // items of each language
   int threads = 2;                                      // changes no byte
 };

@@ -387,6 +387,6 @@ TEST_CASE("the tables that are here resolve") {
   CHECK(plan_table({"configs/tables/parrot_languages.toml", "", {}}).cells.size() == 6 * 4);
   CHECK(plan_table({"configs/tables/parrot_experts.toml", "", {}}).cells.size() == 5 * 4);
   CHECK(plan_table({"configs/tables/parrot_mmmb.toml", "", {}}).cells.size() == 3 * 4);
-  CHECK(plan_table({"configs/tables/parrot_lr_sweep.toml", "", {}}).cells.size() == 6);
+  CHECK(plan_table({"configs/tables/parrot_lr_sweep.toml", "", {}}).cells.size() == 8);
   fs::current_path(before);
 }

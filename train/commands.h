@@ -72,7 +72,7 @@ int run_data_make_tasks(const DataMakeTasksCommand& command);
 // Counts are of each language; with `pretrain`, the lessons of a base model instead.
 struct DataMakeLanguagesCommand {
   std::string folder;
-  int64_t seed = 0, train = 20000, validation = 600, test = 600;
+  int64_t seed = 0, train = 8000, validation = 400, test = 400;
   bool pretrain = false;
 };
 // The same for the six artificial languages.
