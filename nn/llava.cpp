@@ -17,13 +17,15 @@ Llava::Llava(const ModelConfig& c, WeightSource& source)
 Var Llava::hidden(const Tensor& ids, const Var& features, const Pass& pass) const {
   BURROW_CHECK(projector || !features.defined(),
                "[model] visual features for a model without a vision tower");
-  const Var visual = features.defined() ? (*projector)(features, pass) : Var{};
+  Var visual = features.defined() ? (*projector)(features, pass) : Var{};
+  if (visual_module && visual.defined()) visual = (*visual_module)(visual, decoder.embedding, ids, pass);
   return decoder(embedding(decoder.embedding, visual, ids), pass);
 }
 
 void Llava::parameters(const ParameterVisit& visit) {
   if (tower) tower->parameters(visit);
   if (projector) projector->parameters(visit);
+  if (visual_module) visual_module->parameters(visit);
   decoder.parameters(visit);
 }
 

@@ -8,6 +8,16 @@
 
 namespace burrow::nn {
 
+// What may stand between projector and decoder: the visual rows of a batch in, as many out. moe/ has one
+// whose experts the prompt weighs.
+class VisualModule {
+ public:
+  virtual ~VisualModule() = default;
+  // visual [M,C] projected, table [V,C] the decoder's embedding, ids as of Llava::hidden -> [M,C]
+  virtual Var operator()(const Var& visual, const Var& table, const Tensor& ids, const Pass& pass) const = 0;
+  virtual void parameters(const ParameterVisit& visit) = 0;
+};
+
 struct Llava {
   Llava(const ModelConfig& config, WeightSource& source);
 
@@ -21,6 +31,7 @@ struct Llava {
   ModelConfig config;
   std::optional<VisionTower> tower;  // with its projector, or neither
   std::optional<Projector> projector;
+  std::unique_ptr<VisualModule> visual_module;  // none: the projected features go on unchanged
   Decoder decoder;
 };
 

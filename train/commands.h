@@ -27,6 +27,14 @@ struct EvalCommand {
 int run_eval(const EvalCommand& command);
 // Prints the answer to one question; `image` is a PNG file or empty.
 int run_ask(const std::string& run, const std::string& image, const std::string& question);
+// What is empty is the config's; limit 0 takes all samples.
+struct RoutingCommand {
+  std::string run, split, out;
+  int64_t limit = 0;
+};
+// Writes CSV: of each router and expert the mean weight, its standard deviation over rows and their number,
+// by the language that records name, or else by data set.
+int run_routing(const RoutingCommand& command);
 // Computes the feature caches of every set and split of a config, so that runs beside each other find them.
 int run_features(const std::string& config, const std::vector<std::string>& overrides);
 
@@ -65,6 +73,15 @@ struct DataMakeTasksCommand {
 };
 // The same for the reasoning tasks.
 int run_data_make_tasks(const DataMakeTasksCommand& command);
+
+// Counts are of each language; with `pretrain`, the lessons of a base model instead.
+struct DataMakeLanguagesCommand {
+  std::string folder;
+  int64_t seed = 0, train = 20000, validation = 600, test = 600;
+  bool pretrain = false;
+};
+// The same for the six artificial languages.
+int run_data_make_languages(const DataMakeLanguagesCommand& command);
 
 // A file of records and how to read it. Empty fields have defaults (main.cpp).
 struct DataFile {

@@ -12,6 +12,23 @@ bool Setup::converses() const {
                      [](const DataSet& d) { return d.format == data::Format::llava; });
 }
 
+namespace {
+
+// Puts a file's projector into the model, and its bytes into the hash.
+void load_projector(const std::string& file, nn::Llava& model, uint64_t& hash) {
+  const SafetensorsFile read = read_safetensors(file);
+  model.projector->parameters([&](const std::string& name, Var& p) {
+    const auto found = read.tensors.find(name);
+    BURROW_CHECK(found != read.tensors.end(), "{}: no tensor '{}': not a projector's weights", file, name);
+    BURROW_CHECK(found->second.shape() == p.shape(), "{}: '{}' is {}, expected {}", file, name,
+                 found->second.shape(), p.shape());
+    p = Var(found->second.to(p.value().dtype()).clone());
+  });
+  hash = hash_bytes(MappedFile::open(file)->bytes(), hash);
+}
+
+}  // namespace
+
 Setup make_setup(const RunConfig& config, bool shapes_only) {
   Setup s{config, data::Tokenizer::load(config.data.tokenizer), nullptr, {}, 0};
   nn::ModelConfig& sizes = s.config.model.sizes;
@@ -35,6 +52,8 @@ Setup make_setup(const RunConfig& config, bool shapes_only) {
     weights.finish();
     s.weights_hash = hash_bytes(MappedFile::open(config.model.weights)->bytes());
   }
+  if (!config.model.projector.empty() && !shapes_only)
+    load_projector(config.model.projector, *s.model, s.weights_hash);
   s.attachment = moe::attach(*s.model, config.method, seed);
   return s;
 }
@@ -93,8 +112,9 @@ std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std:
     settings.format = d.format;
     settings.supervision = c.data.loss;
     settings.images = d.images;
+    settings.circular = d.circular && split != Split::train;
     settings.chat = c.data.chat;
-    settings.visual_tokens = c.model.sizes.vision.patches();
+    settings.visual_tokens = c.model.sizes.vision.visual_tokens();
     settings.max_tokens = c.model.sizes.decoder.max_tokens;
     sets.push_back(data::Dataset::load(settings, setup.tokenizer));
     BURROW_CHECK(c.model.sizes.vision.present() || sets.back().images().empty(),

@@ -31,7 +31,7 @@ std::unique_ptr<data::Plan> make_plan(const RunConfig& c, const std::vector<data
   options.seed = static_cast<uint64_t>(c.train.seed);
   options.samples = c.data.samples > 0 ? c.data.samples : all;
   options.tokens_per_step = c.train.tokens_per_step;
-  options.visual_tokens = c.model.sizes.vision.patches();
+  options.visual_tokens = c.model.sizes.vision.visual_tokens();
   options.accumulation = static_cast<int>(c.train.accumulation);
   return std::make_unique<data::Plan>(std::move(mixture), options);
 }
@@ -71,7 +71,7 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
   const nn::Llava& model = *setup_.model;
   StepSums sums;
   for (const data::MicroBatch& micro : plan.micro_batches) {
-    const data::Batch batch = data::make_batch(*plan_, micro, c.model.sizes.vision.patches());
+    const data::Batch batch = data::make_batch(*plan_, micro, c.model.sizes.vision.visual_tokens());
     nn::Pass pass(batch.segments);
     pass.training = true;
     pass.seed = static_cast<uint64_t>(c.train.seed);
