@@ -18,6 +18,7 @@ class VisualModule {
   virtual void parameters(const ParameterVisit& visit) = 0;
 };
 
+// The model of a config; its parts are public, since moe/ replaces them.
 struct Llava {
   Llava(const ModelConfig& config, WeightSource& source);
 
