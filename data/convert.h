@@ -13,7 +13,7 @@ struct ConvertOptions {
   std::filesystem::path in;      // JSON lines as published
   std::filesystem::path labels;  // piqa, siqa: a label a line (.lst)
   std::filesystem::path out;
-  bool passage = false;          // boolq: the passage becomes the context; MixLoRA's protocol leaves it out
+  bool passage = false;    // boolq: the passage becomes the context; MixLoRA's protocol leaves it out
   bool leave_out = false;  // items that are none (two equal choices, an empty one) are dropped, not an error
   std::filesystem::path images{};  // mmmb: the folder that images are written to
   std::string language{};          // mmmb: what items say of their language; empty: nothing
