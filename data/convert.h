@@ -15,8 +15,8 @@ struct ConvertOptions {
   std::filesystem::path out;
   bool passage = false;    // boolq: the passage becomes the context; MixLoRA's protocol leaves it out
   bool leave_out = false;  // items that are none (two equal choices, an empty one) are dropped, not an error
-  std::filesystem::path images{};  // mmmb: the folder that images are written to
-  std::string language{};          // mmmb: what items say of their language; empty: nothing
+  std::filesystem::path images = {};  // mmmb: the folder that images are written to
+  std::string language = {};          // mmmb: what items say of their language; empty: nothing
 };
 
 // What was written.

@@ -96,7 +96,7 @@ VisualExperts::Images VisualExperts::images_of(const Tensor& ids, const nn::Pass
 }
 
 Var VisualExperts::router_input(const Var& visual, const Var& table, const Images& images) const {
-  const Var class_tokens = gather_rows(visual, images.class_rows);  // [I,C]
+  Var class_tokens = gather_rows(visual, images.class_rows);  // [I,C]
   const Tensor& Q = class_tokens.value();
   if (config_.guidance == Guidance::image) return class_tokens;
   if (config_.guidance == Guidance::constant) return Var(Tensor::full(Q.shape(), 1, Q.dtype(), Q.device()));
