@@ -53,6 +53,10 @@ TEST_CASE("a run writes its directory, and eval and ask read it") {
   const Outcome eval = p.run({"eval", "whole", "--limit", "5"});
   CHECK(eval.code == 0);
   CHECK(has(eval.text, "of 5)"));
+  const Outcome two = p.run({"eval", "whole", "--limit", "5", "--sets", "document,general"});
+  CHECK(has(two.text, "document"));
+  CHECK(!has(two.text, "biomedicine"));
+  CHECK(has(p.run({"eval", "whole", "--sets", "generl"}).text, "no set named 'generl' among data.sets"));
   CHECK(p.run({"ask", "whole", "what is the circle value", "--image", "data/general/images/test/000000.png"})
             .code == 0);
   CHECK(p.run({"ask", "whole", "repeat A 1"}).code == 0);
@@ -229,6 +233,13 @@ TEST_CASE("damaged features are computed again, and damaged trained parameters a
   CHECK(has(again.text, features[0].filename().string()));
   CHECK(has(again.text, "not a hash"));
   CHECK(burrow::read_file(features[0].string()) == sound);
+  // Sets without a validation file are no reason to stop before those of test.
+  std::vector<std::string> without = {"features", "run.toml", "--set", "data.feature_cache=others"};
+  for (const char* set : {"0", "1", "2"})
+    without.insert(without.end(), {"--set", fmt::format("data.sets[{}].validation=", set)});
+  const Outcome two_splits = p.run(without);
+  CHECK_MESSAGE(two_splits.code == 0, two_splits.text);
+  CHECK(has(two_splits.text, "biomedicine: computing the features of 30 images"));
   flip_bit(p.folder / "flips/trained.safetensors", 9);
   const Outcome eval = p.run({"eval", "flips"});
   CHECK(eval.code == 1);

@@ -17,9 +17,14 @@ struct TrainCommand {
 };
 // Trains, evaluates and writes the run directory, or what dry_run and profile ask for.
 int run_train(const TrainCommand& command);
-// Scores a finished run; what is empty is the config's, limit 0 takes all samples.
-int run_eval(const std::string& run, const std::string& split, int64_t limit, const std::string& protocol,
-             const std::string& labels);
+// What is empty is the config's; limit 0 takes all samples.
+struct EvalCommand {
+  std::string run, split, protocol, labels;
+  std::vector<std::string> sets;
+  int64_t limit = 0;
+};
+// Scores a finished run.
+int run_eval(const EvalCommand& command);
 // Prints the answer to one question; `image` is a PNG file or empty.
 int run_ask(const std::string& run, const std::string& image, const std::string& question);
 // What is empty is the config's; limit 0 takes all samples.

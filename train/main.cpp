@@ -42,26 +42,26 @@ void add_train(CLI::App& app, TrainCommand& c, int& code) {
   train->callback([&] { code = run_train(c); });
 }
 
-struct EvalArguments {
-  std::string run, split, image, question, protocol, labels;
-  int64_t limit = 0;
+struct AskArguments {
+  std::string run, image, question;
 };
-void add_eval(CLI::App& app, EvalArguments& a, int& code) {
+void add_eval(CLI::App& app, EvalCommand& c, AskArguments& a, int& code) {
   CLI::App* eval = app.add_subcommand(
       "eval",
       "Score a finished run, by data set and type of question: exact match of conversations, "
       "accuracy on multiple-choice items, next tokens of texts");
-  eval->add_option("run", a.run, "run directory")->required();
-  eval->add_option("--split", a.split, "test or validation (default: the config's)");
-  eval->add_option("--limit", a.limit, "samples of each set (default: all)")->check(count());
+  eval->add_option("run", c.run, "run directory")->required();
+  eval->add_option("--split", c.split, "test or validation (default: the config's)");
+  eval->add_option("--sets", c.sets, "sets to score, by commas (default: the config's)")->delimiter(',');
+  eval->add_option("--limit", c.limit, "samples of each set (default: all)")->check(count());
   eval->add_option(
-      "--protocol", a.protocol,
+      "--protocol", c.protocol,
       "of multiple-choice items: label_logits, generation or exact_match (default: the config's)");
   eval->add_option(
-      "--labels", a.labels,
+      "--labels", c.labels,
       "labels to choose from: item (its choices') or shape (all of its kind of task; default: the "
       "config's)");
-  eval->callback([&] { code = run_eval(a.run, a.split, a.limit, a.protocol, a.labels); });
+  eval->callback([&] { code = run_eval(c); });
   CLI::App* ask = app.add_subcommand(
       "ask",
       "One question, about an image or not, answered greedily; a run without conversations goes on with "
@@ -257,14 +257,15 @@ int main(int argc, char** argv) {
   int code = 0;
   bool markdown = false;
   TrainCommand train, features;
-  EvalArguments eval;
+  EvalCommand eval;
+  AskArguments ask;
   DataArguments data;
   TableCommand table;
   FactorizeCommand factorize;
   BenchInferCommand bench;
   RoutingCommand routing;
   add_train(app, train, code);
-  add_eval(app, eval, code);
+  add_eval(app, eval, ask, code);
   add_data(app, data, code);
   add_features(app, features, code);
   add_routing(app, routing, code);

@@ -94,13 +94,15 @@ std::vector<DataSet> chosen_sets(const DataConfig& c, const std::vector<std::str
 
 }  // namespace
 
+const std::string& file_of(const DataSet& set, Split split) {
+  return split == Split::train ? set.train : split == Split::validation ? set.validation : set.test;
+}
+
 std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std::vector<std::string>& names) {
   std::vector<data::Dataset> sets;
   const RunConfig& c = setup.config;
   for (const DataSet& d : chosen_sets(c.data, names)) {
-    const std::string& file = split == Split::train        ? d.train
-                              : split == Split::validation ? d.validation
-                                                           : d.test;
+    const std::string& file = file_of(d, split);
     BURROW_CHECK(!file.empty() || names.empty(),
                  "data.sets: '{}' has no file for the split that is asked for", d.name);
     if (file.empty()) continue;
