@@ -125,7 +125,7 @@ class Converter {
     if (text.empty()) wrong("image", "is empty");
     const auto bytes = from_base64(text);
     if (!bytes) wrong("image", "is neither base64 nor the index of a row");
-    const std::string file = index + ".png";
+    std::string file = index + ".png";
     if (!written_.insert(file).second) return file;
     const std::string kind = kind_of(*bytes);
     if (kind == "JPEG")
