@@ -117,7 +117,7 @@ namespace kernel {
     const auto run = [&] {                                                               \
       if (on_cpu) {                                                                      \
         cpu::name args;                                                                  \
-      } else if (!cuda::options().planned) {                                                                           \
+      } else if (!cuda::options().planned) {                                             \
         BURROW_RUN_##backends(name, args);                                               \
         if (detail::profiling) cuda::synchronise();                                      \
       }                                                                                  \

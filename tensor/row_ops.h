@@ -84,6 +84,7 @@ template <class T>
 struct AdamWStep {
   T b1, b2, rest1, rest2, rate, correction, keep, eps, gain;
 };
+// The constants of step `step`, from 1.
 template <class T>
 AdamWStep<T> adamw_step(double beta1, double beta2, double eps, double weight_decay, int64_t step, double lr,
                         double grad_scale) {
@@ -98,6 +99,7 @@ AdamWStep<T> adamw_step(double beta1, double beta2, double eps, double weight_de
           static_cast<T>(eps),
           static_cast<T>(grad_scale)};
 }
+// One element of the arena.
 template <class T>
 BURROW_HD inline void adamw(T& value, T& m, T& v, T grad, const AdamWStep<T>& s) {
   const T d = grad * s.gain;

@@ -15,7 +15,7 @@ struct Gemm {
   bool a_transposed = false, b_transposed = false, add = false;
   DType inputs = DType::f32, output = DType::f32;
 };
-void gemm(const Gemm& g);
+void gemm(const Gemm& g);  // by the library
 // The same by a kernel of our own on the CUDA cores: for what cuBLASLt has no algorithm for.
 void plain_gemm(const Gemm& g);
 

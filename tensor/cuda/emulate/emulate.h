@@ -32,7 +32,7 @@ void set_order(Order order);
 // Runs body() as every thread of every block.
 void run(EmulatedDim blocks, unsigned threads, const std::function<void()>& body);
 
-void block_barrier();
+void block_barrier();  // where __syncthreads stands
 // Every lane's `bytes` bytes at `value` become those of lane `source`; all lanes of the warp must come here.
 void exchange(void* value, size_t bytes, unsigned source);
 unsigned ballot(bool vote);
