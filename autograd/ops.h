@@ -10,6 +10,8 @@ namespace burrow {
 
 // ops_linear.cpp
 Var linear(const Var& x, const Var& w, const Var& bias = {});  // x [N,C], w [O,C], bias [O] -> [N,O]
+// The same with y in f32 where x is bf16: a router's logits decide, and are not rounded. -> [N,O]
+Var linear_to_sums(const Var& x, const Var& w, const Var& bias = {});
 // A Linear and a second one of low rank onto the same output: x wᵀ + bias + h bᵀ, with h [N,R] and b [O,R]
 // the expanding side of LoRA (Hu et al. 2021, arXiv 2106.09685, section 4.1). -> [N,O]
 Var linear_with_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b);
@@ -24,6 +26,7 @@ Var unary(const Var& x, Unary op);
 Var add(const Var& a, const Var& b);
 Var mul(const Var& a, const Var& b);
 Var scale(const Var& x, double alpha);
+Var cast(const Var& x, DType dtype);         // the same elements in another float type
 Var swiglu(const Var& gate, const Var& up);  // silu(gate) * up
 // Inverted dropout drawn at (ordinal, position, channel): x [N,C], ordinal position i32 [N] -> [N,C]
 Var dropout(const Var& x, const Tensor& ordinal, const Tensor& position, uint64_t key, double p);

@@ -25,7 +25,7 @@ Var attention(const Var& q, const Var& k, const Var& v, const AttentionRanges& r
                "[attention] q {}, k {}, v {} with {} heads, {} key heads of {}", Q.shape(), K.shape(),
                V.shape(), shape.heads, shape.kv_heads, shape.head_size);
   Tensor y = Tensor::empty(Q.shape(), Q.dtype(), Q.device(), "attention");
-  Tensor lse = Tensor::empty({Q.dim(0), shape.heads}, Q.dtype(), Q.device(), "attention");
+  Tensor lse = Tensor::empty({Q.dim(0), shape.heads}, sum_type(Q.dtype()), Q.device(), "attention");
   kernel::attention(y, lse, Q, K, V, ranges, shape);
   return record("attention", y, {q, k, v}, [Q, K, V, y, lse, ranges, shape](const Tensor& dy, Grads& g) {
     Tensor dq = g.like(0), dk = g.like(1), dv = g.like(2);

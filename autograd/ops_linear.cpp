@@ -4,11 +4,13 @@
 
 namespace burrow {
 
-Var linear(const Var& x, const Var& w, const Var& bias) {
+namespace {
+
+Var linear_of(const Var& x, const Var& w, const Var& bias, DType dtype) {
   const Tensor &X = x.value(), &W = w.value();
   BURROW_CHECK(X.rank() == 2 && W.rank() == 2 && X.dim(1) == W.dim(1),
                "[linear] x {} and w {}: inner sizes differ", X.shape(), W.shape());
-  Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, X.dtype(), X.device(), "linear");
+  Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, dtype, X.device(), "linear");
   kernel::matmul_nt(y, X, W, false);
   if (bias.defined()) kernel::add_bias(y, y, bias.value());
   const Tensor kept_x = w.needs_grad() ? X : Tensor{}, kept_w = x.needs_grad() ? W : Tensor{};
@@ -17,6 +19,13 @@ Var linear(const Var& x, const Var& w, const Var& bias) {
     if (auto [dw, adds] = g.target(1); dw.defined()) kernel::matmul_tn(dw, dy, kept_x, adds);
     if (auto [db, adds] = g.target(2); db.defined()) kernel::sum_rows(db, dy, adds);
   });
+}
+
+}  // namespace
+
+Var linear(const Var& x, const Var& w, const Var& bias) { return linear_of(x, w, bias, x.value().dtype()); }
+Var linear_to_sums(const Var& x, const Var& w, const Var& bias) {
+  return linear_of(x, w, bias, sum_type(x.value().dtype()));
 }
 
 Var linear_with_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b) {
@@ -44,10 +53,11 @@ Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64
   const int64_t S = X.dim(0), V = W.dim(0);
   BURROW_CHECK(X.dim(1) == W.dim(1) && target.shape() == Shape({S}),
                "[linear_cross_entropy] x {}, w {}, target {}", X.shape(), W.shape(), target.shape());
+  const DType sums = sum_type(X.dtype());
   const bool wants_x = any_needs_grad({&x}), wants_w = any_needs_grad({&w});
-  Tensor losses = Tensor::empty({S}, X.dtype(), X.device(), "cross_entropy");
+  Tensor losses = Tensor::empty({S}, sums, X.device(), "cross_entropy");
   Tensor dx = wants_x ? Tensor::empty(X.shape(), X.dtype(), X.device(), "cross_entropy") : Tensor{};
-  Tensor dw = wants_w ? Tensor::zeros(W.shape(), X.dtype(), X.device(), "cross_entropy") : Tensor{};
+  Tensor dw = wants_w ? Tensor::zeros(W.shape(), sums, X.device(), "cross_entropy") : Tensor{};
   for (int64_t begin = 0; begin < S; begin += chunk_rows) {
     const int64_t end = std::min(S, begin + chunk_rows);
     const Tensor rows = X.slice_rows(begin, end);
@@ -61,8 +71,8 @@ Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64
     }
     if (wants_w) kernel::matmul_tn(dw, dlogits, rows, true);
   }
-  Tensor sum = Tensor::empty({1}, X.dtype(), X.device(), "loss");
-  kernel::dot(sum, losses, Tensor::full({S}, 1, X.dtype(), X.device()), 1);
+  Tensor sum = Tensor::empty({1}, sums, X.device(), "loss");
+  kernel::dot(sum, losses, Tensor::full({S}, 1, sums, X.device()), 1);
   return record("linear_cross_entropy", sum, {x, w}, [dx, dw](const Tensor& dy, Grads& g) {
     if (g.wants(0)) {
       Tensor out = g.like(0);
@@ -75,7 +85,7 @@ Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64
 
 Tensor linear_log_prob(const Tensor& x, const Tensor& w, const Tensor& target, int64_t chunk_rows) {
   const int64_t S = x.dim(0);
-  Tensor out = Tensor::empty({S}, x.dtype(), x.device(), "log_prob");
+  Tensor out = Tensor::empty({S}, sum_type(x.dtype()), x.device(), "log_prob");
   for (int64_t begin = 0; begin < S; begin += chunk_rows) {
     const int64_t end = std::min(S, begin + chunk_rows);
     Tensor logits = Tensor::empty({end - begin, w.dim(0)}, x.dtype(), x.device(), "logits");

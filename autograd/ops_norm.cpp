@@ -7,7 +7,7 @@ Var rms_norm(const Var& x, const Var& w, double eps) {
   BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}), "[rms_norm] x {} and w {}", X.shape(),
                W.shape());
   Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "rms_norm");
-  Tensor rstd = Tensor::empty({X.dim(0)}, X.dtype(), X.device(), "rms_norm");
+  Tensor rstd = Tensor::empty({X.dim(0)}, sum_type(X.dtype()), X.device(), "rms_norm");
   kernel::rms_norm(y, rstd, X, W, eps);
   return record("rms_norm", y, {x, w}, [X, W, rstd](const Tensor& dy, Grads& g) {
     Tensor dx = g.like(0), dw = g.accumulator(1);
@@ -21,8 +21,8 @@ Var layer_norm(const Var& x, const Var& w, const Var& b, double eps) {
   BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}) && b.shape() == W.shape(),
                "[layer_norm] x {}, w {}, b {}", X.shape(), W.shape(), b.shape());
   Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "layer_norm");
-  Tensor mean = Tensor::empty({X.dim(0)}, X.dtype(), X.device(), "layer_norm");
-  Tensor rstd = Tensor::empty({X.dim(0)}, X.dtype(), X.device(), "layer_norm");
+  Tensor mean = Tensor::empty({X.dim(0)}, sum_type(X.dtype()), X.device(), "layer_norm");
+  Tensor rstd = Tensor::empty({X.dim(0)}, sum_type(X.dtype()), X.device(), "layer_norm");
   kernel::layer_norm(y, mean, rstd, X, W, b.value(), eps);
   return record("layer_norm", y, {x, w, b}, [X, W, mean, rstd](const Tensor& dy, Grads& g) {
     Tensor dx = g.like(0), dw = g.accumulator(1), db = g.accumulator(2);

@@ -34,6 +34,16 @@ Var add(const Var& a, const Var& b) {
   });
 }
 
+Var cast(const Var& x, DType dtype) {
+  Tensor y = Tensor::empty(x.shape(), dtype, x.value().device(), "cast");
+  kernel::convert(y, x.value());
+  return record("cast", y, {x}, [](const Tensor& dy, Grads& g) {
+    Tensor dx = g.like(0);
+    kernel::convert(dx, dy);
+    g.add(0, dx);
+  });
+}
+
 Var mul(const Var& a, const Var& b) {
   check_same_shape("mul", a, b);
   Tensor y = empty_like(a.value(), "mul");

@@ -104,7 +104,7 @@ LambdaNetwork::LambdaNetwork(int64_t width, int64_t hidden, DType dtype, uint64_
   b2 = Var(Tensor::full({1}, kFirstBias, dtype));
 }
 Var LambdaNetwork::operator()(const Var& x) const {
-  const Var y = unary(linear(unary(linear(x, w1, b1), Unary::relu), w2, b2), Unary::log_sigmoid);
+  const Var y = unary(linear(unary(linear_to_sums(x, w1, b1), Unary::relu), w2, b2), Unary::log_sigmoid);
   return add(y, Var(Tensor::full(y.shape(), 0.99, y.value().dtype(), y.value().device())));
 }
 void LambdaNetwork::parameters(const nn::ParameterVisit& visit) {
@@ -147,7 +147,7 @@ Var Router::for_rows(const Var& x, const nn::Pass& pass, const char* what,
   if (pass.cache && pass.cache->tensors.contains(key)) {  // decided when the prompt was read
     return gather_rows(Var(pass.cache->tensors[key]), pass.sequence);
   }
-  const Var decided = f(group_mean(x, readable_rows(*pass.segments), B));  // of [B,C]
+  const Var decided = f(group_mean(x, readable_rows(*pass.segments).to(x.value().device()), B));  // of [B,C]
   if (pass.cache) pass.cache->tensors[key] = decided.value();
   return gather_rows(decided, pass.sequence);
 }
@@ -157,7 +157,7 @@ void Router::select(Routing& r, const Var& x, const nn::Pass& pass) const {
   r.chosen = Tensor::empty(P.shape(), P.dtype(), P.device(), "routing");
   if (config_.selection == Selection::threshold) {
     const Var threshold = for_rows(x, pass, "threshold", [&](const Var& read) {
-      const Var s = linear(read, threshold_weight, threshold_bias);
+      const Var s = linear_to_sums(read, threshold_weight, threshold_bias);
       return scale(unary(unary(s, Unary::log_sigmoid), Unary::exp), -config_.threshold_max);
     });
     r.margin = add(r.probs, spread_columns(threshold, P.dim(1)));
@@ -185,13 +185,15 @@ void Router::select(Routing& r, const Var& x, const nn::Pass& pass) const {
 }
 
 Var Router::probs(const Var& x, const nn::Pass& pass) const {
-  return for_rows(x, pass, "probs", [&](const Var& read) { return softmax(linear(read, weight, bias)); });
+  return for_rows(x, pass, "probs",
+                  [&](const Var& read) { return softmax(linear_to_sums(read, weight, bias)); });
 }
 
 Routing Router::route(const Var& x, const nn::Pass& pass) const {
   Routing r{name, layer_, {}, {}, {}};
   if (config_.selection == Selection::sparsegen) {
-    const Var u = for_rows(x, pass, "logits", [&](const Var& read) { return linear(read, weight, bias); });
+    const Var u =
+        for_rows(x, pass, "logits", [&](const Var& read) { return linear_to_sums(read, weight, bias); });
     r.lambda = for_rows(x, pass, "lambda", *lambda);
     r.logits = u.value();
     r.probs = sparsegen(u, r.lambda);

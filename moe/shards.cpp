@@ -107,6 +107,9 @@ Tensor ShardedFeedForward::closest(const Var& x, const Var& dense) const {
 
 Var ShardedFeedForward::operator()(const Var& x, const nn::Pass& pass) const {
   if (teacher_ && teacher_->running) {
+    // The dense FFN is none of the model's parameters: nobody moved it to the model's device.
+    for (nn::Linear* dense : {gate.get(), up.get(), down.get()})
+      dense->weight = Var(dense->weight.value().to(x.value().device()));
     Var y = nn::FeedForward::operator()(x, pass);
     *tap_ = {x.value(), closest(x, y)};
     return y;

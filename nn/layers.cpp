@@ -13,16 +13,16 @@ KvCache::KvCache(int64_t sequences, int64_t capacity)
   offsets = Tensor::of({sequences + 1}, at);
 }
 
-Pass::Pass(const Segments& s) : segments(&s) {
+Pass::Pass(const Segments& s, Device device) : segments(&s) {
   const int64_t N = s.rows();
   std::vector<int32_t> row_ordinal(static_cast<size_t>(N));
   for (size_t n = 0; n < row_ordinal.size(); ++n) {
     row_ordinal[n] = static_cast<int32_t>(s.ordinal[static_cast<size_t>(s.sequence[n])]);
   }
-  position = Tensor::of({N}, s.position);
-  sequence = Tensor::of({N}, s.sequence);
-  ordinal = Tensor::of({N}, row_ordinal);
-  const Tensor offsets = Tensor::of({s.count() + 1}, s.offsets);
+  position = Tensor::of({N}, s.position).to(device);
+  sequence = Tensor::of({N}, s.sequence).to(device);
+  ordinal = Tensor::of({N}, row_ordinal).to(device);
+  const Tensor offsets = Tensor::of({s.count() + 1}, s.offsets).to(device);
   ranges = {offsets, offsets, position, position};
 }
 

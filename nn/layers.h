@@ -21,8 +21,8 @@ struct KvCache {
   KvCache(int64_t sequences, int64_t capacity);
   int64_t sequences, capacity;
   std::vector<int32_t> length;  // [B] tokens held
-  Tensor positions;             // i32 [B*capacity]
-  Tensor offsets;               // i32 [B+1]
+  Tensor positions;             // i32 [B*capacity], on the host, where decoding counts
+  Tensor offsets;               // i32 [B+1], too
   std::map<std::string, Tensor>
       tensors;  // by layer: keys and values [B*capacity, C], and what a router must remember
 };
@@ -30,7 +30,8 @@ struct KvCache {
 // What one forward pass knows about its rows: where sequences begin, what each token is, and whether
 // dropout is drawn. Made once a batch and handed down.
 struct Pass {
-  explicit Pass(const Segments& segments);
+  // Its tensors on the device of the model.
+  explicit Pass(const Segments& segments, Device device = Device::cpu);
 
   const Segments* segments;
   Tensor position, ordinal, sequence;  // i32 [N]

@@ -17,9 +17,12 @@ Llava::Llava(const ModelConfig& c, WeightSource& source)
 Var Llava::hidden(const Tensor& ids, const Var& features, const Pass& pass) const {
   BURROW_CHECK(projector || !features.defined(),
                "[model] visual features for a model without a vision tower");
-  Var visual = features.defined() ? (*projector)(features, pass) : Var{};
+  const auto converted = [this](const Var& x) {
+    return compute && x.value().dtype() != *compute ? cast(x, *compute) : x;
+  };
+  Var visual = features.defined() ? (*projector)(converted(features), pass) : Var{};
   if (visual_module && visual.defined()) visual = (*visual_module)(visual, decoder.embedding, ids, pass);
-  return decoder(embedding(decoder.embedding, visual, ids), pass);
+  return decoder(converted(embedding(decoder.embedding, visual, ids)), pass);
 }
 
 void Llava::parameters(const ParameterVisit& visit) {
@@ -27,6 +30,12 @@ void Llava::parameters(const ParameterVisit& visit) {
   if (projector) projector->parameters(visit);
   if (visual_module) visual_module->parameters(visit);
   decoder.parameters(visit);
+}
+
+Device Llava::device() const { return decoder.embedding.value().device(); }
+
+void Llava::move_to(Device device) {
+  parameters([device](const std::string&, Var& p) { p = Var(p.value().to(device)); });
 }
 
 void Llava::freeze() {
@@ -48,13 +57,14 @@ void enter_cache(Pass& pass, KvCache& cache) {
     cache.positions.data<int32_t>()[slot] = s.position[static_cast<size_t>(n)];
   }
   pass.cache = &cache;
-  pass.cache_slots = Tensor::of({s.rows()}, slots);
-  pass.ranges.k_offsets = cache.offsets;
-  pass.ranges.k_positions = cache.positions;
+  const Device device = pass.position.device();
+  pass.cache_slots = Tensor::of({s.rows()}, slots).to(device);
+  pass.ranges.k_offsets = cache.offsets.to(device);
+  pass.ranges.k_positions = cache.positions.to(device);
 }
 
 std::vector<int32_t> best_tokens(const Llava& model, const Tensor& hidden) {
-  Tensor logits = Tensor::empty({hidden.dim(0), model.config.decoder.vocabulary}, hidden.dtype(),
+  Tensor logits = Tensor::empty({hidden.dim(0), model.config.decoder.vocabulary}, sum_type(hidden.dtype()),
                                 hidden.device(), "logits");
   kernel::matmul_nt(logits, hidden, model.decoder.head.weight.value(), false);
   Tensor index = Tensor::empty({hidden.dim(0)}, DType::i32, hidden.device());
@@ -98,10 +108,12 @@ std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segmen
     last_row.push_back(prompts.offsets[b + 1] - 1);
   }
   KvCache cache(B, longest + max_new);
-  Pass prefill(prompts);
+  const Device device = model.device();
+  Pass prefill(prompts, device);
   enter_cache(prefill, cache);
-  const Var hidden = model.hidden(ids, features, prefill);
-  std::vector<int32_t> token = best_tokens(model, gather_rows(hidden, Tensor::of({B}, last_row)).value());
+  const Var hidden = model.hidden(ids.to(device), features, prefill);
+  std::vector<int32_t> token =
+      best_tokens(model, gather_rows(hidden, Tensor::of({B}, last_row).to(device)).value());
   note_time();
 
   std::vector<std::vector<int32_t>> answers(static_cast<size_t>(B));
@@ -115,9 +127,9 @@ std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segmen
     }
     if (all || done + 1 == max_new) return answers;
     const Segments step = next_tokens(prompts, done);
-    Pass pass(step);
+    Pass pass(step, device);
     enter_cache(pass, cache);
-    token = best_tokens(model, model.hidden(Tensor::of({B}, token), {}, pass).value());
+    token = best_tokens(model, model.hidden(Tensor::of({B}, token).to(device), {}, pass).value());
     note_time();
   }
 }

@@ -27,13 +27,16 @@ struct Llava {
   // The decoder's last hidden states, normed: [N,C]
   Var hidden(const Tensor& ids, const Var& features, const Pass& pass) const;
   void parameters(const ParameterVisit& visit);
-  void freeze();  // every parameter becomes a constant
+  void freeze();                // every parameter becomes a constant
+  Device device() const;        // where the parameters are
+  void move_to(Device device);  // every parameter, as a constant: before they are gathered in an arena
 
   ModelConfig config;
   std::optional<VisionTower> tower;  // with its projector, or neither
   std::optional<Projector> projector;
   std::unique_ptr<VisualModule> visual_module;  // none: the projected features go on unchanged
   Decoder decoder;
+  std::optional<DType> compute;  // of the activations from the projector on; none: what the weights give
 };
 
 // Decodes greedily: the prompts' packed tokens in, each sequence's new tokens out, `stop` excluded; at most

@@ -27,7 +27,7 @@ Tensor patches_of(const Tensor& pixels, const VisionConfig& c, DType dtype) {
               to = std::copy(row, row + p, to);
             }
   });
-  return out.to(pixels.device());
+  return out;
 }
 
 // The tower's own tokens: an image is its class token, then its patches.
@@ -91,8 +91,9 @@ VisionTower::VisionTower(const VisionConfig& c, WeightSource& source)
 Var VisionTower::operator()(const Tensor& pixels) const {
   const int64_t B = pixels.dim(0), P = config.patches();
   const Segments segments = image_segments(B, P);
-  const Pass pass(segments);
-  const Var patches(patches_of(pixels, config, class_embedding.value().dtype()));
+  const Device device = class_embedding.value().device();
+  const Pass pass(segments, device);
+  const Var patches(patches_of(pixels, config, class_embedding.value().dtype()).to(device));
   const Var embedded = linear(patches, reshape(patch_embedding, {config.width, patches.dim(1)}));
   std::vector<int32_t> token_id, feature_row;  // id 0 is the class token, -1-i is patch i
   for (int64_t n = 0; n < B * (P + 1); ++n) {
@@ -102,12 +103,12 @@ Var VisionTower::operator()(const Tensor& pixels) const {
   }
   const int64_t N = B * (P + 1);
   const Var tokens =
-      embedding(reshape(class_embedding, {1, config.width}), embedded, Tensor::of({N}, token_id));
+      embedding(reshape(class_embedding, {1, config.width}), embedded, Tensor::of({N}, token_id).to(device));
   Var x = pre_norm(add(tokens, gather_rows(position_embedding, pass.position)));
   const int64_t layers = static_cast<int64_t>(blocks.size());
   for (int64_t i = 0; i < layers + 1 + config.feature_layer; ++i) x = blocks[static_cast<size_t>(i)](x, pass);
   if (config.feature_norm) x = post_norm(x);
-  return gather_rows(x, Tensor::of({static_cast<int64_t>(feature_row.size())}, feature_row));
+  return gather_rows(x, Tensor::of({static_cast<int64_t>(feature_row.size())}, feature_row).to(device));
 }
 
 void VisionTower::parameters(const ParameterVisit& visit) {

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "tensor/check.h"
+#include "tensor/host_device.h"
 
 namespace burrow {
 
@@ -16,15 +17,17 @@ enum class Device : uint8_t { cpu, cuda };
 struct bf16 {
   uint16_t bits = 0;
   bf16() = default;
-  explicit bf16(float x) {  // round to nearest, ties to even; NaN stays NaN
-    uint32_t u = std::bit_cast<uint32_t>(x);
+  BURROW_HD explicit bf16(float x) {  // round to nearest, ties to even; NaN stays NaN
+    auto u = std::bit_cast<uint32_t>(x);
     if ((u & 0x7fffffffu) > 0x7f800000u) {
       bits = static_cast<uint16_t>((u >> 16) | 0x40u);
     } else {
       bits = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
     }
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  BURROW_HD explicit operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
 };
 
 // Bytes of an element.
@@ -55,6 +58,8 @@ constexpr std::string_view name_of(DType t) {
   }
   return "?";
 }
+// Where sums over elements of `t` are kept: statistics, losses and counts of bf16 tensors are f32.
+constexpr DType sum_type(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 constexpr std::string_view name_of(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
 
 // The DType of a C++ element type: DTypeOf<float>::value.

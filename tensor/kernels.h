@@ -2,12 +2,14 @@
 // The one seam between the library and its backends: kernel::f(...) picks cpu::f or cuda::f from the
 // device of its tensors, which must all agree. The list is kernels.def; the definitions are in
 // tensor/cpu/<topic>.cpp and tensor/cuda/<topic>.cu. This is also the only place for what every kernel
-// needs once: call counters, the profile and the optional finite check.
+// needs once: call counters, the profile and the optional finite check. Without CUDA, cuda::f says so
+// (tensor/cuda/absent.cpp).
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tensor/device.h"
 #include "tensor/profile.h"
 #include "tensor/scalar_ops.h"
 #include "tensor/tensor.h"
@@ -105,11 +107,7 @@ namespace cuda {
 }  // namespace cuda
 
 #define BURROW_RUN_CPU(name, args) fail("[{}] has no CUDA kernel yet", #name)
-#ifdef BURROW_CUDA
 #define BURROW_RUN_CPU_CUDA(name, args) cuda::name args
-#else
-#define BURROW_RUN_CPU_CUDA(name, args) fail("[{}] a tensor is on cuda, and this build has no CUDA", #name)
-#endif
 
 namespace kernel {
 #define KERNEL(backends, name, params, args)                                             \
@@ -117,10 +115,12 @@ namespace kernel {
     count_kernel_call(KernelId::name);                                                   \
     const bool on_cpu = detail::common_device(#name, BURROW_UNWRAP args) == Device::cpu; \
     const auto run = [&] {                                                               \
-      if (on_cpu)                                                                        \
+      if (on_cpu) {                                                                      \
         cpu::name args;                                                                  \
-      else                                                                               \
+      } else if (!cuda::options().planned) {                                             \
         BURROW_RUN_##backends(name, args);                                               \
+        if (detail::profiling) cuda::synchronise();                                      \
+      }                                                                                  \
     };                                                                                   \
     detail::timed(KernelId::name, run, BURROW_UNWRAP args);                              \
     if (detail::finite_check) detail::check_first_output(#name, BURROW_UNWRAP args);     \

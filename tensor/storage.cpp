@@ -73,6 +73,9 @@ std::shared_ptr<Storage> Storage::allocate(size_t bytes, Device device, const ch
     s->block_ = block;
     s->bytes_ = static_cast<std::byte*>(block) + (kLine - reinterpret_cast<uintptr_t>(block) % kLine);
     BURROW_CHECK(block && keep_freed_memory, "[memory] out of memory: {} bytes for '{}'", bytes, what);
+  } else if (cuda::options().planned) {
+    static std::byte nowhere;
+    s->block_ = s->bytes_ = &nowhere;
   } else {
     s->bytes_ = static_cast<std::byte*>(cuda::allocate(std::max<size_t>(bytes, 1)));
   }
@@ -97,7 +100,7 @@ Storage::~Storage() {
   ledger(device_).remove(what_, size_);
   if (device_ == Device::cpu) {
     std::free(block_);
-  } else {
+  } else if (!block_) {
     cuda::release(bytes_);
   }
 }

@@ -153,6 +153,10 @@ void Tensor::copy_from(const Tensor& other) {
   BURROW_CHECK(shape_ == other.shape_ && dtype_ == other.dtype_, "[copy] {} {} from {} {}", dtype_, shape_,
                other.dtype_, other.shape_);
   if (nbytes() == 0) return;
+  if (cuda::options().planned && (device() == Device::cuda || other.device() == Device::cuda)) {
+    if (device() == Device::cpu) std::memset(bytes(), 0, nbytes());
+    return;
+  }
   const bool to_cpu = device() == Device::cpu, from_cpu = other.device() == Device::cpu;
   if (to_cpu && from_cpu)
     std::memcpy(bytes(), other.bytes(), nbytes());
@@ -167,8 +171,8 @@ void Tensor::copy_from(const Tensor& other) {
 void Tensor::zero() {
   if (device() == Device::cpu)
     std::memset(bytes(), 0, nbytes());
-  else
-    cuda::zero(bytes(), nbytes());
+  else if (!cuda::options().planned)
+    cuda::fill(bytes(), 0, nbytes());
 }
 
 bool Tensor::same_window(const Tensor& other) const {

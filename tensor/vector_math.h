@@ -7,11 +7,8 @@
 #include <cstdint>
 #include <type_traits>
 
-#ifdef __CUDACC__
-#define BURROW_HD __host__ __device__
-#else
-#define BURROW_HD
-#endif
+#include "tensor/host_device.h"
+
 // A call inside a loop keeps the loop from being vectorised.
 #define BURROW_INLINE inline __attribute__((always_inline))
 

@@ -6,7 +6,11 @@
 #include <map>
 #include <mutex>
 
+#include "tensor/device.h"
 #include "tensor/storage.h"
+#ifdef BURROW_CUDA_EMULATED
+#include "tensor/cuda/emulate/emulate.h"
+#endif
 
 namespace burrow::testing {
 namespace {
@@ -70,6 +74,12 @@ GuardedMemory::GuardedMemory(unsigned char fill) {
 }
 GuardedMemory::~GuardedMemory() { state().on = false; }
 
+void set_thread_order([[maybe_unused]] bool rising) {
+#ifdef BURROW_CUDA_EMULATED
+  cuda::emulate::set_order(rising ? cuda::emulate::Order::rising : cuda::emulate::Order::falling);
+#endif
+}
+
 size_t GuardedMemory::blocks() const { return state().made; }
 
 std::vector<std::string> GuardedMemory::damaged() const {
@@ -94,5 +104,8 @@ std::shared_ptr<burrow::Storage> wrapped_allocate(size_t bytes, burrow::Device d
   if (burrow::testing::state().on && device == burrow::Device::cpu) {
     return burrow::testing::allocate_guarded(bytes, what);
   }
-  return real_allocate(bytes, device, what);
+  auto storage = real_allocate(bytes, device, what);
+  if (burrow::testing::state().on && bytes > 0)
+    burrow::cuda::fill(storage->bytes(), burrow::testing::state().fill, bytes);
+  return storage;
 }

@@ -9,7 +9,8 @@ namespace burrow::testing {
 
 class GuardedMemory {
  public:
-  // While it lives, CPU blocks are filled with `fill` when they are made and lie between guard bytes.
+  // While it lives, blocks are filled with `fill` when they are made; those of the CPU lie between guard
+  // bytes.
   explicit GuardedMemory(unsigned char fill);
   ~GuardedMemory();
   GuardedMemory(const GuardedMemory&) = delete;
@@ -19,6 +20,9 @@ class GuardedMemory {
   size_t blocks() const;
   std::vector<std::string> damaged() const;
 };
+
+// Where the GPU is emulated: threads between two barriers run in rising or in falling order.
+void set_thread_order(bool rising);
 
 constexpr unsigned char kFillNan = 0xff;     // NaN in each float type, -1 in i32
 constexpr unsigned char kFillFinite = 0x3e;  // 0.18 in f32, 7e-9 in f64

@@ -62,7 +62,7 @@ std::vector<OpSize> same_shapes(size_t inputs) {
 // -log softmax(logits)[target] for each row, as an op of its own: linear_cross_entropy's inner kernel.
 Var row_cross_entropy(X x, I i) {
   const Tensor& logits = x[0].value();
-  Tensor loss = Tensor::empty({logits.dim(0)}, logits.dtype(), logits.device());
+  Tensor loss = Tensor::empty({logits.dim(0)}, sum_type(logits.dtype()), logits.device());
   Tensor d = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
   kernel::cross_entropy(loss, d, logits, i[0]);
   return record("row_cross_entropy", loss, {x[0]}, [d](const Tensor& dy, Grads& g) {
@@ -95,6 +95,7 @@ std::vector<OpCase> linear_cases() {
        .sizes = {{"aligned", {{16, 32}, {64, 32}, {64}}, {}},
                  {"odd", {{31, 17}, {9, 17}, {9}}, {}},
                  {"one", {{1, 1}, {1, 1}, {1}}, {}},
+                 {"rows of several chunks", {{300, 3}, {2, 3}, {2}}, {}},
                  {"no rows", {{0, 8}, {4, 8}, {4}}, {}}},
        .golden = "linear",
        .why = kSums,
@@ -120,7 +121,9 @@ std::vector<OpCase> linear_cases() {
       {.name = "row_cross_entropy",
        .inputs = {"logits"},
        .function = row_cross_entropy,
-       .sizes = {{"odd", {{6, 37}}, {random_index(6, 0, 37)}}, {"one class", {{2, 1}}, {index_of({0, 0})}}},
+       .sizes = {{"odd", {{6, 37}}, {random_index(6, 0, 37)}},
+                 {"one class", {{2, 1}}, {index_of({0, 0})}},
+                 {"long rows", {{3, 1100}}, {random_index(3, 0, 1100)}}},
        .golden = "cross_entropy",
        .golden_index = {"target"}},
   };
@@ -178,6 +181,12 @@ std::vector<OpCase> pointwise_cases() {
        .sizes = same_shapes(1),
        .f32 = 2e-7,
        .why = kExact},
+      {.name = "cast",
+       .inputs = {"x"},
+       .function = [](X x, I) { return cast(x[0], x[0].value().dtype()); },
+       .sizes = same_shapes(1),
+       .f32 = 1e-300,
+       .why = "nothing is rounded"},
       {.name = "reshape",
        .inputs = {"x"},
        .function =
@@ -210,8 +219,11 @@ std::vector<OpCase> pointwise_cases() {
 std::vector<OpCase> norm_cases() {
   const auto sizes = [](size_t vectors) {
     std::vector<OpSize> all;
-    for (const auto& [label, N, C] :
-         {std::tuple{"aligned", 4, 64}, {"odd", 5, 37}, {"one", 1, 1}, {"no rows", 0, 8}}) {
+    for (const auto& [label, N, C] : {std::tuple{"aligned", 4, 64},
+                                      {"odd", 5, 37},
+                                      {"one", 1, 1},
+                                      {"long rows", 3, 1100},
+                                      {"no rows", 0, 8}}) {
       OpSize size{label, {{N, C}}, {}};
       size.shapes.resize(1 + vectors, {C});
       all.push_back(size);
@@ -263,6 +275,18 @@ std::vector<OpCase> attention_cases() {
        .function = attention_function(2, 2, 32, true),
        .sizes = {attention_size("two sequences", 2, 2, 32, {33, 17}, {33, 17}),
                  attention_size("longer than a block", 2, 2, 32, {150}, {150})},
+       .f32 = 2e-6,
+       .why = kSums},
+      {.name = "attention, heads of 128",
+       .inputs = qkv,
+       .function = attention_function(2, 1, 128, true),
+       .sizes = {attention_size("keys before the queries", 2, 1, 128, {20, 3}, {45, 3})},
+       .f32 = 2e-6,
+       .why = kSums},
+      {.name = "attention, heads of 64",
+       .inputs = qkv,
+       .function = attention_function(2, 2, 64, false),
+       .sizes = {attention_size("other lengths", 2, 2, 64, {3, 40}, {35, 7})},
        .f32 = 2e-6,
        .why = kSums},
       {.name = "attention, bidirectional",
@@ -319,6 +343,7 @@ std::vector<OpCase> rows_cases() {
        .function = [](X x, I i) { return scatter_rows(x[0], i[0], 4); },
        .sizes = {{"aligned", {{6, 32}}, {index_of({0, 1, 1, 3, 3, 0})}},
                  {"odd", {{3, 7}}, {index_of({2, 2, 0})}},
+                 {"many rows", {{600, 3}}, {random_index(600, 0, 4)}},
                  {"no rows", {{0, 3}}, {none}}}},
       {.name = "group_mean",
        .inputs = {"x"},

@@ -78,7 +78,8 @@ std::vector<OpCase> entropy_cases() {
                      .sizes = logits,
                      .golden = name,
                      .f32 = 1e-5,
-                     .why = kCancels});
+                     .why = kCancels,
+                     .routing = true});
   }
   return cases;
 }
@@ -97,6 +98,7 @@ std::vector<OpCase> routing_cases() {
        .sizes = {{"aligned", {{4, 64}}, {}},
                  {"odd", {{5, 37}}, {}},
                  {"one class", {{3, 1}}, {}},
+                 {"long rows", {{3, 1100}}, {}},
                  {"no rows", {{0, 3}}, {}}},
        .golden = "softmax"},
       {.name = "gate scaled",
@@ -125,7 +127,8 @@ std::vector<OpCase> routing_cases() {
        .sizes = {{"aligned", {{8, 4}, {8, 1}}, {}},
                  {"odd", {{7, 3}, {7, 1}}, {}},
                  {"one expert", {{3, 1}, {3, 1}}, {}},
-                 {"no rows", {{0, 3}, {0, 1}}, {}}}},
+                 {"no rows", {{0, 3}, {0, 1}}, {}}},
+       .routing = true},
       {.name = "normalise_rows",
        .inputs = {"logits"},
        .function = [](X x, I) { return normalise_rows(softmax(x[0])); },
@@ -143,6 +146,7 @@ std::vector<OpCase> routing_cases() {
        .sizes = {{"aligned", {{8, 32}, {12, 32}, {16, 12}, {8, 3}}, groups_of(8, 3, 1, 3)},
                  {"odd, two experts a row", {{11, 37}, {20, 37}, {19, 20}, {11, 4}}, groups_of(11, 4, 2, 4)},
                  {"empty experts", {{7, 9}, {15, 9}, {5, 15}, {7, 5}}, groups_of(7, 5, 2, 3)},
+                 {"several tiles", {{90, 40}, {80, 40}, {70, 80}, {90, 2}}, groups_of(90, 2, 1, 2)},
                  {"one expert takes all", {{9, 5}, {8, 5}, {6, 8}, {9, 4}}, groups_of(9, 4, 1, 1)},
                  {"one expert", {{4, 5}, {3, 5}, {6, 3}, {4, 1}}, groups_of(4, 1, 1, 1)},
                  {"no rows", {{0, 4}, {6, 4}, {5, 6}, {0, 3}}, groups_of(0, 3, 1, 1)}},

@@ -39,7 +39,7 @@ Result run(const Problem& p, uint32_t wanted = kAll, Entry entry = Entry::leaf) 
   for (size_t i = 0; i < p.x.size(); ++i) {
     const Tensor& x = p.x[i];
     const bool wants = wanted >> i & 1;
-    r.grads.push_back(wants ? Tensor::full(x.shape(), start, x.dtype(), x.device()) : Tensor{});
+    r.grads.push_back(wants ? Tensor::full(x.shape(), start, sum_type(x.dtype()), x.device()) : Tensor{});
     Var v = wants ? Var::leaf(x, r.grads[i]) : Var(x);
     vars.push_back(wants && entry == Entry::intermediate ? reshape(v, x.shape()) : v);
   }
@@ -228,19 +228,47 @@ void check_op(const OpCase& op) {
   check_golden(op, size);
 }
 
+namespace {
+
+Result to_cpu(Result r) {
+  r.y = r.y.to(Device::cpu);
+  for (Tensor& g : r.grads) g = g.to(Device::cpu);
+  return r;
+}
+
+// Two runs on the device, whose memory begins as NaN and as something finite, equal to the bit. Where the GPU
+// is emulated the threads of the second run in falling order, so that a missing barrier shows.
+Result run_twice_on_cuda(const Problem& p) {
+  const Problem there = on(p, Device::cuda);
+  Result results[2];
+  for (const int i : {0, 1}) {
+    const GuardedMemory memory(i == 0 ? kFillNan : kFillFinite);
+    set_thread_order(i == 0);
+    results[i] = to_cpu(run(there));
+  }
+  set_thread_order(true);
+  check_equal(results[0], results[1], p.what + ": two runs on CUDA differ");
+  return results[0];
+}
+
+}  // namespace
+
 bool check_op_on_cuda(const OpCase& op) {
-  for (const OpSize& size : op.sizes) {
-    const Problem p = converted(make_problem(op, size), DType::f32);
-    Result got;
+  std::vector<OpSize> sizes = op.sizes;
+  if (!op.golden.empty()) sizes.push_back(golden_size(op));
+  for (const OpSize& size : sizes) {
+    const Problem problem = make_problem(op, size);
     try {
-      got = run(on(p, Device::cuda));
+      for (const auto& [dtype, kind, bound] :
+           {std::tuple{DType::f32, "CUDA in f32", 1e-5}, {DType::bf16, "CUDA in bf16", 1e-2}}) {
+        if (op.routing && dtype == DType::bf16) continue;
+        const Problem p = converted(problem, dtype);
+        check_against(kind, run_twice_on_cuda(p), run(converted(p, DType::f64)), bound, p);
+      }
     } catch (const Error& e) {
       if (contains(e.what(), "has no CUDA kernel yet")) return false;
       throw;
     }
-    got.y = got.y.to(Device::cpu);
-    for (Tensor& g : got.grads) g = g.to(Device::cpu);
-    check_against("CUDA against the CPU", got, run(p), 2 * op.f32, p);  // each has an error of its own
   }
   return true;
 }

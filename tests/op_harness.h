@@ -7,7 +7,9 @@
 //   - that nothing is written outside of an allocation, that outputs are written in full, and that two runs
 //     are equal to the bit
 //   - that gradients asked for one at a time are the same and cost less, and that they add to what is there
-//   - CUDA against the CPU, where there is a device.
+//   - on CUDA, where there is a device: f32 and bf16 against f64 on the CPU, in two runs that are equal to
+//   the
+//     bit whatever is in the memory first.
 #include <functional>
 #include <string>
 #include <vector>
@@ -37,6 +39,8 @@ struct OpCase {
   const char* why = "a few roundings of 6e-8, none of them amplified";
   // The gradient of each input takes kernels of its own, so that an unwanted one must save some.
   bool own_kernels = false;
+  // A part of routing: f32 whatever the dtype of the activations, so that bf16 is not asked of it.
+  bool routing = false;
   // The function that the gradient belongs to, where it is not the derivative of `function`.
   OpFunction surrogate = nullptr;
 };
@@ -45,7 +49,7 @@ std::vector<OpCase> routing_cases();    // of op_cases_routing.cpp
 const std::vector<OpCase>& op_cases();  // the table, op_cases.cpp
 
 void check_op(const OpCase& op);
-// Each size in f32 on both devices. False where a kernel of the row exists on the CPU only.
+// Each size in f32 and in bf16 on the device. False where a kernel of the row exists on the CPU only.
 bool check_op_on_cuda(const OpCase& op);
 
 // Offsets of sequences of these lengths: i32 [B+1].

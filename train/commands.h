@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/convert.h"
+#include "train/device.h"
 
 namespace burrow::train {
 
@@ -14,6 +15,7 @@ struct TrainCommand {
   bool resume = false, dry_run = false, profile = false;
   double profile_seconds = 6;
   std::string profile_json, profile_batches;
+  DeviceChoice device;
 };
 // Trains, evaluates and writes the run directory, or what dry_run and profile ask for.
 int run_train(const TrainCommand& command);
@@ -22,11 +24,13 @@ struct EvalCommand {
   std::string run, split, protocol, labels;
   std::vector<std::string> sets;
   int64_t limit = 0;
+  DeviceChoice device;
 };
 // Scores a finished run.
 int run_eval(const EvalCommand& command);
 // Prints the answer to one question; `image` is a PNG file or empty.
-int run_ask(const std::string& run, const std::string& image, const std::string& question);
+int run_ask(const std::string& run, const std::string& image, const std::string& question,
+            const DeviceChoice& device);
 // What is empty is the config's; limit 0 takes all samples.
 struct RoutingCommand {
   std::string run, split, out;
@@ -36,7 +40,8 @@ struct RoutingCommand {
 // by the language that records name, or else by data set.
 int run_routing(const RoutingCommand& command);
 // Computes the feature caches of every set and split of a config, so that runs beside each other find them.
-int run_features(const std::string& config, const std::vector<std::string>& overrides);
+int run_features(const std::string& config, const std::vector<std::string>& overrides,
+                 const DeviceChoice& device);
 
 // `model` is a run of method full, or a config with model.weights.
 struct FactorizeCommand {

@@ -150,7 +150,7 @@ int run_train(const TrainCommand& command) {
   if (command.profile) {
     BURROW_CHECK(command.profile_seconds > 0 && command.profile_seconds <= 3600,
                  "--profile-seconds {}: must be positive, and 3600 at most", command.profile_seconds);
-    Setup setup = make_setup(config);
+    Setup setup = make_setup(config, false, choose_device(command.device, say));
     say(setup.attachment.report());
     Trainer trainer(setup, say);
     profile(trainer, setup, {command.profile_seconds, command.profile_json, command.profile_batches});
@@ -158,6 +158,7 @@ int run_train(const TrainCommand& command) {
   }
   const std::string out =
       command.out.empty() ? "runs/" + std::filesystem::path(command.config).stem().string() : command.out;
+  const Device device = choose_device(command.device, say);  // before the directory is touched
   RunDirectory run(out, write_run_config(config), command.resume);
   if (run.finished()) {
     say(fmt::format("{}: finished already; nothing to do", out));
@@ -165,8 +166,9 @@ int run_train(const TrainCommand& command) {
   }
   if (!run.abandoned_by().empty())
     say(fmt::format("{}: {} was killed here; going on from what it left", out, run.abandoned_by()));
-  Setup setup = make_setup(config);
-  const Json origin = run_provenance(setup);
+  Setup setup = make_setup(config, false, device);
+  Json origin = run_provenance(setup);
+  origin["device"] = describe(device);
   check_unchanged(run, origin);
   run.write_json("provenance.json", origin);
   say(fmt::format("method {} on {}:\n{}", config.method.name, out, setup.attachment.report()));
@@ -191,7 +193,7 @@ int run_train(const TrainCommand& command) {
 }
 
 int run_eval(const EvalCommand& command) {
-  Setup setup = load_run(command.run);
+  Setup setup = load_run(command.run, choose_device(command.device, say));
   EvalConfig& eval = setup.config.eval;
   eval.limit = command.limit;
   if (!command.protocol.empty()) eval.protocol = named<Protocol>("--protocol", command.protocol);
@@ -203,8 +205,9 @@ int run_eval(const EvalCommand& command) {
   return 0;
 }
 
-int run_ask(const std::string& run, const std::string& image, const std::string& question) {
-  const Setup setup = load_run(run);
+int run_ask(const std::string& run, const std::string& image, const std::string& question,
+            const DeviceChoice& device) {
+  const Setup setup = load_run(run, choose_device(device, say));
   const std::vector<int32_t> words = setup.tokenizer.encode_plain(question);
   if (const auto unknown = std::count(words.begin(), words.end(), setup.tokenizer.unknown()); unknown > 0)
     say(fmt::format("{} of the question's {} words are not in the vocabulary", unknown, words.size()));
@@ -217,8 +220,9 @@ int run_ask(const std::string& run, const std::string& image, const std::string&
   return 0;
 }
 
-int run_features(const std::string& config, const std::vector<std::string>& overrides) {
-  const Setup setup = make_setup(read_run_config(config, overrides));
+int run_features(const std::string& config, const std::vector<std::string>& overrides,
+                 const DeviceChoice& device) {
+  const Setup setup = make_setup(read_run_config(config, overrides), false, choose_device(device, say));
   BURROW_CHECK(setup.model->tower, "{}: a model without a vision tower has no features to compute", config);
   BURROW_CHECK(!setup.config.data.feature_cache.empty(), "data.feature_cache is not set in {}", config);
   FeatureCache features(setup.model->tower, setup.config.data.feature_cache, say);

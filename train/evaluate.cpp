@@ -70,7 +70,7 @@ std::vector<std::vector<int32_t>> decode(const Setup& setup, const data::Batch& 
 void score_conversations(const Setup& setup, const data::Dataset& set, Samples samples,
                          const FeatureCache& features, SetScore& score) {
   const data::Batch batch = prompts_of(setup, samples);
-  const auto answers = decode(setup, batch, features.gather(batch.images));
+  const auto answers = decode(setup, batch, features.gather(batch.images).to(setup.model->device()));
   for (size_t i = 0; i < samples.size(); ++i) {
     const data::Sample& s = samples[i].sample;
     count(score, set, s, answers[i] == reference_of(s, setup.tokenizer.end_of_text()));
@@ -84,10 +84,12 @@ Tensor last_logits(const nn::Llava& model, const data::Batch& prompts, const Ten
   for (size_t b = 1; b < prompts.segments.offsets.size(); ++b)
     rows.push_back(prompts.segments.offsets[b] - 1);
   const auto B = static_cast<int64_t>(rows.size());
-  const Var hidden =
-      model.hidden(prompts.ids, visual.defined() ? Var(visual) : Var{}, nn::Pass(prompts.segments));
-  const Tensor last = gather_rows(hidden, Tensor::of({B}, rows)).value();
-  Tensor logits = Tensor::empty({B, model.decoder.head.out()}, last.dtype(), last.device(), "logits");
+  const Device device = model.device();
+  const Var hidden = model.hidden(prompts.ids.to(device), visual.defined() ? Var(visual) : Var{},
+                                  nn::Pass(prompts.segments, device));
+  const Tensor last = gather_rows(hidden, Tensor::of({B}, rows).to(device)).value();
+  Tensor logits =
+      Tensor::empty({B, model.decoder.head.out()}, sum_type(last.dtype()), last.device(), "logits");
   kernel::matmul_nt(logits, last, model.decoder.head.weight.value(), false);
   return logits.to(Device::cpu).to(DType::f64);
 }
@@ -107,7 +109,7 @@ void score_choices(const Setup& setup, const data::Dataset& set, Samples samples
                    const FeatureCache& features, SetScore& score) {
   const EvalConfig& c = setup.config.eval;
   const data::Batch batch = prompts_of(setup, samples);
-  const Tensor visual = features.gather(batch.images);
+  const Tensor visual = features.gather(batch.images).to(setup.model->device());
   if (c.protocol == Protocol::generation) {
     const auto answers = decode(setup, batch, visual);
     for (size_t i = 0; i < samples.size(); ++i) {
@@ -136,18 +138,21 @@ void score_texts(const Setup& setup, Samples samples, SetScore& score) {
   constexpr int64_t kRowsAtOnce = 256;
   const nn::Llava& model = *setup.model;
   const data::Batch batch = data::make_batch(samples, 0);
-  const Tensor rows =
-      gather_rows(model.hidden(batch.ids, {}, nn::Pass(batch.segments)), batch.supervised).value();
+  const Device device = model.device();
+  const Var hidden = model.hidden(batch.ids.to(device), {}, nn::Pass(batch.segments, device));
+  const Tensor rows = gather_rows(hidden, batch.supervised.to(device)).value();
   const Tensor& head = model.decoder.head.weight.value();
-  const Tensor log_probs = linear_log_prob(rows, head, batch.targets).to(Device::cpu).to(DType::f64);
+  const Tensor log_probs =
+      linear_log_prob(rows, head, batch.targets.to(device)).to(Device::cpu).to(DType::f64);
   for (int64_t n = 0; n < log_probs.numel(); ++n) score.nats -= log_probs.data<double>()[n];
   for (int64_t begin = 0; begin < rows.dim(0); begin += kRowsAtOnce) {
     const int64_t end = std::min(begin + kRowsAtOnce, rows.dim(0));
-    Tensor logits = Tensor::empty({end - begin, head.dim(0)}, rows.dtype(), rows.device(), "logits");
+    Tensor logits =
+        Tensor::empty({end - begin, head.dim(0)}, sum_type(rows.dtype()), rows.device(), "logits");
     kernel::matmul_nt(logits, rows.slice_rows(begin, end), head, false);
     Tensor index = Tensor::empty({end - begin}, DType::i32, rows.device());
     kernel::argmax(index, logits);
-    const Tensor best = index.to(Device::cpu), target = batch.targets.slice_rows(begin, end).to(Device::cpu);
+    const Tensor best = index.to(Device::cpu), target = batch.targets.slice_rows(begin, end);
     for (int64_t n = 0; n < end - begin; ++n) {
       score.correct += best.data<int32_t>()[n] == target.data<int32_t>()[n];
       score.count += 1;

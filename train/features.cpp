@@ -23,7 +23,8 @@ uint64_t hash_tower(const nn::VisionTower& tower) {
   if (c.class_token) h = hash_bytes(bytes_of("class_token"), h);
   const_cast<nn::VisionTower&>(tower).parameters([&](const std::string& name, Var& p) {
     h = hash_bytes(bytes_of(name), h);
-    h = hash_bytes({p.value().bytes(), p.value().nbytes()}, h);
+    const Tensor host = p.value().to(Device::cpu);
+    h = hash_bytes({host.bytes(), host.nbytes()}, h);
   });
   return h;
 }

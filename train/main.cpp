@@ -10,6 +10,8 @@
 #include <system_error>
 
 #include "train/commands.h"
+#include "train/plan.h"
+#include "train/synthetic.h"
 #include "train/table.h"
 
 using namespace burrow::train;
@@ -18,6 +20,12 @@ namespace {
 
 // CLI::PositiveNumber would say it with all 309 digits of the largest double.
 CLI::Range count() { return CLI::Range(int64_t{1}, int64_t{INT32_MAX}); }
+
+void add_device(CLI::App* command, DeviceChoice& device) {
+  command->add_option("--device", device.name, "cpu or cuda")->capture_default_str();
+  command->add_flag("--fast", device.fast,
+                    "cuda: f32 products in TF32, faster and less exact; it says what it gave up");
+}
 
 void add_train(CLI::App& app, TrainCommand& c, int& code) {
   CLI::App* train =
@@ -39,11 +47,13 @@ void add_train(CLI::App& app, TrainCommand& c, int& code) {
       ->add_option("--profile-batches", c.profile_batches,
                    "write the model and the profiled batches, as safetensors, for other programs")
       ->needs(profile);
+  add_device(train, c.device);
   train->callback([&] { code = run_train(c); });
 }
 
 struct AskArguments {
   std::string run, image, question;
+  DeviceChoice device;
 };
 void add_eval(CLI::App& app, EvalCommand& c, AskArguments& a, int& code) {
   CLI::App* eval = app.add_subcommand(
@@ -61,6 +71,7 @@ void add_eval(CLI::App& app, EvalCommand& c, AskArguments& a, int& code) {
       "--labels", c.labels,
       "labels to choose from: item (its choices') or shape (all of its kind of task; default: the "
       "config's)");
+  add_device(eval, c.device);
   eval->callback([&] { code = run_eval(c); });
   CLI::App* ask = app.add_subcommand(
       "ask",
@@ -69,7 +80,8 @@ void add_eval(CLI::App& app, EvalCommand& c, AskArguments& a, int& code) {
   ask->add_option("run", a.run, "run directory")->required();
   ask->add_option("question", a.question, "the question")->required();
   ask->add_option("--image", a.image, "PNG file (default: no image)");
-  ask->callback([&] { code = run_ask(a.run, a.image, a.question); });
+  add_device(ask, a.device);
+  ask->callback([&] { code = run_ask(a.run, a.image, a.question, a.device); });
 }
 
 struct DataArguments {
@@ -184,7 +196,29 @@ void add_factorize(CLI::App& app, FactorizeCommand& c, int& code) {
   cut->callback([&] { code = run_factorize(c); });
 }
 
-void add_bench(CLI::App& app, BenchInferCommand& c, int& code) {
+struct BenchTrainArguments {
+  BenchTrainCommand command;
+  DeviceChoice device;
+};
+void add_bench_train(CLI::App* bench, BenchTrainArguments& a, int& code) {
+  CLI::App* train = bench->add_subcommand(
+      "train", "Tokens a second of training steps with random weights and words, at a config's sizes");
+  train->add_option("config", a.command.config, "TOML file; one of model sizes alone will do")->required();
+  train->add_option("--set", a.command.overrides, "key=value, over the file (repeatable)");
+  train->add_option("--lengths", a.command.lengths, "file with the text tokens of each sample")
+      ->default_val("configs/bench/llava_lengths.txt");
+  train->add_option("--steps", a.command.steps, "of which the median is printed")
+      ->check(count())
+      ->capture_default_str();
+  train->add_option("--json", a.command.json, "write the figures to this file");
+  add_device(train, a.device);
+  train->callback([&] {
+    code = run_bench_train(
+        a.command, choose_device(a.device, [](const std::string& line) { fmt::print("{}\n", line); }));
+  });
+}
+
+void add_bench(CLI::App& app, BenchInferCommand& c, BenchTrainArguments& train, int& code) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed")->require_subcommand(1);
   CLI::App* infer = bench->add_subcommand(
       "infer", "Tokens a second of a decoder, dense and with its FFNs in blocks, in one run");
@@ -203,7 +237,18 @@ void add_bench(CLI::App& app, BenchInferCommand& c, int& code) {
       ->check(count())
       ->capture_default_str();
   infer->add_option("--json", c.json, "write the figures to this file");
+  add_bench_train(bench, train, code);
   infer->callback([&] { code = run_bench_infer(c); });
+}
+
+void add_plan(CLI::App& app, PlanCommand& c, int& code) {
+  CLI::App* plan = app.add_subcommand(
+      "plan", "Predict the memory that training with a config takes on a GPU, without one");
+  plan->add_option("config", c.config, "TOML file; one of model sizes alone will do")->required();
+  plan->add_option("--set", c.overrides, "key=value, over the file (repeatable)");
+  plan->add_option("--memory", c.memory, "refuse what does not fit, e.g. 80GiB, and say what would help");
+  plan->add_option("--json", c.json, "write the figures to this file");
+  plan->callback([&] { code = run_plan(c); });
 }
 
 void add_features(CLI::App& app, TrainCommand& c, int& code) {
@@ -211,7 +256,8 @@ void add_features(CLI::App& app, TrainCommand& c, int& code) {
       app.add_subcommand("features", "Compute the cached visual features of every set of a config");
   features->add_option("config", c.config, "TOML file")->required();
   features->add_option("--set", c.overrides, "key=value, over the file (repeatable)");
-  features->callback([&] { code = run_features(c.config, c.overrides); });
+  add_device(features, c.device);
+  features->callback([&] { code = run_features(c.config, c.overrides, c.device); });
 }
 
 void add_routing(CLI::App& app, RoutingCommand& c, int& code) {
@@ -264,6 +310,7 @@ int main(int argc, char** argv) {
   FactorizeCommand factorize;
   BenchInferCommand bench;
   RoutingCommand routing;
+  BenchTrainArguments bench_train;
   add_train(app, train, code);
   add_eval(app, eval, ask, code);
   add_data(app, data, code);
@@ -271,7 +318,11 @@ int main(int argc, char** argv) {
   add_routing(app, routing, code);
   add_table(app, table, code);
   add_factorize(app, factorize, code);
-  add_bench(app, bench, code);
+  add_bench(app, bench, bench_train, code);
+  PlanCommand plan;
+  add_plan(app, plan, code);
+  app.add_subcommand("device", "Print the device that --device cuda takes, or why there is none")
+      ->callback([&] { code = run_device(); });
   app.add_subcommand("methods", "List the table of methods")->callback([&] { code = run_methods(); });
   CLI::App* reference = app.add_subcommand("config", "List every key of a run's config");
   reference->add_flag("--markdown", markdown, "as Markdown tables");

@@ -18,11 +18,13 @@ Optimizer::Optimizer(nn::ParameterArena& arena, const TrainConfig& config)
       arena_(arena),
       config_(config) {}
 
-double Optimizer::gradient_norm() const {
+Tensor Optimizer::squared_norm() const {
   Tensor sum = Tensor::zeros({1}, DType::f64, arena_.grads.device());
   kernel::sum_squares(sum, arena_.grads);
-  return std::sqrt(sum.item());
+  return sum;
 }
+
+double Optimizer::gradient_norm() const { return std::sqrt(squared_norm().item()); }
 
 void Optimizer::step(double norm, double factor) {
   ++steps;

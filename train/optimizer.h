@@ -12,7 +12,8 @@ double schedule(const TrainConfig& c, int64_t step, int64_t steps);
 class Optimizer {
  public:
   Optimizer(nn::ParameterArena& arena, const TrainConfig& config);
-  // The norm of the whole gradient; not finite when the gradient is not.
+  // The norm of the whole gradient; not finite when the gradient is not. Its square stays on the device.
+  Tensor squared_norm() const;  // f64 [1]
   double gradient_norm() const;
   // One step with the arena's gradients, clipped to config.clip; factor = learning rate over its peak.
   void step(double gradient_norm, double factor);

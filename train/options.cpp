@@ -6,6 +6,10 @@
 
 namespace burrow::train {
 
+namespace {
+void check_sizes(const RunConfig& c);
+}
+
 RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides) {
   return read_run_config(Document::load(path), overrides);
 }
@@ -16,6 +20,16 @@ RunConfig read_run_config(Document document, const std::vector<std::string>& ove
   if (const auto name = document.string_at("method.name")) config.method = moe::method(*name);
   read_config(document, config);
   check(config);
+  return config;
+}
+
+RunConfig read_sizes(const std::string& path, const std::vector<std::string>& overrides) {
+  Document document = Document::load(path);
+  RunConfig config;
+  for (const std::string& o : overrides) document.apply_override(o, fields_of(config));
+  if (const auto name = document.string_at("method.name")) config.method = moe::method(*name);
+  read_config(document, config);
+  check_sizes(config);
   return config;
 }
 
@@ -91,9 +105,7 @@ void check_training(const TrainConfig& c) {
   BURROW_CHECK(c.eps > 0 && std::isfinite(c.eps), "train.eps = {}: must be positive and finite", c.eps);
 }
 
-}  // namespace
-
-void check(const RunConfig& c) {
+void check_sizes(const RunConfig& c) {
   nn::ModelConfig sizes = c.model.sizes;
   if (sizes.decoder.vocabulary == 0) sizes.decoder.vocabulary = 1;  // the tokenizer's size, not yet known
   nn::check(sizes);
@@ -104,12 +116,22 @@ void check(const RunConfig& c) {
                "method.train_projector: model.vision.layers is 0: there is no projector");
   BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64" || c.model.dtype == "bf16",
                "model.dtype = '{}': f32, f64 or bf16", c.model.dtype);
+  BURROW_CHECK(c.model.compute == "f32" || c.model.compute == "bf16", "model.compute = '{}': f32 or bf16",
+               c.model.compute);
+  BURROW_CHECK(c.model.compute != "bf16" || c.model.dtype != "f64",
+               "model.compute = 'bf16' with model.dtype = 'f64'");
+  check_training(c.train);
+}
+
+}  // namespace
+
+void check(const RunConfig& c) {
+  check_sizes(c);
   BURROW_CHECK(!c.data.tokenizer.empty(),
                "data.tokenizer is missing: the path of a tokenizer.json or tokenizer.model");
   check_sets(c.data, c.eval.sets);
   check_ratios(c.data.ratios);
   in_range("data.samples", c.data.samples, 0);
-  check_training(c.train);
   BURROW_CHECK(c.eval.split == "test" || c.eval.split == "validation",
                "eval.split = '{}': test or validation", c.eval.split);
   in_range("eval.limit", c.eval.limit, 0);

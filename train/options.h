@@ -28,7 +28,7 @@ struct DataConfig {
 };
 struct ModelOptions {
   std::string weights, projector;
-  std::string dtype = "f32";
+  std::string dtype = "f32", compute = "f32";
   nn::ModelConfig sizes;
 };
 struct TrainConfig {
@@ -104,6 +104,8 @@ void visit_fields(V& v, ModelOptions& c) {
       "as trained.safetensors; empty: none");
   v.field("dtype", c.dtype, "",
           "of the frozen weights and the arithmetic: f32 or f64; bf16: matrices in bf16, arithmetic in f32");
+  v.field("compute", c.compute, "",
+          "of the activations with dtype f32 or bf16: f32, or bf16 with sums in f32 (--device cuda alone)");
   visit_fields(v, c.sizes);
 }
 template <class V>
@@ -154,6 +156,8 @@ void visit_fields(V& v, RunConfig& c) {
 // Reads a TOML file with `--set` overrides. The method's row gives the defaults of [method].
 RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides);
 RunConfig read_run_config(Document document, const std::vector<std::string>& overrides);
+// The same of a file that may say nothing of data: what `burrow plan` reads.
+RunConfig read_sizes(const std::string& path, const std::vector<std::string>& overrides);
 std::string write_run_config(const RunConfig& config);  // the resolved config as TOML
 void check(const RunConfig& c);                         // throws an Error that names the key
 

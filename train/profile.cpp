@@ -74,8 +74,8 @@ void print_kernels(const Figures& f) {
   row("whole step", 0, f.profiled, f.flops());
 }
 
-void print_memory() {
-  const MemoryReport memory = memory_report(Device::cpu);
+void print_memory(Device device) {
+  const MemoryReport memory = memory_report(device);
   fmt::print("memory of tensors: {:.1f} MB at the peak, the largest:\n",
              1e-6 * static_cast<double>(memory.peak));
   for (size_t i = 0; i < std::min<size_t>(memory.at_peak.size(), 6); ++i) {
@@ -85,7 +85,7 @@ void print_memory() {
   }
 }
 
-Json to_json(const Figures& f, const moe::MethodConfig& method) {
+Json to_json(const Figures& f, const moe::MethodConfig& method, Device device) {
   Json j = {{"first_loss", f.first.loss},
             {"first_gradient_norm", f.first.gradient_norm},
             {"lora_scale", method.alpha / static_cast<double>(method.rank)},
@@ -97,7 +97,7 @@ Json to_json(const Figures& f, const moe::MethodConfig& method) {
             {"flops_per_step", f.flops()},
             {"gemm_peak_flops", f.peak()},
             {"share_of_peak", f.flops() / median(f.times) / f.peak()},
-            {"peak_memory_bytes", memory_report(Device::cpu).peak}};
+            {"peak_memory_bytes", memory_report(device).peak}};
   for (const KernelProfile& k : f.kernels) {
     j["kernels"].push_back({{"name", k.name},
                             {"calls", static_cast<double>(k.calls) / static_cast<double>(f.profiled_steps)},
@@ -109,10 +109,10 @@ Json to_json(const Figures& f, const moe::MethodConfig& method) {
 
 }  // namespace
 
-double measured_gemm_peak() {
+double measured_gemm_peak(Device device) {
   constexpr int64_t kSide = 1024, kTimes = 12;
-  Tensor y = Tensor::empty({kSide, kSide}, DType::f32);
-  const Tensor a = Tensor::full({kSide, kSide}, 0.5, DType::f32);
+  Tensor y = Tensor::empty({kSide, kSide}, DType::f32, device);
+  const Tensor a = Tensor::full({kSide, kSide}, 0.5, DType::f32, device);
   double best = 1e30;
   for (int64_t i = 0; i < kTimes; ++i) {
     best = std::min(best, seconds_of([&] { kernel::matmul_nt(y, a, a, false); }));
@@ -146,10 +146,11 @@ void write_batches(const std::string& path, Trainer& trainer, const Setup& setup
 void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options) {
   if (!options.batches.empty()) write_batches(options.batches, trainer, setup);
   Figures f;
-  f.peak_before = measured_gemm_peak();
+  const Device device = setup.model->device();
+  f.peak_before = measured_gemm_peak(device);
   f.first = trainer.step(0, trainer.plan().step(0));
   time_steps(trainer, 0);  // caches and memory fill
-  reset_memory_peak(Device::cpu);
+  reset_memory_peak(device);
   f.times = time_steps(trainer, options.seconds / 2);
   start_profile();
   const std::vector<double> profiled = time_steps(trainer, options.seconds / 2);
@@ -159,7 +160,7 @@ void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options
   const int64_t round = std::min(kProfiledSteps, trainer.steps());
   for (int64_t i = 0; i < round; ++i)
     f.tokens += static_cast<double>(trainer.plan().step(i).tokens) / static_cast<double>(round);
-  f.peak_after = measured_gemm_peak();
+  f.peak_after = measured_gemm_peak(device);
   print_kernels(f);
   const double step = median(f.times);
   fmt::print(
@@ -168,9 +169,9 @@ void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options
       "of the GEMM peak of {:.1f} GFLOP/s (f32, 1024 x 1024 x 1024, {} threads)\n",
       f.times.size(), 1e3 * step, f.tokens / step, 1e-9 * f.flops(), 100 * f.flops() / step / f.peak(),
       1e-9 * f.peak(), omp_get_max_threads());
-  print_memory();
+  print_memory(device);
   if (!options.json.empty())
-    write_file_atomically(options.json, to_json(f, setup.config.method).dump(2) + "\n");
+    write_file_atomically(options.json, to_json(f, setup.config.method, device).dump(2) + "\n");
 }
 
 }  // namespace burrow::train

@@ -20,6 +20,6 @@ void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options
 void write_batches(const std::string& path, Trainer& trainer, const Setup& setup);
 
 // FLOP/s of the product of two square f32 matrices of 1024, the fastest of a few on all threads.
-double measured_gemm_peak();
+double measured_gemm_peak(Device device = Device::cpu);
 
 }  // namespace burrow::train

@@ -29,7 +29,7 @@ void load_projector(const std::string& file, nn::Llava& model, uint64_t& hash) {
 
 }  // namespace
 
-Setup make_setup(const RunConfig& config, bool shapes_only) {
+Setup make_setup(const RunConfig& config, bool shapes_only, Device device) {
   Setup s{config, data::Tokenizer::load(config.data.tokenizer), nullptr, {}, 0};
   nn::ModelConfig& sizes = s.config.model.sizes;
   if (sizes.decoder.vocabulary == 0) sizes.decoder.vocabulary = s.tokenizer.size();
@@ -55,19 +55,26 @@ Setup make_setup(const RunConfig& config, bool shapes_only) {
   if (!config.model.projector.empty() && !shapes_only)
     load_projector(config.model.projector, *s.model, s.weights_hash);
   s.attachment = moe::attach(*s.model, config.method, seed);
+  if (config.model.compute == "bf16") {
+    BURROW_CHECK(shapes_only || device == Device::cuda,
+                 "model.compute = 'bf16': the CPU computes in f32 and f64; use --device cuda");
+    s.model->compute = DType::bf16;
+  }
+  if (!shapes_only) s.model->move_to(device);
   return s;
 }
 
-Setup load_run(const std::string& run) {
+Setup load_run(const std::string& run, Device device) {
   const auto folder = std::filesystem::path(run);
   const std::filesystem::path trained = folder / "trained.safetensors";
   BURROW_CHECK(std::filesystem::exists(trained), "{}: no trained.safetensors: not a run, or not finished",
                run);
-  Setup setup = make_setup(read_run_config((folder / "config.toml").string(), {}));
+  Setup setup = make_setup(read_run_config((folder / "config.toml").string(), {}), false, device);
   // What `burrow factorize` writes is a whole model, read already.
   const std::string& weights = setup.config.model.weights;
   if (weights.empty() || !std::filesystem::exists(weights) || !std::filesystem::equivalent(weights, trained))
     load_trained(trained.string(), setup.attachment.trainable());
+  setup.model->move_to(device);  // what was read last is on the CPU
   return setup;
 }
 

@@ -20,11 +20,11 @@ struct Setup {
 };
 
 // Of the config's sizes, a vocabulary of 0 becomes the tokenizer's. `shapes_only` builds the model without
-// memory, for --dry-run.
-Setup make_setup(const RunConfig& config, bool shapes_only = false);
+// memory, for --dry-run. The model is on `device`.
+Setup make_setup(const RunConfig& config, bool shapes_only = false, Device device = Device::cpu);
 
 // A finished run with what it trained, or a folder of `burrow factorize`.
-Setup load_run(const std::string& run);
+Setup load_run(const std::string& run, Device device = Device::cpu);
 
 enum class Split { train, validation, test };
 // The file of a set's split; empty where it has none.

@@ -61,29 +61,30 @@ Trainer::Trainer(Setup& setup, std::function<void(const std::string&)> say)
 
 Var Trainer::features_of(const data::Batch& batch) const {
   if (batch.images.empty()) return {};
-  if (features_) return Var(features_->gather(batch.images));
+  if (features_) return Var(features_->gather(batch.images).to(setup_.model->device()));
   return (*setup_.model->tower)(
       read_pixels(batch.images, plan_->mixture(), setup_.config.model.sizes.vision));
 }
 
-Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& plan, bool with_routing) {
+void Trainer::forward_backward(StepSums& sums, int64_t i, const data::StepPlan& plan, bool with_routing) {
   const RunConfig& c = setup_.config;
   const nn::Llava& model = *setup_.model;
-  StepSums sums;
   for (const data::MicroBatch& micro : plan.micro_batches) {
     const data::Batch batch = data::make_batch(*plan_, micro, c.model.sizes.vision.visual_tokens());
-    nn::Pass pass(batch.segments);
+    const Device device = model.device();
+    nn::Pass pass(batch.segments, device);
     pass.training = true;
     pass.seed = static_cast<uint64_t>(c.train.seed);
     pass.step = static_cast<uint64_t>(i);
     setup_.attachment.clear();
     const Var features = features_of(batch);
-    setup_.attachment.teach([&] { model.hidden(batch.ids, features, pass); });
-    const Var hidden = model.hidden(batch.ids, features, pass);
-    const Var loss = scale(
-        linear_cross_entropy(gather_rows(hidden, batch.supervised), model.decoder.head.weight, batch.targets),
-        1.0 / static_cast<double>(plan.supervised));
-    sums.loss += loss.value().item();
+    const Tensor ids = batch.ids.to(device);
+    setup_.attachment.teach([&] { model.hidden(ids, features, pass); });
+    const Var hidden = model.hidden(ids, features, pass);
+    const Var loss = scale(linear_cross_entropy(gather_rows(hidden, batch.supervised.to(device)),
+                                                model.decoder.head.weight, batch.targets.to(device)),
+                           1.0 / static_cast<double>(plan.supervised));
+    readback_.add(loss.value(), [&sums](double value) { sums.loss += value; });
     Var total = loss;
     const auto part = [](int64_t mine, int64_t all) {
       return static_cast<double>(mine) / static_cast<double>(all);
@@ -93,9 +94,11 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
                                static_cast<int64_t>(plan.micro_batches.size())};
     for (const moe::AuxiliaryTerm& term : moe::auxiliary_terms(setup_.attachment.routings(), pass, c.method,
                                                                share, static_cast<int64_t>(sets_.size()))) {
-      const double value = term.share * term.value.value().item();
-      sums.auxiliary[term.name] += value;
-      sums.weighted += term.weight * value;
+      readback_.add(term.value.value(),
+                    [&sums, name = term.name, share = term.share, weight = term.weight](double value) {
+                      sums.auxiliary[name] += share * value;
+                      sums.weighted += weight * (share * value);
+                    });
       total = add(total, scale(term.value, term.share * term.weight));
     }
     if (with_routing) {
@@ -105,14 +108,17 @@ Trainer::StepSums Trainer::forward_backward(int64_t i, const data::StepPlan& pla
     backward(total);
   }
   setup_.attachment.clear();
-  return sums;
 }
 
 Trainer::StepFigures Trainer::step(int64_t i, const data::StepPlan& plan) {
   const bool logs = metrics_ && (i % setup_.config.train.log_every == 0 || i + 1 == steps_);
   arena_.grads.zero();
-  const StepSums sums = forward_backward(i, plan, logs);
-  const double norm = optimizer_->gradient_norm();
+  StepSums sums;
+  double norm = 0;
+  readback_.forget();  // of a step that ended in an error
+  forward_backward(sums, i, plan, logs);
+  readback_.add(optimizer_->squared_norm(), [&norm](double value) { norm = std::sqrt(value); });
+  readback_.read();  // the one time in a step that the host waits for the device
   if (!std::isfinite(sums.loss) || !std::isfinite(norm)) report_divergence(i, plan, sums);
   const double factor = schedule(setup_.config.train, i, steps_);
   optimizer_->step(norm, factor);
@@ -163,11 +169,13 @@ void Trainer::report_divergence(int64_t i, const data::StepPlan& plan, const Ste
   std::string kernel_message;
   try {  // once more, to name the first kernel whose output is not finite
     set_finite_check(true);
-    forward_backward(i, plan, false);
+    StepSums again;
+    forward_backward(again, i, plan, false);
   } catch (const Error& e) {
     kernel_message = e.what();
   }
   set_finite_check(false);
+  readback_.forget();
   std::string samples;
   for (int64_t ordinal = plan.begin; ordinal < plan.end; ++ordinal) {
     const data::Draw draw = plan_->draw(ordinal);
@@ -213,7 +221,7 @@ TrainResult Trainer::train(RunDirectory& run) {
   metrics_->sync();
   save_checkpoint(run, arena_, *optimizer_, {steps_, metrics_->bytes()}, c.train.keep_checkpoints);
   save_trained((run.path() / "trained.safetensors").string(), arena_, c.method.name);
-  result.peak_memory = memory_report(Device::cpu).peak;
+  result.peak_memory = memory_report(setup_.model->device()).peak;
   return result;
 }
 

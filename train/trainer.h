@@ -2,6 +2,7 @@
 // The training loop: plan -> batch -> forward -> loss -> backward -> step.
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/readback.h"
 
 namespace burrow::train {
 
@@ -36,7 +37,8 @@ class Trainer {
     std::map<std::string, double> auxiliary;  // without
     std::vector<moe::RouterStatistics> routing;
   };
-  StepSums forward_backward(int64_t i, const data::StepPlan& plan, bool with_routing);
+  // Adds up in `sums`, which readback_ fills: it must live until that is read or forgotten.
+  void forward_backward(StepSums& sums, int64_t i, const data::StepPlan& plan, bool with_routing);
   void log(int64_t i, const data::StepPlan& plan, const StepSums& sums, double norm, double factor);
   [[noreturn]] void report_divergence(int64_t i, const data::StepPlan& plan, const StepSums& sums);
 
@@ -48,6 +50,7 @@ class Trainer {
   nn::ParameterArena arena_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<LineLog> metrics_;  // while train() runs
+  Readback readback_;
   int64_t steps_ = 0;
 };
 

@@ -4,7 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/tile.h"
 #include "tensor/kernels.h"
 

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 #endif
 
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/cpu/vec.h"
 #include "tensor/kernels.h"

@@ -1,7 +1,7 @@
 // LoRA experts on the rows that chose them: the thin products of thin.h on rows sorted by expert.
 #include <algorithm>
 
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/gemm.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/cpu/thin.h"

@@ -4,7 +4,7 @@
 #include <dnnl.h>
 #endif
 
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/gemm.h"
 #include "tensor/cpu/thin.h"
 #include "tensor/kernels.h"

@@ -1,8 +1,7 @@
-#include <cmath>
-
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"
+#include "tensor/row_ops.h"
 
 namespace burrow::cpu {
 
@@ -21,21 +20,11 @@ void adamw(Tensor& value, Tensor& m, Tensor& v, const Tensor& grad, const AdamW&
   visit_float("adamw", value.dtype(), [&]<class T>(T) {
     T *p = value.data<T>(), *first = m.data<T>(), *second = v.data<T>();
     const T* g = grad.data<T>();
-    const double t = static_cast<double>(step);
-    const T b1 = static_cast<T>(options.beta1), b2 = static_cast<T>(options.beta2);
-    const T rest1 = static_cast<T>(1 - options.beta1), rest2 = static_cast<T>(1 - options.beta2);
-    const T rate = static_cast<T>(lr / (1 - std::pow(options.beta1, t)));
-    const T correction = static_cast<T>(1 / std::sqrt(1 - std::pow(options.beta2, t)));
-    const T keep = static_cast<T>(1 - lr * options.weight_decay), eps = static_cast<T>(options.eps);
-    const T gain = static_cast<T>(grad_scale);
+    const auto constants = row::adamw_step<T>(options.beta1, options.beta2, options.eps, options.weight_decay,
+                                              step, lr, grad_scale);
     parallel_rows(n, 10 * n, [=](int64_t begin, int64_t end) {
 #pragma omp simd
-      for (int64_t i = begin; i < end; ++i) {
-        const T d = g[i] * gain;
-        first[i] = b1 * first[i] + rest1 * d;
-        second[i] = b2 * second[i] + rest2 * d * d;
-        p[i] = keep * p[i] - rate * first[i] / (std::sqrt(second[i]) * correction + eps);
-      }
+      for (int64_t i = begin; i < end; ++i) row::adamw(p[i], first[i], second[i], g[i], constants);
     });
   });
 }

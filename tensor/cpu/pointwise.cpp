@@ -1,4 +1,4 @@
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"
 
@@ -151,6 +151,28 @@ void swiglu_backward(Tensor& dgate, Tensor& dup, const Tensor& dy, const Tensor&
       T* du = dup.data<T>();
       for_each_element(gate.numel(), 10, [=](int64_t i) { du[i] = d[i] * scalar::silu::f(g[i]); });
     }
+  });
+}
+
+// y = x
+// in: x f32, f64 or bf16   out: y, written, same shape, of any of these
+// A thread owns a range of elements; rounds to nearest, ties to even.
+void convert(Tensor& y, const Tensor& x) {
+  BURROW_CHECK(y.shape() == x.shape() && x.dtype() != DType::i32 && y.dtype() != DType::i32,
+               "[convert] y {} {} and x {} {}", y.dtype(), y.shape(), x.dtype(), x.shape());
+  visit_any(x.dtype(), [&]<class From>(From) {
+    visit_any(y.dtype(), [&]<class To>(To) {
+      const From* in = x.data<From>();
+      To* out = y.data<To>();
+      for_each_element(x.numel(), 2, [=](int64_t i) {
+        if constexpr (std::is_same_v<From, To>)
+          out[i] = in[i];
+        else if constexpr (std::is_same_v<From, bf16> || std::is_same_v<To, bf16>)
+          out[i] = static_cast<To>(static_cast<float>(in[i]));
+        else
+          out[i] = static_cast<To>(in[i]);
+      });
+    });
   });
 }
 

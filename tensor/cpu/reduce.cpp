@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"
 

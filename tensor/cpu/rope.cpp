@@ -1,9 +1,10 @@
 #include <cmath>
 #include <vector>
 
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"
+#include "tensor/row_ops.h"
 
 namespace burrow::cpu {
 namespace {
@@ -24,8 +25,7 @@ class RotaryTable {
   }
   static void fill(double* row, int64_t position, double theta, int64_t D) {
     for (int64_t i = 0; i < D / 2; ++i) {
-      const double angle = static_cast<double>(position) *
-                           std::pow(theta, -2 * static_cast<double>(i) / static_cast<double>(D));
+      const double angle = row::rotary_angle(position, i, theta, D);
       row[i] = std::cos(angle);
       row[D / 2 + i] = std::sin(angle);
     }

@@ -1,13 +1,24 @@
-#include <algorithm>
-#include <cmath>
-#include <numeric>
-#include <vector>
-
-#include "tensor/cpu/checks.h"
+#include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"
+#include "tensor/row_ops.h"
 
 namespace burrow::cpu {
+namespace {
+
+// A row of scores as row_ops.h reads it, and the row of a mask as it writes it.
+template <class T>
+struct Scores {
+  const T* p;
+  T operator()(int64_t e) const { return p[e]; }
+};
+template <class T>
+struct Mask {
+  T* p;
+  void operator()(int64_t e, bool chosen) const { p[e] = chosen ? T(1) : T(0); }
+};
+
+}  // namespace
 
 // mask[n,e] = 1 where probs[n,e] is among the k largest of its row (the first of equals), else 0
 // in: probs [N,E], 1 <= k <= E   out: mask [N,E], written
@@ -22,31 +33,11 @@ void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
     T* out = mask.data<T>();
     parallel_rows(N, N * E * k, [=](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const T* row = p + n * E;
-        T* chosen = out + n * E;
-        std::fill_n(chosen, E, T(0));
-        for (int64_t round = 0; round < k; ++round) {
-          int64_t best = -1;
-          for (int64_t e = 0; e < E; ++e) {
-            if (chosen[e] == T(0) && (best < 0 || row[e] > row[best])) best = e;
-          }
-          chosen[best] = T(1);
-        }
+        row::top_k(Scores<T>{p + n * E}, E, k, Mask<T>{out + n * E});
       }
     });
   });
 }
-
-namespace {
-
-// The experts of a row from the largest score to the smallest, the first of equals first. E is small.
-template <class T>
-void falling_order(const T* scores, std::vector<int64_t>& order) {
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
-}
-
-}  // namespace
 
 // mask[n,e] = 1 for all e where entropy[n] > threshold; else where c_r <= top_p (with `crossing`: c_(r-1) <
 // top_p) or r < k, r the rank of p_e in its row from 0 and c_r the sum of the r + 1 largest
@@ -64,19 +55,9 @@ void hybrid_mask(Tensor& mask, const Tensor& probs, const Tensor& entropy, doubl
     const T *p = probs.data<T>(), *h = entropy.data<T>();
     T* out = mask.data<T>();
     parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
-      std::vector<int64_t> order(static_cast<size_t>(E));
       for (int64_t n = begin; n < end; ++n) {
         const bool all = static_cast<double>(h[n]) > threshold;
-        falling_order(p + n * E, order);
-        T before = 0;
-        for (int64_t r = 0; r < E; ++r) {
-          const int64_t e = order[static_cast<size_t>(r)];
-          const T sum = before + p[n * E + e];
-          const double reached = static_cast<double>(crossing ? before : sum);
-          const bool kept = all || r < k || (crossing ? reached < top_p : reached <= top_p);
-          out[n * E + e] = kept ? T(1) : T(0);
-          before = sum;
-        }
+        row::hybrid<T>(Scores<T>{p + n * E}, E, all, top_p, k, crossing, Mask<T>{out + n * E});
       }
     });
   });
@@ -94,19 +75,8 @@ void sparsegen_mask(Tensor& mask, const Tensor& scores, const Tensor& lambda) {
     const T *u = scores.data<T>(), *l = lambda.data<T>();
     T* out = mask.data<T>();
     parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
-      std::vector<int64_t> order(static_cast<size_t>(E));
-      for (int64_t n = begin; n < end; ++n) {
-        falling_order(u + n * E, order);
-        T sum = 0;
-        int64_t support = std::min<int64_t>(E, 1);
-        for (int64_t k = 1; k <= E; ++k) {
-          const T value = u[n * E + order[static_cast<size_t>(k - 1)]];
-          sum += value;
-          if (T(1) - l[n] + static_cast<T>(k) * value > sum) support = k;
-        }
-        for (int64_t r = 0; r < E; ++r)
-          out[n * E + order[static_cast<size_t>(r)]] = r < support ? T(1) : T(0);
-      }
+      for (int64_t n = begin; n < end; ++n)
+        row::sparsegen<T>(Scores<T>{u + n * E}, E, l[n], Mask<T>{out + n * E});
     });
   });
 }
@@ -121,13 +91,7 @@ void entropy(Tensor& y, const Tensor& probs) {
     const T* p = probs.data<T>();
     T* out = y.data<T>();
     parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        T sum = 0;
-        for (int64_t e = 0; e < E; ++e) {
-          if (p[n * E + e] != T(0)) sum -= p[n * E + e] * std::log(p[n * E + e]);
-        }
-        out[n] = sum;
-      }
+      for (int64_t n = begin; n < end; ++n) out[n] = row::entropy<T>(Scores<T>{p + n * E}, E);
     });
   });
 }

@@ -1,62 +1,219 @@
-#include "tensor/cuda/launch.cuh"
-#include "tensor/kernels.h"
+#include "tensor/cuda/columns.cuh"
 
 namespace burrow::cuda {
 namespace {
 
-template <class Op, class T>
-__global__ void unary_kernel(T* y, const T* x, int64_t n) {
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    y[i] = Op::f(x[i]);
-  }
-}
-
-template <class Op, class T>
-__global__ void unary_backward_kernel(T* dx, const T* dy, const T* x, int64_t n) {
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    dx[i] = dy[i] * Op::df(x[i]);
-  }
-}
-
-// Tensor::data is for the host; the seam has already established that the tensors are on the device.
+// What a thread reads and writes at once.
 template <class T>
-T* device_data(const Tensor& t) {
-  return reinterpret_cast<T*>(t.bytes());
+struct alignas(16) Packet {
+  static constexpr int64_t kSize = 16 / sizeof(T);
+  T v[kSize];
+};
+template <class T>
+__device__ Packet<T> packet_at(const T* p, int64_t i) {
+  return reinterpret_cast<const Packet<T>*>(p)[i];
 }
 
-void check_same(const char* op, const char* a_name, const Tensor& a, const char* b_name, const Tensor& b) {
-  BURROW_CHECK(a.shape() == b.shape() && a.dtype() == b.dtype(), "[{}] {} {} {} and {} {} {} differ", op,
-               a_name, a.dtype(), a.shape(), b_name, b.dtype(), b.shape());
+// y[i] = f(in[i]...), f in f32: the first `packets` packets whole, then element by element.
+template <class T, class F, class... In>
+__global__ void elementwise(T* y, F f, int64_t packets, int64_t n, const In*... in) {
+  constexpr int64_t kSize = Packet<T>::kSize;
+  for (int64_t i = first_element(); i < packets; i += element_stride()) {
+    Packet<T> out;
+    const auto each = [&](const Packet<In>&... from) {
+      for (int64_t k = 0; k < kSize; ++k) out.v[k] = static_cast<T>(f(to_float(from.v[k])...));
+    };
+    each(packet_at(in, i)...);
+    reinterpret_cast<Packet<T>*>(y)[i] = out;
+  }
+  for (int64_t i = packets * kSize + first_element(); i < n; i += element_stride())
+    y[i] = static_cast<T>(f(to_float(in[i])...));
 }
+
+// The inputs have the dtype of y. A view may begin anywhere: then there are no packets.
+template <class T, class F, class... Inputs>
+void for_each_element(const char* op, Tensor& y, F f, const Inputs&... inputs) {
+  const auto aligned = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.bytes()) % 16 == 0; };
+  const int64_t n = y.numel(), packets = aligned(y) && (aligned(inputs) && ...) ? n / Packet<T>::kSize : 0;
+  launch(op, elementwise<T, F, std::conditional_t<true, T, Inputs>...>, elements(packets > 0 ? packets : n),
+         device_data<T>(y), f, packets, n, static_cast<const T*>(device_data<T>(inputs))...);
+}
+
+// The formulas, one struct each: nvcc launches no lambda of the host.
+template <class Op>
+struct UnaryOf {
+  __device__ float operator()(float x) const { return Op::f(x); }
+};
+template <class Op>
+struct UnaryGradient {
+  __device__ float operator()(float dy, float x) const { return dy * Op::df(x); }
+};
+struct SumOf {
+  __device__ float operator()(float a, float b) const { return a + b; }
+};
+struct ProductOf {
+  __device__ float operator()(float a, float b) const { return a * b; }
+};
+struct ScaledBy {
+  float alpha;
+  __device__ float operator()(float x) const { return alpha * x; }
+};
+struct Swiglu {
+  __device__ float operator()(float gate, float up) const { return scalar::silu::f(gate) * up; }
+};
+template <class T>
+__global__ void add_bias_kernel(T* y, const T* x, Floats b, int64_t n, int64_t C) {
+  for (int64_t i = first_element(); i < n; i += element_stride())
+    y[i] = static_cast<T>(to_float(x[i]) + b[i % C]);
+}
+template <class T>
+struct ElementOf {
+  const T* x;
+  int64_t C;
+  __device__ float operator()(int64_t n, int64_t c) const { return to_float(x[n * C + c]); }
+};
 
 }  // namespace
 
 // y = f(x)
 // in: x   out: y, written, same shape; y may be x
-// A thread owns every (grid size)-th element; computed in the dtype.
+// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void unary(Tensor& y, const Tensor& x, Unary op) {
   check_same("unary", "y", y, "x", x);
-  visit_float("unary", x.dtype(), [&]<class T>(T) {
-    visit_unary(op, [&]<class Op>(Op) {
-      launch("unary", unary_kernel<Op, T>, elements(x.numel()), device_data<T>(y), device_data<T>(x),
-             x.numel());
-    });
+  visit_device("unary", x.dtype(), [&]<class T>(T) {
+    visit_unary(op, [&]<class Op>(Op) { for_each_element<T>("unary", y, UnaryOf<Op>{}, x); });
   });
 }
 
 // dx = dy f'(x)
 // in: dy x   out: dx, written, same shape; dx may be dy
-// A thread owns every (grid size)-th element; computed in the dtype.
+// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void unary_backward(Tensor& dx, const Tensor& dy, const Tensor& x, Unary op) {
   check_same("unary_backward", "dy", dy, "x", x);
   check_same("unary_backward", "dx", dx, "x", x);
-  visit_float("unary_backward", x.dtype(), [&]<class T>(T) {
-    visit_unary(op, [&]<class Op>(Op) {
-      launch("unary_backward", unary_backward_kernel<Op, T>, elements(x.numel()), device_data<T>(dx),
-             device_data<T>(dy), device_data<T>(x), x.numel());
-    });
+  visit_device("unary_backward", x.dtype(), [&]<class T>(T) {
+    visit_unary(op,
+                [&]<class Op>(Op) { for_each_element<T>("unary_backward", dx, UnaryGradient<Op>{}, dy, x); });
+  });
+}
+
+// y = a + b
+// in: a b   out: y, written, same shape; y may be a or b
+// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
+void add(Tensor& y, const Tensor& a, const Tensor& b) {
+  check_same("add", "a", a, "b", b);
+  check_same("add", "y", y, "a", a);
+  visit_device("add", a.dtype(), [&]<class T>(T) { for_each_element<T>("add", y, SumOf{}, a, b); });
+}
+
+// y = alpha x
+// in: x   out: y, written, same shape; y may be x
+// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
+void scale(Tensor& y, const Tensor& x, double alpha) {
+  check_same("scale", "y", y, "x", x);
+  visit_device("scale", x.dtype(),
+               [&]<class T>(T) { for_each_element<T>("scale", y, ScaledBy{static_cast<float>(alpha)}, x); });
+}
+
+namespace {
+
+// y[i] = (or +=) alpha s[0] x[i], s null for 1.
+__global__ void scale_by_kernel(Floats y, Floats x, Floats s, double alpha, bool add, int64_t n) {
+  const float k = s.p ? static_cast<float>(alpha * static_cast<double>(s[0])) : static_cast<float>(alpha);
+  for (int64_t i = first_element(); i < n; i += element_stride()) y.set(i, add ? y[i] + k * x[i] : k * x[i]);
+}
+
+}  // namespace
+
+// y = alpha s[0] x, or y += with `accumulate`
+// in: x, s one element   out: y, same shape; y may be x; each f32 or bf16
+// A thread owns every (grid size)-th element; computed in f32.
+void scale_by(Tensor& y, const Tensor& x, const Tensor& s, double alpha, bool accumulate) {
+  const char* op = "scale_by";
+  BURROW_CHECK(y.shape() == x.shape(), "[scale_by] y {} and x {} differ", y.shape(), x.shape());
+  launch(op, scale_by_kernel, elements(x.numel()), floats_of(op, "y", y, x.numel()),
+         floats_of(op, "x", x, x.numel()), floats_of(op, "s", s, 1), alpha, accumulate, x.numel());
+}
+
+// y = a b
+// in: a b   out: y, written, same shape; y may be a or b
+// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
+void mul(Tensor& y, const Tensor& a, const Tensor& b) {
+  check_same("mul", "a", a, "b", b);
+  check_same("mul", "y", y, "a", a);
+  visit_device("mul", a.dtype(), [&]<class T>(T) { for_each_element<T>("mul", y, ProductOf{}, a, b); });
+}
+
+// y += alpha x
+// in: x   out: y, added to, same shape; each f32 or bf16
+// A thread owns every (grid size)-th element; computed in f32.
+void accumulate(Tensor& y, const Tensor& x, double alpha) {
+  const char* op = "accumulate";
+  BURROW_CHECK(y.shape() == x.shape(), "[accumulate] y {} and x {} differ", y.shape(), x.shape());
+  launch(op, scale_by_kernel, elements(x.numel()), floats_of(op, "y", y, x.numel()),
+         floats_of(op, "x", x, x.numel()), Floats{}, alpha, true, x.numel());
+}
+
+// y = silu(gate) up
+// in: gate up   out: y, written, same shape; y may be either
+// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
+// Source: Shazeer, GLU Variants Improve Transformer, 2020.
+void swiglu(Tensor& y, const Tensor& gate, const Tensor& up) {
+  check_same("swiglu", "gate", gate, "up", up);
+  check_same("swiglu", "y", y, "gate", gate);
+  visit_device("swiglu", gate.dtype(),
+               [&]<class T>(T) { for_each_element<T>("swiglu", y, Swiglu{}, gate, up); });
+}
+
+namespace {
+
+template <class T>
+__global__ void swiglu_backward_kernel(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t n) {
+  for (int64_t i = first_element(); i < n; i += element_stride()) {
+    const float g = to_float(gate[i]), s = 1 / (1 + vector_exp(-g)), silu = g * s, d = to_float(dy[i]);
+    const float both = d * to_float(up[i]);
+    if (dgate) dgate[i] = static_cast<T>(both * (s + silu * (1 - s)));
+    if (dup) dup[i] = static_cast<T>(d * silu);
+  }
+}
+
+}  // namespace
+
+// dgate = dy up silu'(gate),  dup = dy silu(gate)
+// in: dy gate up   out: dgate dup, written, same shape; each or undefined
+// A thread owns every (grid size)-th element; computed in f32.
+void swiglu_backward(Tensor& dgate, Tensor& dup, const Tensor& dy, const Tensor& gate, const Tensor& up) {
+  check_same("swiglu_backward", "gate", gate, "up", up);
+  check_same("swiglu_backward", "dy", dy, "gate", gate);
+  if (dgate.defined()) check_same("swiglu_backward", "dgate", dgate, "gate", gate);
+  if (dup.defined()) check_same("swiglu_backward", "dup", dup, "up", up);
+  visit_device("swiglu_backward", gate.dtype(), [&]<class T>(T) {
+    launch("swiglu_backward", swiglu_backward_kernel<T>, elements(gate.numel()), device_data<T>(dgate),
+           device_data<T>(dup), device_data<T>(dy), device_data<T>(gate), device_data<T>(up), gate.numel());
+  });
+}
+
+// y[n,c] = x[n,c] + b[c]
+// in: x [N,C], b [C] f32 or bf16   out: y [N,C], written; y may be x
+// A thread owns every (grid size)-th element; computed in f32.
+void add_bias(Tensor& y, const Tensor& x, const Tensor& b) {
+  check_same("add_bias", "y", y, "x", x);
+  const Floats bias = floats_of("add_bias", "b", b, channels(x));
+  visit_device("add_bias", x.dtype(), [&]<class T>(T) {
+    launch("add_bias", add_bias_kernel<T>, elements(x.numel()), device_data<T>(y), device_data<T>(x), bias,
+           x.numel(), channels(x));
+  });
+}
+
+// y[c] = sum_n x[n,c], or y[c] += with `accumulate`
+// in: x [N,C]   out: y [C], f32 or bf16
+// A block owns 32 channels of a chunk of rows, a thread every eighth row; chunks are added in order. Sums in
+// f32.
+void sum_rows(Tensor& y, const Tensor& x, bool accumulate) {
+  const int64_t C = channels(x);
+  const Floats out = floats_of("sum_rows", "y", y, C);
+  visit_device("sum_rows", x.dtype(), [&]<class T>(T) {
+    column_sums("sum_rows", out, ElementOf<T>{device_data<T>(x), C}, leading(x), C, accumulate);
   });
 }
 

@@ -1,9 +1,9 @@
 #pragma once
-// The checks that every CPU kernel makes of its arguments. `op` is the kernel, the other names are those
-// of its parameters.
+// The checks that every kernel makes of its arguments, on either device. `op` is the kernel, the other names
+// are those of its parameters.
 #include "tensor/tensor.h"
 
-namespace burrow::cpu {
+namespace burrow {
 
 // A tensor of rank above 2 is a matrix to row-wise kernels: C is the last size, N the product of the others.
 inline int64_t channels(const Tensor& t) { return t.rank() == 0 ? 1 : t.shape().back(); }
@@ -33,8 +33,10 @@ inline void check_matrix(const char* op, const char* name, const Tensor& t, DTyp
                "[{}] {} is {} {}, expected {} ({}, {})", op, name, t.dtype(), t.shape(), dtype, n, c);
 }
 
-// Every element of `index` in [low, high).
+// Every element of `index` in [low, high). Indices on the GPU are not looked at: that would make the host
+// wait for the device in every kernel.
 inline void check_range(const char* op, const char* name, const Tensor& index, int64_t low, int64_t high) {
+  if (index.device() != Device::cpu) return;
   const int32_t* i = index.data<int32_t>();
   bool good = true;  // without a branch, so that the usual case is vector code
   for (int64_t n = 0; n < index.numel(); ++n) good &= (i[n] >= low) & (i[n] < high);
@@ -44,4 +46,4 @@ inline void check_range(const char* op, const char* name, const Tensor& index, i
   }
 }
 
-}  // namespace burrow::cpu
+}  // namespace burrow

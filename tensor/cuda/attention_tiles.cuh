@@ -1,0 +1,117 @@
+#pragma once
+// The pieces of attention.cu: which rows a block owns, its tiles in shared memory, and their products.
+#include "tensor/cuda/team.cuh"
+#include "tensor/cuda/values.cuh"
+
+namespace burrow::cuda {
+
+constexpr unsigned kAttentionThreads = 128;
+
+// Rows [first, end) of one sequence; empty where a block has nothing to do.
+struct Tile {
+  int64_t sequence, first, end;
+};
+
+// The tile of a block: sequences are cut into tiles of BT rows each, numbered through. Every thread counts
+// for itself: B is small, and all read the same.
+template <int BT>
+__device__ Tile find_tile(const int32_t* offsets, int64_t B, int64_t slot) {
+  for (int64_t b = 0; b < B; ++b) {
+    const int64_t begin = offsets[b], end = offsets[b + 1], tiles = (end - begin + BT - 1) / BT;
+    if (slot < tiles) {
+      const int64_t first = begin + slot * BT;
+      return {b, first, first + BT < end ? first + BT : end};
+    }
+    slot -= tiles;
+  }
+  return {0, 0, 0};
+}
+
+// What forward and backward share.
+template <class T>
+struct AttentionInputs {
+  const T *q, *k, *v;
+  const int32_t *q_offsets, *k_offsets, *q_positions, *k_positions;
+  int64_t B, H, Hkv, D;
+  bool causal;
+  float scale;
+
+  __device__ bool sees(int64_t query, int64_t key) const {
+    return !causal || k_positions[key] <= q_positions[query];
+  }
+  // No query of the tile sees this key or one after it: positions ascend.
+  __device__ bool none_seen(const Tile& queries, int64_t key) const {
+    return causal && k_positions[key] > q_positions[queries.end - 1];
+  }
+};
+
+// to[i][d] = the head's elements of row first + i, 0 beyond end or the head. Rows are `heads` heads of D.
+template <int BT, int DM, class T>
+__device__ void load_rows(float (*to)[DM + 1], const T* from, int64_t first, int64_t end, int64_t heads,
+                          int64_t head, int64_t D) {
+  for (int t = static_cast<int>(threadIdx.x); t < BT * DM; t += static_cast<int>(kAttentionThreads)) {
+    const int64_t n = first + t / DM, d = t % DM;
+    to[t / DM][d] = n < end && d < D ? to_float(from[(n * heads + head) * D + d]) : 0.0f;
+  }
+}
+
+// 128 threads as 8 by 16 over a tile of BT rows: a thread owns BT/8 rows, every 16th column of the scores and
+// every 16th channel of the results. The 16 threads of a row are neighbours in a warp.
+template <int BT, int DM>
+struct AttentionTiles {
+  static constexpr int kRows = BT / 8, kScores = BT / 16, kChannels = DM / 16;
+
+  __device__ static int row(int i) { return static_cast<int>(threadIdx.x / 16) * kRows + i; }
+  __device__ static int column(int j) { return static_cast<int>(threadIdx.x % 16) + 16 * j; }
+
+  // sum[i][j] += a[row i] . b[column j]
+  __device__ static void rows_dot_rows(float (&sum)[kRows][kScores], const float (*a)[DM + 1],
+                                       const float (*b)[DM + 1], int64_t D) {
+    for (int64_t d = 0; d < D; ++d) {
+      for (int i = 0; i < kRows; ++i) {
+        for (int j = 0; j < kScores; ++j) sum[i][j] += a[row(i)][d] * b[column(j)][d];
+      }
+    }
+  }
+  // sum[i][c] += sum_t w[row i][t] x[t][channel c]
+  __device__ static void weights_times_rows(float (&sum)[kRows][kChannels], const float (*w)[BT + 1],
+                                            const float (*x)[DM + 1]) {
+    for (int t = 0; t < BT; ++t) {
+      for (int i = 0; i < kRows; ++i) {
+        for (int c = 0; c < kChannels; ++c) sum[i][c] += w[row(i)][t] * x[t][column(c)];
+      }
+    }
+  }
+  // Over the 16 threads of a row.
+  template <class Combine>
+  __device__ static float row_reduce(float value, Combine combine) {
+    for (int step = 8; step > 0; step /= 2) value = combine(value, __shfl_xor_sync(kAllLanes, value, step));
+    return value;
+  }
+};
+
+// A thread's results to the rows of a tile; `to` may be null.
+template <class Tiles, class T, int Rows, int Channels>
+__device__ void store_rows(T* to, const float (&sum)[Rows][Channels], const Tile& tile, int64_t heads,
+                           int64_t head, int64_t D) {
+  for (int i = 0; to && i < Rows; ++i) {
+    const int64_t n = tile.first + Tiles::row(i);
+    for (int c = 0; n < tile.end && c < Channels; ++c) {
+      if (Tiles::column(c) < D) to[(n * heads + head) * D + Tiles::column(c)] = static_cast<T>(sum[i][c]);
+    }
+  }
+}
+
+// Calls f with the size that a head is filled up to.
+template <class F>
+void visit_head_size(const char* op, int64_t D, F&& f) {
+  BURROW_CHECK(D <= 128, "[{}] heads of {}: on CUDA at most 128", op, D);
+  if (D <= 32)
+    f(std::integral_constant<int, 32>{});
+  else if (D <= 64)
+    f(std::integral_constant<int, 64>{});
+  else
+    f(std::integral_constant<int, 128>{});
+}
+
+}  // namespace burrow::cuda

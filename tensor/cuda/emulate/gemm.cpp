@@ -1,0 +1,51 @@
+// The product that stands in for cuBLASLt where the GPU is emulated: our own kernel where that is quick, and
+// plain loops, sums in f32.
+#include "tensor/cuda/gemm.h"
+
+#include <vector>
+
+namespace burrow::cuda {
+namespace {
+
+float at(const void* p, DType type, int64_t i) {
+  return type == DType::bf16 ? static_cast<float>(static_cast<const bf16*>(p)[i])
+                             : static_cast<const float*>(p)[i];
+}
+
+// op(x) as `rows` rows of `columns` f32 elements.
+std::vector<float> plain(const void* x, DType type, int64_t rows, int64_t columns, bool transposed) {
+  std::vector<float> out(static_cast<size_t>(rows * columns));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c)
+      out[static_cast<size_t>(r * columns + c)] = at(x, type, transposed ? c * rows + r : r * columns + c);
+  }
+  return out;
+}
+
+}  // namespace
+
+void gemm(const Gemm& g) {
+  constexpr int64_t kQuick = 1 << 15;  // multiply-adds
+  if (g.M * g.N * g.K <= kQuick) return plain_gemm(g);
+  const std::vector<float> a = plain(g.a, g.inputs, g.M, g.K, g.a_transposed),
+                           b = plain(g.b, g.inputs, g.K, g.N, g.b_transposed);
+  std::vector<float> row(static_cast<size_t>(g.N));
+  for (int64_t m = 0; m < g.M; ++m) {
+    std::fill(row.begin(), row.end(), 0.0f);
+    for (int64_t k = 0; k < g.K; ++k) {
+      const float factor = a[static_cast<size_t>(m * g.K + k)];
+      const float* from = b.data() + k * g.N;
+      for (int64_t n = 0; n < g.N; ++n) row[static_cast<size_t>(n)] += factor * from[n];
+    }
+    for (int64_t n = 0; n < g.N; ++n) {
+      const int64_t i = m * g.N + n;
+      const float value = row[static_cast<size_t>(n)] + (g.add ? at(g.c, g.output, i) : 0);
+      if (g.output == DType::bf16)
+        static_cast<bf16*>(g.c)[i] = bf16(value);
+      else
+        static_cast<float*>(g.c)[i] = value;
+    }
+  }
+}
+
+}  // namespace burrow::cuda

@@ -1,0 +1,25 @@
+#pragma once
+// The one matrix product of the CUDA side: cuBLASLt (cublaslt.cpp), or loops where the GPU is emulated.
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace burrow::cuda {
+
+// c[M,N] (+)= op(a) op(b) with inner size K, all row-major and without gaps; op transposes where its flag
+// says. a and b are of one dtype, f32 or bf16; c is of that or f32. Sums in f32.
+struct Gemm {
+  void* c = nullptr;
+  const void *a = nullptr, *b = nullptr;
+  int64_t M = 0, N = 0, K = 0;
+  bool a_transposed = false, b_transposed = false, add = false;
+  DType inputs = DType::f32, output = DType::f32;
+};
+void gemm(const Gemm& g);  // by the library
+// The same by a kernel of our own on the CUDA cores: for what cuBLASLt has no algorithm for.
+void plain_gemm(const Gemm& g);
+
+// to[i] = from[i] in another float type.
+void convert_elements(void* to, DType to_type, const void* from, DType from_type, int64_t n);
+
+}  // namespace burrow::cuda

@@ -1,0 +1,94 @@
+#include "tensor/checks.h"
+#include "tensor/cuda/gemm.h"
+#include "tensor/device.h"
+#include "tensor/kernels.h"
+
+namespace burrow::cuda {
+namespace {
+
+// The elements of a parameter in the dtype of the activations. A copy lives until the caller's launch is
+// queued: memory is freed in the order of the stream.
+Tensor converted(const Tensor& t, DType dtype) {
+  if (t.dtype() == dtype) return t;
+  Tensor out = Tensor::empty(t.shape(), dtype, Device::cuda, "converted weight");
+  convert_elements(out.bytes(), dtype, t.bytes(), t.dtype(), t.numel());
+  return out;
+}
+
+void check_float(const char* op, const char* name, const Tensor& t) {
+  BURROW_CHECK(t.dtype() == DType::f32 || t.dtype() == DType::bf16, "[{}] {} is {}, expected f32 or bf16", op,
+               name, t.dtype());
+}
+
+// Sizes without elements are legal: sums of nothing are 0.
+void product(Tensor& y, const Tensor& a, const Tensor& b, Gemm g) {
+  if (g.M == 0 || g.N == 0) return;
+  if (g.K == 0) {
+    if (!g.add) y.zero();
+    return;
+  }
+  // A gradient in bf16 of activations in f32 goes through f32.
+  Tensor target = y;
+  if (y.dtype() == DType::bf16 && a.dtype() == DType::f32) {
+    target = Tensor::empty(y.shape(), DType::f32, Device::cuda, "converted gradient");
+    if (g.add) convert_elements(target.bytes(), DType::f32, y.bytes(), DType::bf16, y.numel());
+  }
+  g.c = target.bytes();
+  g.a = a.bytes();
+  g.b = b.bytes();
+  g.output = target.dtype();
+  gemm(g);
+  if (!target.same_window(y)) convert_elements(y.bytes(), DType::bf16, target.bytes(), DType::f32, y.numel());
+}
+
+}  // namespace
+
+// y[N,O] = x[N,C] w[O,C]^T, or y += with `accumulate`
+// in: x [N,C], w [O,C] f32 or bf16, converted to the dtype of x   out: y [N,O], of x's dtype or f32
+// The library (cuBLASLt) shares out tiles of y among blocks; sums in f32.
+void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+  const char* op = "matmul_nt";
+  const int64_t N = leading(x), C = channels(x), O = leading(w);
+  BURROW_CHECK(channels(w) == C, "[matmul_nt] x {} and w {}: inner sizes {} and {} differ", x.shape(),
+               w.shape(), C, channels(w));
+  check_float(op, "x", x);
+  check_float(op, "w", w);
+  check_float(op, "y", y);
+  check_matrix(op, "y", y, y.dtype(), N, O);
+  product(y, x, converted(w, x.dtype()),
+          {nullptr, nullptr, nullptr, N, O, C, false, true, accumulate, x.dtype(), y.dtype()});
+}
+
+// y[N,C] = x[N,O] w[O,C], or y += with `accumulate`
+// in: x [N,O], w [O,C] f32 or bf16, converted to the dtype of x   out: y [N,C], of x's dtype or f32
+// The library (cuBLASLt) shares out tiles of y among blocks; sums in f32.
+void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+  const char* op = "matmul_nn";
+  const int64_t N = leading(x), O = channels(x), C = channels(w);
+  BURROW_CHECK(leading(w) == O, "[matmul_nn] x {} and w {}: inner sizes {} and {} differ", x.shape(),
+               w.shape(), O, leading(w));
+  check_float(op, "x", x);
+  check_float(op, "w", w);
+  check_float(op, "y", y);
+  check_matrix(op, "y", y, y.dtype(), N, C);
+  product(y, x, converted(w, x.dtype()),
+          {nullptr, nullptr, nullptr, N, C, O, false, false, accumulate, x.dtype(), y.dtype()});
+}
+
+// y[O,C] = a[N,O]^T b[N,C], or y += with `accumulate`: the gradient of a weight
+// in: a [N,O], b [N,C], converted to the dtype of a   out: y [O,C], f32 or bf16
+// The library (cuBLASLt) shares out tiles of y among blocks; sums in f32.
+void matmul_tn(Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
+  const char* op = "matmul_tn";
+  const int64_t N = leading(a), O = channels(a), C = channels(b);
+  BURROW_CHECK(leading(b) == N, "[matmul_tn] a {} and b {}: inner sizes {} and {} differ", a.shape(),
+               b.shape(), N, leading(b));
+  check_float(op, "a", a);
+  check_float(op, "b", b);
+  check_float(op, "y", y);
+  check_matrix(op, "y", y, y.dtype(), O, C);
+  product(y, a, converted(b, a.dtype()),
+          {nullptr, nullptr, nullptr, O, C, N, true, false, accumulate, a.dtype(), y.dtype()});
+}
+
+}  // namespace burrow::cuda

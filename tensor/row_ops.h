@@ -1,0 +1,117 @@
+#pragma once
+// What one thread does with a short row on either device: the selections of routing (E is small), a step of
+// AdamW, a rotation's angle. Plain C++ that both compilers see, so that the CPU's tests prove the GPU's
+// arithmetic too. A row is read through `score(e)`.
+#include <cmath>
+#include <cstdint>
+
+#include "tensor/host_device.h"
+
+namespace burrow::row {
+
+// Whether (value a at i) comes before (b at j) in falling order: NaN last, the first of equals first.
+template <class T>
+BURROW_HD bool larger(T a, int64_t i, T b, int64_t j) {
+  const bool a_nan = a != a, b_nan = b != b;
+  if (a_nan != b_nan) return b_nan;
+  return a > b || (!(b > a) && i < j);
+}
+
+// The expert after `last` in falling order of score, the first of equals first and NaN last; `last` is -1 at
+// the beginning. -1 when there is none.
+template <class Score>
+BURROW_HD int64_t next_in_order(Score score, int64_t E, int64_t last) {
+  int64_t best = -1;
+  for (int64_t e = 0; e < E; ++e) {
+    const bool after = last < 0 || (e != last && larger(score(last), last, score(e), e));
+    if (after && (best < 0 || larger(score(e), e, score(best), best))) best = e;
+  }
+  return best;
+}
+
+// choose(e, chosen) for every expert, true for the k largest.
+template <class Score, class Choose>
+BURROW_HD void top_k(Score score, int64_t E, int64_t k, Choose choose) {
+  for (int64_t e = 0; e < E; ++e) choose(e, false);
+  int64_t e = -1;
+  for (int64_t round = 0; round < k; ++round) {
+    e = next_in_order(score, E, e);
+    choose(e, true);
+  }
+}
+
+// DynMoLE's rule for a row, see hybrid_mask. T is the type of sums.
+template <class T, class Score, class Choose>
+BURROW_HD void hybrid(Score score, int64_t E, bool all, double top_p, int64_t k, bool crossing,
+                      Choose choose) {
+  for (int64_t e = 0; e < E; ++e) choose(e, all);
+  T before = 0;
+  int64_t e = -1;
+  for (int64_t r = 0; r < E; ++r) {
+    e = next_in_order(score, E, e);
+    const T sum = before + score(e);
+    const auto reached = static_cast<double>(crossing ? before : sum);
+    choose(e, all || r < k || (crossing ? reached < top_p : reached <= top_p));
+    before = sum;
+  }
+}
+
+// The support of sparsegen for a row, see sparsegen_mask.
+template <class T, class Score, class Choose>
+BURROW_HD void sparsegen(Score score, int64_t E, T lambda, Choose choose) {
+  T sum = 0;
+  int64_t support = E < 1 ? E : 1, e = -1;
+  for (int64_t k = 1; k <= E; ++k) {
+    e = next_in_order(score, E, e);
+    sum += score(e);
+    if (T(1) - lambda + static_cast<T>(k) * score(e) > sum) support = k;
+  }
+  top_k(score, E, support, choose);
+}
+
+// -sum_e p ln p with 0 ln 0 = 0.
+template <class T, class Score>
+BURROW_HD T entropy(Score score, int64_t E) {
+  T sum = 0;
+  for (int64_t e = 0; e < E; ++e) {
+    if (score(e) != T(0)) sum -= score(e) * std::log(score(e));
+  }
+  return sum;
+}
+
+// AdamW's constants of a step, computed in f64; see the kernel.
+template <class T>
+struct AdamWStep {
+  T b1, b2, rest1, rest2, rate, correction, keep, eps, gain;
+};
+// The constants of step `step`, from 1.
+template <class T>
+AdamWStep<T> adamw_step(double beta1, double beta2, double eps, double weight_decay, int64_t step, double lr,
+                        double grad_scale) {
+  const auto t = static_cast<double>(step);
+  return {static_cast<T>(beta1),
+          static_cast<T>(beta2),
+          static_cast<T>(1 - beta1),
+          static_cast<T>(1 - beta2),
+          static_cast<T>(lr / (1 - std::pow(beta1, t))),
+          static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, t))),
+          static_cast<T>(1 - lr * weight_decay),
+          static_cast<T>(eps),
+          static_cast<T>(grad_scale)};
+}
+// One element of the arena.
+template <class T>
+BURROW_HD inline void adamw(T& value, T& m, T& v, T grad, const AdamWStep<T>& s) {
+  const T d = grad * s.gain;
+  m = s.b1 * m + s.rest1 * d;
+  v = s.b2 * v + s.rest2 * d * d;
+  value = s.keep * value - s.rate * m / (std::sqrt(v) * s.correction + s.eps);
+}
+
+// position * theta^(-2i/D): how far rope turns pair i.
+BURROW_HD inline double rotary_angle(int64_t position, int64_t i, double theta, int64_t D) {
+  return static_cast<double>(position) *
+         std::pow(theta, -2 * static_cast<double>(i) / static_cast<double>(D));
+}
+
+}  // namespace burrow::row

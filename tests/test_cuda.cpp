@@ -1,0 +1,227 @@
+// What the rows of op_cases.cpp leave out on the device: kernels that no gradient needs, against the CPU;
+// sizes that span several blocks; and every method's training steps. Exits 77, skipped, where there is no
+// device.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include "autograd/ops.h"
+#include "data/make.h"
+#include "tensor/device.h"
+#include "tests/folder.h"
+#include "tests/guarded_memory.h"
+#include "tests/numbers.h"
+#include "train/trainer.h"
+
+using namespace burrow;
+using namespace burrow::testing;
+using namespace burrow::train;
+
+namespace {
+
+// f(inputs) gives tensors on the device of the inputs: the same bits twice on CUDA, returned beside the
+// CPU's.
+template <class F>
+std::pair<std::vector<Tensor>, std::vector<Tensor>> on_both(const std::vector<Tensor>& inputs, F f) {
+  std::vector<Tensor> there, got[2];
+  for (const Tensor& t : inputs) there.push_back(t.to(Device::cuda));
+  for (const int i : {0, 1}) {
+    const GuardedMemory memory(i == 0 ? kFillNan : kFillFinite);
+    set_thread_order(i == 0);
+    for (const Tensor& t : f(there)) got[i].push_back(t.to(Device::cpu));
+  }
+  set_thread_order(true);
+  for (size_t i = 0; i < got[0].size(); ++i) CHECK(same_bits(got[0][i], got[1][i]));
+  return {got[0], f(inputs)};
+}
+
+// Values that repeat, so that rows have equal elements, with NaN and infinities among them.
+Tensor with_equals(const Shape& shape, bool special) {
+  Tensor t = Tensor::empty(shape, DType::f32);
+  for (int64_t i = 0; i < t.numel(); ++i) {
+    const uint32_t draw = source().below(special ? 9 : 6);
+    t.data<float>()[i] = draw == 6   ? std::numeric_limits<float>::quiet_NaN()
+                         : draw == 7 ? std::numeric_limits<float>::infinity()
+                         : draw == 8 ? -std::numeric_limits<float>::infinity()
+                                     : static_cast<float>(draw) / 8;
+  }
+  return t;
+}
+
+using Inputs = const std::vector<Tensor>&;
+
+}  // namespace
+
+TEST_CASE("selections are those of the CPU to the bit") {
+  for (const bool special : {false, true}) {
+    const Tensor scores = with_equals({300, 5}, special), threshold = random_tensor<float>({300});
+    const auto [got, want] = on_both({scores, threshold}, [](Inputs x) {
+      const Device device = x[0].device();
+      std::vector<Tensor> masks(5);
+      for (Tensor& m : masks) m = Tensor::empty(x[0].shape(), DType::f32, device);
+      kernel::top_k_mask(masks[0], x[0], 1);
+      kernel::top_k_mask(masks[1], x[0], 3);
+      kernel::hybrid_mask(masks[2], x[0], x[1], 0.5, 0.8125, 1, false);
+      kernel::hybrid_mask(masks[3], x[0], x[1], 0.5, 0.8125, 2, true);
+      kernel::sparsegen_mask(masks[4], x[0], x[1]);
+      Tensor index = Tensor::empty({300}, DType::i32, device);
+      kernel::argmax(index, x[0]);
+      masks.push_back(index);
+      return masks;
+    });
+    for (size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], want[i]));
+  }
+}
+
+TEST_CASE("rows are grouped by expert as on the CPU") {
+  for (const auto& [N, E] : {std::pair<int64_t, int64_t>{1, 1}, {255, 3}, {256, 2}, {700, 5}}) {
+    Tensor chosen = Tensor::zeros({N, E}, DType::f32);
+    int64_t M = 0;
+    for (int64_t i = 0; i < N * E; ++i) M += (chosen.data<float>()[i] = source().below(3) == 0) != 0;
+    const auto [got, want] = on_both({chosen}, [M = M, E = E](Inputs x) {
+      Tensor order = Tensor::empty({M}, DType::i32, x[0].device()),
+             offsets = Tensor::empty({E + 1}, DType::i32, x[0].device());
+      kernel::group_by_expert(order, offsets, x[0]);
+      return std::vector<Tensor>{order, offsets};
+    });
+    CHECK(same_bits(got[0], want[0]));
+    CHECK(same_bits(got[1], want[1]));
+  }
+}
+
+TEST_CASE("dropout draws the CPU's mask") {
+  const Tensor x = Tensor::full({60, 37}, 1, DType::f32), ordinal = random_index(60, 0, 1000),
+               position = random_index(60, 0, 2000);
+  const auto [got, want] = on_both({x, ordinal, position}, [](Inputs in) {
+    Tensor y = Tensor::empty(in[0].shape(), DType::f32, in[0].device());
+    kernel::dropout(y, in[0], in[1], in[2], 0x123456789abcdefull, 0.25);
+    return std::vector<Tensor>{y};
+  });
+  CHECK(same_bits(got[0], want[0]));
+}
+
+TEST_CASE("adamw, sums of squares and entropy") {
+  const Tensor value = random_tensor<float>({40000}), g = random_tensor<float>({40000});
+  const auto [got, want] = on_both({value, g}, [](Inputs in) {
+    const Device device = in[0].device();
+    Tensor v = in[0].clone(), m = Tensor::zeros(v.shape(), DType::f32, device), s = m.clone();
+    for (int64_t step = 1; step <= 3; ++step)
+      kernel::adamw(v, m, s, in[1], {.weight_decay = 0.1}, step, 0.01, 0.5);
+    Tensor sum = Tensor::empty({1}, DType::f64, device);
+    kernel::sum_squares(sum, in[1]);
+    Tensor p = Tensor::empty({5000, 8}, DType::f32, device), h = Tensor::empty({5000}, DType::f32, device);
+    kernel::softmax(p, in[0].reshape({5000, 8}));
+    kernel::entropy(h, p);
+    return std::vector<Tensor>{v, m, s, sum, h};
+  });
+  for (size_t i = 0; i < got.size(); ++i)
+    check_below("kernels without a gradient", relative_error(got[i], want[i]), i == 3 ? 1e-12 : 1e-6,
+                fmt::format("output {}", i));
+  Tensor broken = g.clone();
+  broken.data<float>()[39999] = std::nanf("");
+  Tensor sum = Tensor::empty({1}, DType::f64, Device::cuda);
+  kernel::sum_squares(sum, broken.to(Device::cuda));
+  CHECK(std::isnan(sum.item()));
+}
+
+TEST_CASE("a tensor goes to the device and back, in every dtype") {
+  const Tensor t = normal("t", {7, 5});
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
+    const Tensor there = t.to(dtype).to(Device::cuda);
+    CHECK(there.device() == Device::cuda);
+    CHECK(same_bits(there.clone().to(Device::cpu), t.to(dtype)));
+    CHECK(message_of([&] { there.data<float>(); }).find("[tensor]") == 0);
+  }
+  const Tensor host = Tensor::zeros({2}, DType::f32);
+  Tensor y = Tensor::empty({2}, DType::f32, Device::cuda);
+  CHECK(message_of([&] { kernel::add(y, host, host); }) == "[add] tensors on cuda and on cpu");
+}
+
+// ---- methods
+
+namespace {
+
+// A few samples of the generated domains and the config of a small model over them.
+struct Domains : Folder {
+  Domains() {
+    data::make_domains(*this / "data", {.train = 12, .validation = 2, .test = 3});
+    std::string text =
+        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n"
+        "[model.vision]\nlayers = 1\nwidth = 32\nmlp_width = 32\n"
+        "[train]\ntokens_per_step = 120\nlog_every = 2\n";
+    text += fmt::format("[data]\ntokenizer = '{}'\n", *this / "data/tokenizer.json");
+    for (const char* name : {"general", "document", "biomedicine"}) {
+      const std::string domain = *this / (std::string("data/") + name);
+      text += fmt::format(
+          "[[data.sets]]\nname = '{0}'\ntrain = '{1}/train.json'\ntest = '{1}/test.json'\nimages = "
+          "'{1}/images'\n",
+          name, domain);
+    }
+    write_file_atomically(*this / "run.toml", text);
+  }
+};
+const Domains& folder() {
+  static const Domains f;
+  return f;
+}
+
+struct Steps {
+  std::vector<double> figures;   // loss and gradient norm of each step
+  std::vector<int64_t> answers;  // right ones of each set after them
+};
+Steps train_on(Device device, const std::vector<std::string>& overrides) {
+  Setup setup = make_setup(read_run_config(folder() / "run.toml", overrides), false, device);
+  Steps s;
+  {
+    Trainer trainer(setup, [](const std::string&) {});
+    for (int64_t i = 0; i < 2; ++i) {
+      const Trainer::StepFigures f = trainer.step(i, trainer.plan().step(i));
+      s.figures.insert(s.figures.end(), {f.loss, f.gradient_norm});
+    }
+  }
+  const std::vector<data::Dataset> sets = load_sets(setup, Split::test, {"general"});
+  FeatureCache features(setup.model->tower, "", [](const std::string&) {});
+  for (const data::Dataset& set : sets) features.add(set);
+  for (const SetScore& score : evaluate(setup, sets, features)) s.answers.push_back(score.correct);
+  return s;
+}
+
+}  // namespace
+
+// The second step's figures follow the first one's update. f32 on both sides; a routing tie within a rounding
+// would show here, and none of these seeds has one.
+TEST_CASE("every method trains on the device as on the CPU") {
+  for (const moe::Method& method : moe::methods()) {
+    std::vector<std::string> overrides{"method.name=" + method.config.name, "eval.max_new=3"};
+    if (!method.config.experts_by_layer.empty()) overrides.emplace_back("method.experts_by_layer=[2, 3]");
+    const Steps want = train_on(Device::cpu, overrides);
+    const Steps got = train_on(Device::cuda, overrides), again = train_on(Device::cuda, overrides);
+    CHECK_MESSAGE(got.figures == again.figures, method.config.name, ": two runs differ");
+    for (size_t i = 0; i < want.figures.size(); ++i)
+      check_below(
+          "steps on CUDA", std::abs(got.figures[i] / want.figures[i] - 1), 2e-5,
+          fmt::format("{}, {} of step {}", method.config.name, i % 2 ? "gradient norm" : "loss", i / 2));
+    CHECK_MESSAGE(got.answers == want.answers, method.config.name, ": other answers");
+  }
+}
+
+// bf16 activations round each value to 8 bits: losses agree to some of those, and training goes on.
+TEST_CASE("methods train in bf16") {
+  for (const char* method : {"lora", "mole", "dense", "mixlora"}) {
+    const std::string name = fmt::format("method.name={}", method);
+    const Steps want = train_on(Device::cpu, {name, "eval.max_new=3", "model.dtype=bf16"});
+    const Steps got =
+        train_on(Device::cuda, {name, "eval.max_new=3", "model.dtype=bf16", "model.compute=bf16"});
+    for (size_t i = 0; i < want.figures.size(); ++i)
+      check_below("steps in bf16", std::abs(got.figures[i] / want.figures[i] - 1), i % 2 ? 5e-2 : 1e-2,
+                  fmt::format("{}, {} of step {}", method, i % 2 ? "gradient norm" : "loss", i / 2));
+  }
+}
+
+int main(int argc, char** argv) {
+  if (cuda::device_count() == 0) {
+    fmt::print("SKIPPED (no CUDA device): test_cuda\n");
+    return 77;
+  }
+  doctest::Context context(argc, argv);
+  const int result = context.run();
+  if (!context.shouldExit()) worst_errors().print();
+  return result;
+}

@@ -1,0 +1,21 @@
+#pragma once
+// Where a model runs: the command line's --device and --fast.
+#include <functional>
+#include <string>
+
+#include "tensor/dtype.h"
+
+namespace burrow::train {
+
+struct DeviceChoice {
+  std::string name = "cpu";
+  bool fast = false;
+};
+// Throws, with the reason, where the device is not there. `say` receives what --fast gave up.
+Device choose_device(const DeviceChoice& choice, const std::function<void(const std::string&)>& say);
+// "cpu", or the name of the GPU.
+std::string describe(Device device);
+// Prints the device that --device cuda takes, or why there is none; 1 then.
+int run_device();
+
+}  // namespace burrow::train
