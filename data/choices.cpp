@@ -97,7 +97,8 @@ const std::vector<TaskShape>& task_shapes() {
        "Sentence:",
        "Option:"},
       {"arc", first(5), false, true, "Which answer is right?", "Context:", "Question:", "Answer:"},
-      {"obqa", first(4), false, true, "Which answer do the facts support?", "Fact:", "Question:", "Answer:"}};
+      {"obqa", first(4), false, true, "Which answer do the facts support?", "Fact:", "Question:", "Answer:"},
+      {"mmmb", first(4), false, false, "", "Context:", "", "Answer:"}};
   return shapes;
 }
 
@@ -116,6 +117,8 @@ ChoiceItem read_choice(const json& element) {
   item.context = text_field(element, "context", false);
   item.question = text_field(element, "question", true);
   item.choices = read_choices(element, *item.shape);
+  item.image = text_field(element, "image", false);
+  item.language = text_field(element, "language", false);
   const auto answer = element.find("answer");
   if (answer == element.end()) wrong("answer", "is missing");
   if (!answer->is_number_integer())
@@ -137,16 +140,27 @@ ChoiceItem read_choice(const json& element) {
   return item;
 }
 
+ChoiceItem rotated(ChoiceItem item, int64_t by) {
+  const auto n = static_cast<int64_t>(item.choices.size());
+  std::rotate(item.choices.begin(), item.choices.end() - by % n, item.choices.end());
+  item.answer = (item.answer + by) % n;
+  return item;
+}
+
 std::vector<Span> choice_spans(const ChoiceItem& item, bool begin) {
   const TaskShape& shape = *item.shape;
   std::vector<Span> spans;
   if (begin) spans.push_back({TokenKind::prompt, Span::Content::begin, ""});
-  prompt(spans, shape.instruction + "\n");
+  if (!item.image.empty()) spans.push_back({TokenKind::visual, Span::Content::image, ""});
+  if (!shape.instruction.empty()) prompt(spans, shape.instruction + "\n");
   if (!item.context.empty()) {
     words(spans, shape.context, item.context);
     prompt(spans, "\n");
   }
-  words(spans, shape.question, item.question);
+  if (shape.question.empty())
+    prompt(spans, item.question);
+  else
+    words(spans, shape.question, item.question);
   for (size_t i = 0; !shape.choices_are_labels && i < item.choices.size(); ++i)
     words(spans, fmt::format("{}({})", shape.one_line ? " " : "\n", shape.labels[i]), item.choices[i]);
   prompt(spans, "\n" + shape.cue);

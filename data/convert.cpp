@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/choices.h"
+#include "data/convert_mmmb.h"
 #include "data/json.h"
 #include "data/records.h"
 
@@ -219,6 +220,7 @@ Converted convert_choices(const ConvertOptions& options) {
   std::error_code ignored;
   BURROW_CHECK(!fs::equivalent(options.in, options.out, ignored), "{}: the output is the input",
                options.out.string());
+  if (options.shape == "mmmb") return convert_mmmb(options);
   Converter converter(options);
   for_each_line(
       read_text(options.in), options.in.string(),

@@ -15,6 +15,8 @@ struct ConvertOptions {
   std::filesystem::path out;
   bool passage = false;    // boolq: the passage becomes the context; MixLoRA's protocol leaves it out
   bool leave_out = false;  // items that are none (two equal choices, an empty one) are dropped, not an error
+  std::filesystem::path images = {};  // mmmb: the folder that images are written to
+  std::string language = {};          // mmmb: what items say of their language; empty: nothing
 };
 
 // What was written.
@@ -30,6 +32,7 @@ struct Converted {
 //   hellaswag   {"ctx", "endings": [4], "label": 3}
 //   winogrande  {"sentence", "option1", "option2", "answer": "2"}
 //   arc, obqa   {"question": {"stem", "choices": [{"label", "text"}]}, "answerKey": "C"}
+//   mmmb        a table of tab-separated values (data/convert_mmmb.h)
 // piqa and siqa may have the label in the record instead, as "label". Ids are kept, or made of shape and
 // line. Throws an Error with file, line and field, and writes `out` whole or not at all.
 Converted convert_choices(const ConvertOptions& options);

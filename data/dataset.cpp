@@ -112,8 +112,8 @@ class DatasetBuilder {
   std::optional<Fault> add_conversation(int64_t index, const nlohmann::json& element) {
     const Record record = read_record(element);
     const int32_t image = record.image.empty() ? -1 : image_index(record.image);
-    return add_tokens({index, image, type_index(record.type)}, "conversations",
-                      tokenize(chat_.spans(record.turns, image >= 0), tokenizer_));
+    return add_tokens({index, image, type_index(record.type), 0, -1, language_index(record.language)},
+                      "conversations", tokenize(chat_.spans(record.turns, image >= 0), tokenizer_));
   }
 
   std::optional<Fault> add_choice(int64_t line, const nlohmann::json& element) {
@@ -123,9 +123,16 @@ class DatasetBuilder {
     for (size_t i = 0; i < item.choices.size(); ++i) {
       if (labels[i] < 0) throw RecordError{"task", label_fault(*item.shape, item.shape->labels[i])};
     }
-    return add_tokens(
-        {line, -1, type, static_cast<int32_t>(item.choices.size()), static_cast<int32_t>(item.answer)},
-        "question", tokenize(choice_spans(item, begin_ >= 0), tokenizer_));
+    const int32_t image = item.image.empty() ? -1 : image_index(item.image);
+    const auto count = static_cast<int32_t>(item.choices.size());
+    for (int32_t by = 0; by < (data_.settings_.circular ? count : 1); ++by) {
+      const ChoiceItem turned = rotated(item, by);
+      auto fault = add_tokens(
+          {line, image, type, count, static_cast<int32_t>(turned.answer), language_index(item.language)},
+          "question", tokenize(choice_spans(turned, begin_ >= 0), tokenizer_));
+      if (fault) return fault;
+    }
+    return std::nullopt;
   }
 
   // [begin] text [end], in pieces of max_tokens.
@@ -177,7 +184,7 @@ class DatasetBuilder {
   // What a row has besides its tokens.
   struct Facts {
     int64_t index = 0;
-    int32_t image = -1, type = -1, choices = 0, correct = -1;
+    int32_t image = -1, type = -1, choices = 0, correct = -1, language = -1;
   };
 
   std::optional<Fault> add_tokens(const Facts& facts, const char* field, Tokens tokens) {
@@ -195,10 +202,16 @@ class DatasetBuilder {
     return std::nullopt;
   }
 
-  int32_t type_index(const std::string& type) {
-    if (type.empty()) return -1;
-    const auto [it, added] = type_ids_.emplace(type, static_cast<int32_t>(data_.types_.size()));
-    if (added) data_.types_.push_back(type);
+  int32_t type_index(const std::string& type) { return name_index(type, type_ids_, data_.types_); }
+  int32_t language_index(const std::string& language) {
+    return name_index(language, language_ids_, data_.languages_);
+  }
+  // Its place among the distinct names so far; -1 of none.
+  static int32_t name_index(const std::string& name, std::unordered_map<std::string, int32_t>& ids,
+                            std::vector<std::string>& names) {
+    if (name.empty()) return -1;
+    const auto [it, added] = ids.emplace(name, static_cast<int32_t>(names.size()));
+    if (added) names.push_back(name);
     return it->second;
   }
 
@@ -237,7 +250,7 @@ class DatasetBuilder {
   void append(const Facts& facts, const Tokens& tokens) {
     data_.rows_.push_back({static_cast<int64_t>(data_.ids_.size()), static_cast<int32_t>(tokens.ids.size()),
                            tokens.visual_at, facts.image, facts.type, facts.index, facts.choices,
-                           facts.correct});
+                           facts.correct, facts.language});
     data_.ids_.insert(data_.ids_.end(), tokens.ids.begin(), tokens.ids.end());
     data_.answer_.insert(data_.answer_.end(), tokens.answer.begin(), tokens.answer.end());
     data_.unknown_ += std::count(tokens.ids.begin(), tokens.ids.end(), tokenizer_.unknown());
@@ -252,7 +265,7 @@ class DatasetBuilder {
   std::optional<ImageFolder> folder_;
   Dataset data_;
   std::string file_;
-  std::unordered_map<std::string, int32_t> image_ids_, type_ids_;
+  std::unordered_map<std::string, int32_t> image_ids_, type_ids_, language_ids_;
 };
 
 Dataset Dataset::load(const DatasetSettings& settings, const Tokenizer& tokenizer) {
@@ -283,7 +296,8 @@ Sample Dataset::sample(int64_t i) const {
           row.record,
           settings_.supervision == Supervision::all,
           row.choices,
-          row.correct};
+          row.correct,
+          row.language};
 }
 
 std::span<const int32_t> Dataset::labels(const Sample& s, bool of_shape) const {
@@ -308,6 +322,7 @@ std::string Dataset::print_sample(int64_t i, const Tokenizer& tokenizer) const {
   std::string text = fmt::format("{}, sample {} ({}): {} tokens, {} supervised", settings_.file.string(), i,
                                  place(s), s.length(settings_.visual_tokens), s.supervised());
   if (s.type >= 0) text += fmt::format(", type {}", types_[static_cast<size_t>(s.type)]);
+  if (s.language >= 0) text += fmt::format(", language {}", languages_[static_cast<size_t>(s.language)]);
   if (s.image >= 0) text += fmt::format(", image {}", images_[static_cast<size_t>(s.image)]);
   if (s.choices > 0) text += fmt::format(", {} choices, right: {}", s.choices, s.correct);
   text += "\n";

@@ -1,9 +1,9 @@
 #pragma once
 // A dataset, tokenized. Its file is one of three formats (data/format.h): multiple-choice items
 // (data/choices.h), texts, which are JSON lines {"text": "..."}, or LLaVA's conversations, a JSON list of
-//   {"id": "...", "image": "path below the image folder", "type": "kind of question",
+//   {"id": "...", "image": "path below the image folder", "type": "kind of question", "language": "...",
 //    "conversations": [{"from": "human", "value": "<image>\n..."}, {"from": "gpt", "value": "..."}, ...]}
-// id, image and type are optional. Kept as tokens: 5 bytes each, and some 40 a sample.
+// id, image, type and language are optional. Kept as tokens: 5 bytes each, and some 40 a sample.
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -31,6 +31,7 @@ struct DatasetSettings {
   int64_t visual_tokens = 16;  // P: counted in max_tokens
   int64_t max_tokens = 2048;   // of a sample with its visual tokens; what is beyond is cut off, but
                                // that a text goes on as the next sample
+  bool circular = false;       // choices: an item is a sample for each rotation of its choices
   ImageCheck check_images = ImageCheck::exists;
   ImageLimit image_limit;
 };
@@ -58,6 +59,7 @@ struct Sample {
   bool whole = false;               // prompts are supervised too
   int32_t choices = 0;              // of a multiple-choice item; 0: none
   int32_t correct = -1;             // the right one's index
+  int32_t language = -1;            // index in Dataset::languages
 
   int64_t length(int64_t visual_tokens) const;  // T: tokens with its visual ones
   // Whether ids[t] is supervised; never the first of a sequence, which nothing predicts.
@@ -80,8 +82,9 @@ class Dataset {
   int64_t size() const { return static_cast<int64_t>(rows_.size()); }
   // Sample i of size(); a view.
   Sample sample(int64_t i) const;
-  const std::vector<std::string>& types() const { return types_; }    // distinct, in order of appearance
-  const std::vector<std::string>& images() const { return images_; }  // distinct, as written in records
+  const std::vector<std::string>& types() const { return types_; }  // distinct, in order of appearance
+  const std::vector<std::string>& languages() const { return languages_; }  // as types
+  const std::vector<std::string>& images() const { return images_; }        // distinct, as written in records
   // The tokens that stand for the choices of a multiple-choice item, in order; with `of_shape` those of all
   // labels that its shape has, -1 where the tokenizer has no single token for one.
   std::span<const int32_t> labels(const Sample& sample, bool of_shape) const;
@@ -106,14 +109,14 @@ class Dataset {
     int64_t begin;  // in ids_
     int32_t length, visual_at, image, type;
     int64_t record;
-    int32_t choices, correct;
+    int32_t choices, correct, language;
   };
   DatasetSettings settings_;
   std::vector<Row> rows_;
   std::vector<int32_t> ids_;
   std::vector<uint8_t> answer_;
-  std::vector<std::string> types_, images_;   // the types of choices are their shapes
-  std::vector<std::vector<int32_t>> labels_;  // by type, of choices
+  std::vector<std::string> types_, images_, languages_;  // the types of choices are their shapes
+  std::vector<std::vector<int32_t>> labels_;             // by type, of choices
   std::vector<Fault> skipped_;
   int64_t truncated_ = 0, unknown_ = 0, supervised_ = 0;
 };

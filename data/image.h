@@ -30,6 +30,10 @@ Image read_png(const std::filesystem::path& path, const ImageLimit& limit = {});
 // The same of bytes in memory; `name` is for errors.
 Image parse_png(std::span<const std::byte> bytes, const std::string& name, const ImageLimit& limit = {});
 
+// A JPEG file in memory, grey or YCbCr, as RGB; a damaged one is an error.
+Image parse_jpeg(std::span<const std::byte> bytes, const std::string& name, const ImageLimit& limit = {});
+// The file's bytes. Lightly compressed.
+std::string encode_png(const Image& image);
 // Lightly compressed: these files are written by the hundred thousand. Throws when the file cannot be
 // written in full, and leaves none behind then.
 void write_png(const std::filesystem::path& path, const Image& image);

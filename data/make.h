@@ -55,6 +55,28 @@ struct TaskOptions {
   int threads = 2;              // changes no byte
 };
 
+// The six artificial languages (data/languages.h) over general scenes:
+//   DIR/conversations/<language>_{train,validation,test}.json, image paths relative to
+//   DIR/conversations/images DIR/mmmb/mmmb_<language>_{train,test}.tsv    multiple-choice items in MMMB's
+//   layout (burrow data convert) DIR/tokenizer.json, and a manifest.json in each folder
+// Sample i is the same image and question in every language, and the languages share the images.
+struct LanguageOptions {
+  uint64_t seed = 1;
+  int64_t train = 8000, validation = 400, test = 400;  // samples of each language
+  int64_t choices_train = 6000, choices_test = 300;     // items of each language
+  int threads = 2;                                      // changes no byte
+};
+// What a base model learns of the languages, each {train,validation}: DIR/pretrain/captions_*.json in
+// English, with images; text_*.json, in all languages without; picks_*.jsonl, which of four choices a word
+// is.
+struct LanguagePretrainOptions {
+  uint64_t seed = 1;
+  int64_t images = 15000, texts = 120000, picks = 60000;
+  int64_t validation = 300;  // images, texts and picks
+  int records_per_image = 4;
+  int threads = 2;  // changes no byte
+};
+
 // All return false when DIR already holds exactly this, true after writing it. They throw when DIR holds
 // data of other options (nothing of it is touched) and when a file cannot be written.
 bool make_domains(const std::filesystem::path& dir, const MakeOptions& options,
@@ -62,5 +84,9 @@ bool make_domains(const std::filesystem::path& dir, const MakeOptions& options,
 bool make_pretrain(const std::filesystem::path& dir, const PretrainOptions& options,
                    const Progress& progress = {});
 bool make_tasks(const std::filesystem::path& dir, const TaskOptions& options, const Progress& progress = {});
+bool make_languages(const std::filesystem::path& dir, const LanguageOptions& options,
+                    const Progress& progress = {});
+bool make_language_pretrain(const std::filesystem::path& dir, const LanguagePretrainOptions& options,
+                            const Progress& progress = {});
 
 }  // namespace burrow::data

@@ -145,12 +145,14 @@ void make_tokenizer(const fs::path& dir, const Tokenizer& tokenizer) {
                "[make] {} is another tokenizer than that of the generated data", path.string());
 }
 
-std::string record_line(const std::string& id, const std::string& image, const Question& q) {
+std::string record_line(const std::string& id, const std::string& image, const Question& q,
+                        const std::string& language) {
   // The words need no escapes in JSON.
   const bool has_image = !image.empty();
-  return fmt::format(R"({{"id": "{}", {}"type": "{}", "conversations": [)"
+  return fmt::format(R"({{"id": "{}", {}{}"type": "{}", "conversations": [)"
                      R"({{"from": "human", "value": "{}{}"}}, {{"from": "gpt", "value": "{}"}}]}})",
-                     id, has_image ? fmt::format(R"("image": "{}", )", image) : "", q.type,
+                     id, has_image ? fmt::format(R"("image": "{}", )", image) : "",
+                     language.empty() ? "" : fmt::format(R"("language": "{}", )", language), q.type,
                      has_image ? R"(<image>\n)" : "", q.question, q.answer);
 }
 

@@ -37,8 +37,9 @@ bool make_folder(const std::filesystem::path& dir, const std::string& name, cons
 // DIR/tokenizer.json. Throws when another tokenizer is there.
 void make_tokenizer(const std::filesystem::path& dir, const Tokenizer& tokenizer);
 
-// One record of a conversation list. `image` may be empty: text alone.
-std::string record_line(const std::string& id, const std::string& image, const Question& question);
+// One record of a conversation list. `image` may be empty: text alone; and `language`: untold.
+std::string record_line(const std::string& id, const std::string& image, const Question& question,
+                        const std::string& language = "");
 
 // Writes `path`, a JSON list, of the lines that make(i) returns for i in [0, count): each returns records
 // joined by ",\n", or nothing. `threads` work on make; the order in the file is that of i.

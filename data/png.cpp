@@ -148,16 +148,28 @@ Image parse_png(std::span<const std::byte> bytes, const std::string& name, const
   return decode(file.get(), name, limit);
 }
 
-void write_png(const std::filesystem::path& path, const Image& image) {
+namespace {
+
+void encode_checked(Writer& writer, const Image& image, const std::string& name) {
   BURROW_CHECK(image.width > 0 && image.height > 0 &&
                    image.rgb.size() == static_cast<size_t>(image.width) * image.height * 3,
-               "[image] {}: {} x {} pixels need {} bytes, not {}", path.string(), image.width, image.height,
+               "[image] {}: {} x {} pixels need {} bytes, not {}", name, image.width, image.height,
                static_cast<int64_t>(image.width) * image.height * 3, image.rgb.size());
-  Writer writer;
-  BURROW_CHECK(writer.png != nullptr && writer.info != nullptr, "[image] {}: libpng does not start",
-               path.string());
-  BURROW_CHECK(encode(writer, image), "[image] {}: {}", path.string(), writer.message.text);
+  BURROW_CHECK(writer.png != nullptr && writer.info != nullptr, "[image] {}: libpng does not start", name);
+  BURROW_CHECK(encode(writer, image), "[image] {}: {}", name, writer.message.text);
+}
 
+}  // namespace
+
+std::string encode_png(const Image& image) {
+  Writer writer;
+  encode_checked(writer, image, "an image in memory");
+  return {writer.bytes.begin(), writer.bytes.end()};
+}
+
+void write_png(const std::filesystem::path& path, const Image& image) {
+  Writer writer;
+  encode_checked(writer, image, path.string());
   FILE* file = std::fopen(path.c_str(), "wb");
   BURROW_CHECK(file != nullptr, "[image] cannot create {}: {}", path.string(), std::strerror(errno));
   errno = 0;

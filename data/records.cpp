@@ -57,7 +57,10 @@ std::string trimmed(std::string_view text) {
 
 Record read_record(const json& element) {
   if (!element.is_object()) wrong("", fmt::format("must be an object, not {}", element.type_name()));
-  Record record{optional_string(element, "image"), optional_string(element, "type"), {}};
+  Record record{optional_string(element, "image"),
+                optional_string(element, "type"),
+                optional_string(element, "language"),
+                {}};
   const auto it = element.find("conversations");
   if (it == element.end()) wrong("conversations", "is missing");
   if (!it->is_array()) wrong("conversations", fmt::format("must be an array, not {}", it->type_name()));

@@ -14,8 +14,8 @@
 namespace burrow::data {
 
 struct Record {
-  std::string image, type;  // empty when absent
-  std::vector<Turn> turns;  // without <image>, trimmed
+  std::string image, type, language;  // empty when absent
+  std::vector<Turn> turns;            // without <image>, trimmed
 };
 
 // Thrown by read_record: what is wrong, without the place, which the caller knows.

@@ -176,7 +176,7 @@ std::string draw_world_prompt(Random& random, bool same) {
                                  draw_sum,  draw_role,     draw_role, draw_role, draw_holder};
     item = lookup(pick(random, writers));
   }
-  ChoiceItem prompt{&shape, item.context, item.question, item.choices, item.answer};
+  ChoiceItem prompt{&shape, item.context, item.question, item.choices, item.answer, "", ""};
   if (shape.choices_are_labels) {  // in the order of the labels
     const std::string& right = item.choices[static_cast<size_t>(item.answer)];
     prompt.choices = shape.labels;

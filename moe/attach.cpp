@@ -4,6 +4,7 @@
 #include <map>
 
 #include "moe/shards.h"
+#include "moe/visual.h"
 #include "tensor/rng.h"
 
 namespace burrow::moe {
@@ -68,7 +69,7 @@ class RoutedLinear : public AdaptedLinear {
 
 bool is_adapter(const std::string& name) {
   return name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight") ||
-         name.find(".router.") != std::string::npos;
+         name.find(".router.") != std::string::npos || name.starts_with("visual_experts.");
 }
 // What of a block is trained.
 bool is_block(const std::string& name, const MethodConfig& c) {
@@ -120,6 +121,32 @@ class Adapter {
     block.ffn = std::make_unique<RoutedFeedForward>(std::move(ffn), std::move(router), slot, gathered_);
   }
 
+  // Puts the module of visual experts before the decoder.
+  void add_visual(nn::Llava& model) {
+    BURROW_CHECK(model.tower,
+                 "[attach] method.expert = 'visual' needs a model with a vision tower, and "
+                 "model.vision.layers is 0");
+    BURROW_CHECK(model.config.vision.class_token || config_.visual.guidance == Guidance::constant,
+                 "[attach] method.visual.guidance = '{}' reads an image's class token: set "
+                 "model.vision.class_token = true, or guidance 'constant'",
+                 config_.visual.guidance == Guidance::text ? "text" : "image");
+    const int64_t E = config_.experts, K = most_used(E);
+    auto module = std::make_unique<VisualExperts>(model.config, config_,
+                                                  model.projector->second.weight.value(), seed_, gathered_);
+    int64_t parameters = 0;
+    for (const Var* w : {&module->gate, &module->up, &module->down}) parameters += w->value().numel();
+    inactive_ += parameters / E * (E - K);
+    lines_.push_back(
+        fmt::format("{:<10} {} expert{} of inner width {} on visual tokens, {} parameters, {} active",
+                    "visual", E, E == 1 ? "" : "s", module->gate.dim(0) / E, parameters, parameters / E * K));
+    if (module->router) {
+      ++routers_;
+      module->router->parameters(
+          [&](const std::string&, const Var& p) { router_parameters_ += p.value().numel(); });
+    }
+    model.visual_module = std::move(module);
+  }
+
   void check_all_matched() const {
     for (const auto* patterns : {&config_.expert_targets, &config_.lora_targets}) {
       if (config_.expert == ExpertKind::shard && patterns == &config_.expert_targets) continue;
@@ -157,6 +184,11 @@ class Adapter {
     const auto blocks = static_cast<int64_t>(config_.experts_by_layer.size());
     return blocks == 0 ? config_.experts
                        : config_.experts_by_layer[static_cast<size_t>(layer * blocks / layers)];
+  }
+
+  // Experts of E that a row uses, at most.
+  int64_t most_used(int64_t E) const {
+    return config_.router.selection == Selection::top_k ? std::min(E, config_.router.top_k) : E;
   }
 
   static bool names(const std::vector<std::string>& patterns, const std::string& last) {
@@ -244,7 +276,7 @@ class Adapter {
 
   void count(const std::string& last, const LoraExperts& bank) {
     const int64_t parameters = bank.a.value().numel() + bank.b.value().numel(), E = bank.experts();
-    const int64_t used = config_.router.selection == Selection::top_k ? std::min(E, config_.router.top_k) : E;
+    const int64_t used = most_used(E);
     Match& m = matches_[last];
     m.linears += 1;
     m.parameters += parameters;
@@ -284,20 +316,22 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
                  "method.experts_by_layer: {} values do not cut {} layers into equal blocks", blocks, layers);
   }
   for (int64_t i = 0; i < layers; ++i) adapter.adapt(model.decoder.blocks[static_cast<size_t>(i)], i, layers);
+  if (config.expert == ExpertKind::visual) adapter.add_visual(model);
   adapter.check_all_matched();
   adapter.report();
   const bool all = config.name == "full";
   model.parameters([&](const std::string& name, Var& p) {
     result.counts_.total += p.value().numel();
     const bool projector = config.train_projector && name.starts_with("multi_modal_projector.");
-    if (all || projector || is_adapter(name) || is_block(name, config)) {
+    const bool decoder = config.train_decoder && name.starts_with("language_model.");
+    if (all || projector || decoder || is_adapter(name) || is_block(name, config)) {
       result.trainable_.emplace_back(name, &p);
       result.counts_.trainable += p.value().numel();
     }
   });
   BURROW_CHECK(result.counts_.trainable > 0,
                "method '{}' trains nothing: method.expert_targets and method.lora_targets are empty and "
-               "method.train_projector is false",
+               "method.train_projector and train_decoder are false",
                config.name);
   result.counts_.active = result.counts_.trainable - adapter.inactive();
   return result;

@@ -24,6 +24,15 @@ Var mean_over_rows(const Var& x) {
              1 / static_cast<double>(std::max<int64_t>(X.numel(), 1)));
 }
 
+// Of each row of a router the entry of the row of the pass that it stands for: x i32 [N] -> [rows of r]
+Tensor at_rows(const Routing& r, const Tensor& x) {
+  if (!r.rows.defined()) return x;
+  const int64_t M = r.rows.numel();
+  Tensor y = Tensor::empty({M, 1}, DType::i32, x.device(), "routing");
+  kernel::gather_rows(y, x.reshape({x.numel(), 1}), r.rows);
+  return y.reshape({M});
+}
+
 // Probabilities and shares of one router, averaged over the rows of each group: both [G,E].
 struct GroupMeans {
   Var probs, share;
@@ -62,7 +71,7 @@ Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const 
     const std::string key = config.pool == BalancePool::all_layers ? ""
                             : config.pool == BalancePool::layer    ? fmt::format("{:06}", r.layer)
                                                                    : r.site;
-    pools[{key, E}].push_back(group_means(r, group, groups, config.share));
+    pools[{key, E}].push_back(group_means(r, at_rows(r, group), groups, config.share));
   }
   if (pools.empty()) return {};
   std::vector<Var> terms;
@@ -182,7 +191,8 @@ Var localised_loss(std::span<const Routing> routings, const nn::Pass& pass, cons
     if (E == 1) continue;
     const Tensor& W = r.weights.value();
     const Tensor factors = type_factors(s, config, datasets, E, W.dtype()).to(W.device());
-    terms.push_back(squared_variation(mul(group_mean(r.weights, pass.sequence, s.count()), Var(factors))));
+    terms.push_back(
+        squared_variation(mul(group_mean(r.weights, at_rows(r, pass.sequence), s.count()), Var(factors))));
   }
   return terms.empty() ? Var{} : sum_of(terms);
 }
@@ -224,10 +234,11 @@ std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routin
   const Segments& s = *pass.segments;
   std::vector<int32_t> dataset;
   for (const int32_t b : s.sequence) dataset.push_back(s.dataset[static_cast<size_t>(b)]);
-  const Tensor group = Tensor::of({s.rows()}, dataset).to(pass.sequence.device());
+  const Tensor dataset_of_row = Tensor::of({s.rows()}, dataset).to(pass.sequence.device());
   std::vector<RouterStatistics> all;
   for (const Routing& r : routings) {
     const Tensor& P = r.probs.value();
+    const Tensor group = at_rows(r, dataset_of_row);
     Tensor entropy = Tensor::empty({P.dim(0)}, P.dtype(), P.device());
     kernel::entropy(entropy, P);
     Tensor share = Tensor::empty({datasets, P.dim(1)}, P.dtype(), P.device());

@@ -41,7 +41,11 @@ enum class BalanceShare { rows, choices, weights };
 enum class EntropyType { tsallis, renyi };
 // linear: a LoRA on each target. ffn: the whole frozen FFN, shared, with LoRAs of its own on gate, up and
 // down, whose outputs are mixed (MixLoRA). shard: a block of the dense FFN's inner channels (FactorLLM).
-enum class ExpertKind { linear, ffn, shard };
+// visual: an MLP on the visual tokens before the decoder (Parrot).
+enum class ExpertKind { linear, ffn, shard, visual };
+// What the router of visual experts reads of an image: its class token after attending to the prompt, its
+// class token as it is, or ones, so that every image is routed alike.
+enum class Guidance { text, image, constant };
 // How the inner channels of a dense FFN are dealt to experts that are its blocks.
 enum class Split { contiguous, random, clustered };
 // What of such blocks is trained: their weights, or LoRAs beside them.
@@ -79,7 +83,13 @@ inline std::vector<std::pair<const char*, EntropyType>> enum_names(EntropyType) 
   return {{"tsallis", EntropyType::tsallis}, {"renyi", EntropyType::renyi}};
 }
 inline std::vector<std::pair<const char*, ExpertKind>> enum_names(ExpertKind) {
-  return {{"linear", ExpertKind::linear}, {"ffn", ExpertKind::ffn}, {"shard", ExpertKind::shard}};
+  return {{"linear", ExpertKind::linear},
+          {"ffn", ExpertKind::ffn},
+          {"shard", ExpertKind::shard},
+          {"visual", ExpertKind::visual}};
+}
+inline std::vector<std::pair<const char*, Guidance>> enum_names(Guidance) {
+  return {{"text", Guidance::text}, {"image", Guidance::image}, {"constant", Guidance::constant}};
 }
 inline std::vector<std::pair<const char*, Split>> enum_names(Split) {
   return {{"contiguous", Split::contiguous}, {"random", Split::random}, {"clustered", Split::clustered}};
@@ -145,6 +155,12 @@ struct PriorConfig {
   double weight = 0;
   PriorForm form = PriorForm::kl;
 };
+// Experts on visual tokens, between projector and decoder (Parrot, arXiv 2406.02539).
+struct VisualConfig {
+  Guidance guidance = Guidance::text;
+  int64_t inner = 0;
+  double residual_weight = 1;
+};
 struct MethodConfig {
   std::string name = "lora";
   int64_t experts = 1, rank = 2;
@@ -153,7 +169,7 @@ struct MethodConfig {
   std::vector<std::string> expert_targets{"gate_proj", "up_proj", "down_proj"};
   std::vector<std::string> lora_targets;
   std::vector<int64_t> experts_by_layer;
-  bool train_projector = false;
+  bool train_projector = false, train_decoder = false;
   Execution execution = Execution::automatic;
   RouterConfig router;
   BalanceConfig balance;
@@ -162,6 +178,7 @@ struct MethodConfig {
   SparsityConfig sparsity;
   ShardConfig shard;
   PriorConfig prior;
+  VisualConfig visual;
 };
 
 template <class V>
@@ -243,6 +260,17 @@ void visit_fields(V& v, PriorConfig& c) {
       "kl: KL(router || softmax of the labels), as in the authors' code; cross_entropy: with hard labels");
 }
 template <class V>
+void visit_fields(V& v, VisualConfig& c) {
+  v.field(
+      "guidance", c.guidance, "",
+      "what the router reads of an image: text, its class token after attending to the prompt; image, its "
+      "class token; constant, the same of every image");
+  v.field("inner", c.inner, "channels", "inner width of an expert; 0: as wide as the decoder");
+  v.field(
+      "residual_weight", c.residual_weight, "",
+      "the projected features count so much beside the experts' sum (Parrot's module: 1, its training: 0.1)");
+}
+template <class V>
 void visit_fields(V& v, MethodConfig& c) {
   v.field("name", c.name, "", "row of the method table: `burrow methods` lists them");
   v.field("experts", c.experts, "experts", "experts of each adapted FFN");
@@ -251,13 +279,15 @@ void visit_fields(V& v, MethodConfig& c) {
   v.field("dropout", c.dropout, "probability", "dropout on the input of every LoRA");
   v.field("expert", c.expert, "",
           "linear: a LoRA on each target Linear; ffn: a whole FFN, frozen and shared but for its LoRAs "
-          "(MixLoRA); shard: a block of the FFN itself (FactorLLM)");
+          "(MixLoRA); shard: a block of the FFN itself (FactorLLM); visual: an MLP on the visual tokens "
+          "before the decoder (Parrot)");
   v.field("expert_targets", c.expert_targets, "", "last part of the names of the Linears that get experts");
   v.field("lora_targets", c.lora_targets, "",
           "last part of the names of the Linears that get one plain LoRA");
   v.field("experts_by_layer", c.experts_by_layer, "experts",
           "experts of equal blocks of layers (MoLA's 2-4-6-8); empty: `experts` everywhere");
   v.field("train_projector", c.train_projector, "", "train the projector as well");
+  v.field("train_decoder", c.train_decoder, "", "train every weight of the decoder as well");
   v.field(
       "execution", c.execution, "",
       "masked: all experts on all rows; grouped: each on the rows that chose it; auto: the faster, by E, K");
@@ -268,6 +298,7 @@ void visit_fields(V& v, MethodConfig& c) {
   v.section("sparsity", [&] { visit_fields(v, c.sparsity); });
   v.section("shard", [&] { visit_fields(v, c.shard); });
   v.section("prior", [&] { visit_fields(v, c.prior); });
+  v.section("visual", [&] { visit_fields(v, c.visual); });
 }
 
 // A row of the table, with the line that `burrow methods` prints.

@@ -109,6 +109,15 @@ MethodConfig factorllm() {
   return c;
 }
 
+// The second stage of the paper: module and decoder. The router has neither bias nor balance loss.
+MethodConfig parrot() {
+  MethodConfig c = row("parrot", 6, {.selection = Selection::soft, .gate = GateMode::scaled, .bias = false});
+  c.expert = ExpertKind::visual;
+  c.expert_targets.clear();
+  c.train_decoder = true;
+  return c;
+}
+
 MethodConfig full() {
   MethodConfig c = row("full", 1);
   c.expert_targets.clear();
@@ -145,6 +154,9 @@ const std::vector<Method>& methods() {
       {factorllm(),
        "blocks of the dense FFN itself, one per token, whose router learns from the dense model (FactorLLM, "
        "arXiv 2408.11855)"},
+      {parrot(),
+       "MLPs on the visual tokens before the decoder, weighed for each image by its prompt (Parrot, arXiv "
+       "2406.02539)"},
   };
   return table;
 }
@@ -168,6 +180,27 @@ std::string name_of(E wanted) {
 }
 }  // namespace
 
+namespace {
+void check_visual(const MethodConfig& c) {
+  BURROW_CHECK(c.visual.residual_weight >= 0 && std::isfinite(c.visual.residual_weight),
+               "method.visual.residual_weight = {}: must be at least 0, and finite",
+               c.visual.residual_weight);
+  BURROW_CHECK(c.visual.inner >= 0 && c.visual.inner <= 1 << 20,
+               "method.visual.inner = {}: needs 0 (as wide as the decoder) to {}", c.visual.inner, 1 << 20);
+  BURROW_CHECK(!c.train_decoder || (c.expert_targets.empty() && c.lora_targets.empty()),
+               "method.train_decoder trains the Linears themselves: method.expert_targets and "
+               "method.lora_targets must be empty");
+  if (c.expert != ExpertKind::visual) return;
+  BURROW_CHECK(c.expert_targets.empty() && c.experts_by_layer.empty() &&
+                   c.router.granularity == Granularity::token && c.router.selection != Selection::first &&
+                   c.router.selection != Selection::sparsegen,
+               "method.expert = 'visual' is one module before the decoder, routed by image: "
+               "method.expert_targets and experts_by_layer must be empty (method.lora_targets may name "
+               "Linears of the decoder), method.router.granularity 'token', and its selection neither "
+               "'first' nor 'sparsegen'");
+}
+}  // namespace
+
 void check(const MethodConfig& c) {
   constexpr int64_t kMostExperts = 4096;
   const auto sound = [](int64_t experts) { return experts >= 1 && experts <= kMostExperts; };
@@ -177,6 +210,7 @@ void check(const MethodConfig& c) {
     BURROW_CHECK(sound(e), "method.experts_by_layer has {}: needs 1 to {}", e, kMostExperts);
     most = std::max(most, e);
   }
+  check_visual(c);
   BURROW_CHECK(c.rank >= 1, "method.rank = {}: needs at least 1", c.rank);
   BURROW_CHECK(c.dropout >= 0 && c.dropout < 1, "method.dropout = {}: must be in [0, 1)", c.dropout);
   BURROW_CHECK(c.alpha > 0 && std::isfinite(c.alpha), "method.alpha = {}: must be positive and finite",

@@ -38,7 +38,8 @@ Tensor readable_rows(const Segments& s) {
 }  // namespace
 
 bool executes_grouped(const MethodConfig& c, int64_t experts) {
-  if (c.expert != ExpertKind::linear) return true;  // experts share no narrow side that a mask could act on
+  const bool wide = c.expert == ExpertKind::ffn || c.expert == ExpertKind::shard;
+  if (wide) return true;  // experts share no narrow side that a mask could act on
   if (c.execution != Execution::automatic) return c.execution == Execution::grouped;
   // Masked does E/K times the work. With 3 experts per chosen one grouped is faster in 57 of the 60 sizes of
   // docs/results/scaling.md and at worst takes 1.2 times as long; with 2 it depends on K and R.

@@ -10,7 +10,7 @@
 
 namespace burrow::moe {
 
-// What was decided for N rows. Data only.
+// What was decided for N rows: those of the pass, or where `rows` is defined what these stand for. Data only.
 struct Routing {
   std::string site;   // the router's name
   int64_t layer = 0;  // of the decoder
@@ -24,6 +24,7 @@ struct Routing {
   Var margin = {};           // [N,E] probs less a learned threshold: what a balance loss then reads
   Var prior = {};            // [N,E] the router's probs on what the dense model's FFN read, with
   Tensor label = {};         // [N,E] 1 for the blocks that come closest to that FFN, else 0 (moe/shards.h)
+  Tensor rows = {};          // i32 [N] of the pass: of a router of images, where each one begins
 };
 
 // Of the rows of p + eps, which do not sum to 1 (the authors' code; DynMoLE, arXiv 2504.00661). p [N,E] ->

@@ -14,11 +14,14 @@ struct VisionConfig {
   double norm_eps = 1e-5;
   int64_t feature_layer = -1;
   bool feature_norm = true;
+  bool class_token = false;
   std::vector<double> pixel_mean{0.5, 0.5, 0.5}, pixel_std{0.5, 0.5, 0.5};
 
   bool present() const { return layers > 0; }
-  // P: visual tokens of an image; 0 without a tower.
   int64_t patches() const { return present() ? (image_size / patch_size) * (image_size / patch_size) : 0; }
+  // P: visual tokens of an image, which are its patches, with the class token before them if that is kept; 0
+  // without a tower.
+  int64_t visual_tokens() const { return patches() + (present() && class_token ? 1 : 0); }
 };
 struct DecoderConfig {  // LLaMA (Touvron et al. 2023, arXiv 2302.13971)
   int64_t vocabulary = 110, width = 128, layers = 4, heads = 4, kv_heads = 4, mlp_width = 256;
@@ -46,6 +49,8 @@ void visit_fields(V& v, VisionConfig& c) {
           "which hidden state is the feature: -1 the last block's, -2 the one before (LLaVA-1.5)");
   v.field("feature_norm", c.feature_norm, "",
           "apply the tower's last LayerNorm to the features (LLaVA does not)");
+  v.field("class_token", c.class_token, "",
+          "keep the class token: the first visual token of an image, before its patches (Parrot)");
   v.field("pixel_mean", c.pixel_mean, "of 1", "mean of the three colours");
   v.field("pixel_std", c.pixel_std, "of 1", "standard deviation of the three colours");
 }

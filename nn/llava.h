@@ -8,9 +8,21 @@
 
 namespace burrow::nn {
 
+// What may stand between projector and decoder: the visual rows of a batch in, as many out. moe/ has one
+// whose experts the prompt weighs.
+class VisualModule {
+ public:
+  virtual ~VisualModule() = default;
+  // visual [M,C] projected, table [V,C] the decoder's embedding, ids as of Llava::hidden -> [M,C]
+  virtual Var operator()(const Var& visual, const Var& table, const Tensor& ids, const Pass& pass) const = 0;
+  virtual void parameters(const ParameterVisit& visit) = 0;
+};
+
+// The model of a config; its parts are public, since moe/ replaces them.
 struct Llava {
   Llava(const ModelConfig& config, WeightSource& source);
 
+  // ids and features may be on the host: they go to the model's device, where the pass is.
   // ids i32 [N]: a token, or -1 - row of `features` [M, Cv] (before the projector; undefined without images).
   // A model without a tower takes no features.
   // The decoder's last hidden states, normed: [N,C]
@@ -23,6 +35,7 @@ struct Llava {
   ModelConfig config;
   std::optional<VisionTower> tower;  // with its projector, or neither
   std::optional<Projector> projector;
+  std::unique_ptr<VisualModule> visual_module;  // none: the projected features go on unchanged
   Decoder decoder;
   std::optional<DType> compute;  // of the activations from the projector on; none: what the weights give
 };

@@ -96,11 +96,11 @@ Var VisionTower::operator()(const Tensor& pixels) const {
   const Pass pass(segments, device);
   const Var patches(patches_of(pixels, config, class_embedding.value().dtype()).to(device));
   const Var embedded = linear(patches, reshape(patch_embedding, {config.width, patches.dim(1)}));
-  std::vector<int32_t> token_id, patch_row;  // id 0 is the class token, -1-i is patch i
+  std::vector<int32_t> token_id, feature_row;  // id 0 is the class token, -1-i is patch i
   for (int64_t n = 0; n < B * (P + 1); ++n) {
     const int64_t b = n / (P + 1), i = n % (P + 1);
     token_id.push_back(i == 0 ? 0 : static_cast<int32_t>(-1 - (b * P + i - 1)));
-    if (i > 0) patch_row.push_back(static_cast<int32_t>(n));
+    if (i > 0 || config.class_token) feature_row.push_back(static_cast<int32_t>(n));
   }
   const int64_t N = B * (P + 1);
   const Var tokens =
@@ -109,7 +109,7 @@ Var VisionTower::operator()(const Tensor& pixels) const {
   const int64_t layers = static_cast<int64_t>(blocks.size());
   for (int64_t i = 0; i < layers + 1 + config.feature_layer; ++i) x = blocks[static_cast<size_t>(i)](x, pass);
   if (config.feature_norm) x = post_norm(x);
-  return gather_rows(x, Tensor::of({B * P}, patch_row).to(device));
+  return gather_rows(x, Tensor::of({static_cast<int64_t>(feature_row.size())}, feature_row).to(device));
 }
 
 void VisionTower::parameters(const ParameterVisit& visit) {

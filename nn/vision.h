@@ -1,6 +1,6 @@
 #pragma once
 // A CLIP vision tower (Radford et al. 2021) and LLaVA-1.5's projector. The features of an image are one
-// hidden state of the tower without its class token.
+// hidden state of the tower, without its class token unless the config keeps it.
 #include <memory>
 #include <vector>
 
@@ -23,7 +23,8 @@ struct VisionBlock {
 // Patches, a class token, positions, norm, blocks. The last norm is applied where `feature_norm` says so.
 struct VisionTower {
   VisionTower(const VisionConfig& config, WeightSource& source);
-  // pixels f32 [images, 3, S, S], normalised -> features [images*P, C], P patches of an image in row order
+  // pixels f32 [images, 3, S, S], normalised -> features [images*P, C]: of an image its class token, if that
+  // is kept, and its patches in row order
   Var operator()(const Tensor& pixels) const;
   void parameters(const ParameterVisit& visit);
 

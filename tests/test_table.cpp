@@ -327,6 +327,44 @@ TEST_CASE("baselines") {
         folder / "c.json: no records");
 }
 
+TEST_CASE("averages over some of the sets are scores of their own") {
+  const Folder folder;
+  put_run(folder);
+  const auto plan_of = [&](const std::string& average) {
+    const std::string file = folder.put("table.toml", table_text(folder, std::string(kRows) + average + R"(
+[[claims]]
+text = "mixing costs dogs"
+left = "mole"
+right = "mix"
+score = "barking"
+)"));
+    return plan_table({file, folder / "out", {}});
+  };
+  const TablePlan plan = plan_of("[[averages]]\nname = \"barking\"\nsets = [\"dogs\"]\n");
+  for (int64_t seed = 1; seed <= 2; ++seed) {
+    finish(cell_of(plan, "mix", seed), result_text(0.70, 0.50));
+    finish(cell_of(plan, "mole", seed), result_text(0.60, 0.75));
+  }
+  const TableReport report = make_report(plan);
+  CHECK(report.scores == std::vector<std::string>{"cats", "dogs", "barking", "mean"});
+  CHECK(report.claims[0].comparison.difference == doctest::Approx(25));
+  REQUIRE(report.baselines.size() == 4);
+  CHECK(report.baselines[2].majority == report.baselines[1].majority);
+  const auto error = [&](const std::string& average) {
+    try {
+      plan_of(average);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  CHECK(error("[[averages]]\nname = \"barking\"\nsets = [\"cows\"]\n").find("no set 'cows' is evaluated") !=
+        std::string::npos);
+  CHECK(error("[[averages]]\nname = \"cats\"\nsets = [\"dogs\"]\n").find("needs a name of its own") !=
+        std::string::npos);
+  CHECK(error("").find("score 'barking': mean, or one of cats, dogs") != std::string::npos);
+}
+
 TEST_CASE("the tables that are here resolve") {
   const fs::path before = fs::current_path();
   fs::current_path(fs::path(BURROW_TEST_FILES).parent_path());
@@ -345,5 +383,10 @@ TEST_CASE("the tables that are here resolve") {
   CHECK(plan_table({"configs/tables/dynmole_ablations.toml", "", {}}).cells.size() == 14 * 3 * 4);
   CHECK(plan_table({"configs/tables/mola_allocations.toml", "", {}}).cells.size() == 5 * 3 * 4);
   CHECK(plan_table({"configs/tables/factorllm.toml", "", {}}).cells.size() == 17 * 4);
+  CHECK(plan_table({"configs/tables/parrot.toml", "", {}}).cells.size() == 8 * 4);
+  CHECK(plan_table({"configs/tables/parrot_languages.toml", "", {}}).cells.size() == 6 * 4);
+  CHECK(plan_table({"configs/tables/parrot_experts.toml", "", {}}).cells.size() == 5 * 4);
+  CHECK(plan_table({"configs/tables/parrot_mmmb.toml", "", {}}).cells.size() == 3 * 4);
+  CHECK(plan_table({"configs/tables/parrot_lr_sweep.toml", "", {}}).cells.size() == 8);
   fs::current_path(before);
 }

@@ -194,8 +194,9 @@ TEST_CASE("what a model of text alone refuses") {
   refused({"train", "tasks.toml", "--dry-run", "--set", "method.name=lora", "--set",
            "method.train_projector=true"},
           "method.train_projector: model.vision.layers is 0");
-  refused({"train", "tasks.toml", "--dry-run", "--set", "data.sets[0].images=x"},
-          "only sets of the format llava");
+  refused({"train", "tasks.toml", "--dry-run", "--set", "data.sets[0].format=text", "--set",
+           "data.sets[0].images=x"},
+          "sets of the format text have no images");
   refused({"train", "tasks.toml", "--out", "r", "--set", "data.sets[0].format=llava"},
           "template plain needs a token for separator");
   refused({"train", "tasks.toml", "--out", "r", "--set", "data.sets[0].format=text"},

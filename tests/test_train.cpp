@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -52,6 +53,10 @@ TEST_CASE("a run writes its directory, and eval and ask read it") {
   const Outcome eval = p.run({"eval", "whole", "--limit", "5"});
   CHECK(eval.code == 0);
   CHECK(has(eval.text, "of 5)"));
+  const Outcome two = p.run({"eval", "whole", "--limit", "5", "--sets", "document,general"});
+  CHECK(has(two.text, "document"));
+  CHECK(!has(two.text, "biomedicine"));
+  CHECK(has(p.run({"eval", "whole", "--sets", "generl"}).text, "no set named 'generl' among data.sets"));
   CHECK(p.run({"ask", "whole", "what is the circle value", "--image", "data/general/images/test/000000.png"})
             .code == 0);
   CHECK(p.run({"ask", "whole", "repeat A 1"}).code == 0);
@@ -228,6 +233,13 @@ TEST_CASE("damaged features are computed again, and damaged trained parameters a
   CHECK(has(again.text, features[0].filename().string()));
   CHECK(has(again.text, "not a hash"));
   CHECK(burrow::read_file(features[0].string()) == sound);
+  // Sets without a validation file are no reason to stop before those of test.
+  std::vector<std::string> without = {"features", "run.toml", "--set", "data.feature_cache=others"};
+  for (const char* set : {"0", "1", "2"})
+    without.insert(without.end(), {"--set", fmt::format("data.sets[{}].validation=", set)});
+  const Outcome two_splits = p.run(without);
+  CHECK_MESSAGE(two_splits.code == 0, two_splits.text);
+  CHECK(has(two_splits.text, "biomedicine: computing the features of 30 images"));
   flip_bit(p.folder / "flips/trained.safetensors", 9);
   const Outcome eval = p.run({"eval", "flips"});
   CHECK(eval.code == 1);
@@ -384,6 +396,36 @@ TEST_CASE("a dry run on LLaVA-1.5-7B counts its parameters") {
   CHECK(o.code == 0);
   CHECK_MESSAGE(has(o.text, "parameters: 7065802752 in all, 2899968 trainable, 2899968 of these"), o.text);
   CHECK(has(o.text, "vocabulary = 32000"));
+}
+
+TEST_CASE("Parrot: the projector first, then the module and the decoder, and how experts are weighed") {
+  const Playground& p = playground();
+  const auto train = [&](const std::string& out, std::vector<std::string> set) {
+    std::vector<std::string> arguments{"train", "run.toml", "--out", out};
+    for (const char* s : {"model.vision.class_token=true", "train.max_steps=3", "method.lora_targets=[]"})
+      set.emplace_back(s);
+    for (const std::string& s : set) {
+      arguments.emplace_back("--set");
+      arguments.push_back(s);
+    }
+    return p.run(arguments);
+  };
+  const Outcome first =
+      train("stage1", {"method.name=lora", "method.expert_targets=[]", "method.train_projector=true"});
+  REQUIRE_MESSAGE(first.code == 0, first.text);
+  const Outcome second =
+      train("stage2", {"method.name=parrot", "model.projector=stage1/trained.safetensors"});
+  REQUIRE_MESSAGE(second.code == 0, second.text);
+  CHECK(has(p.read("stage2/metrics.jsonl"), "visual_experts.router"));
+  const Outcome weights = p.run({"routing", "stage2", "--limit", "8"});
+  REQUIRE_MESSAGE(weights.code == 0, weights.text);
+  CHECK(std::count(weights.text.begin(), weights.text.end(), '\n') == 1 + 3 * 6);
+  CHECK(has(weights.text, "general,visual_experts.router,5,0."));
+  CHECK(p.run({"ask", "stage2", "what color is the circle", "--image", "data/general/images/test/000000.png"})
+            .code == 0);
+  CHECK(has(p.run({"routing", "stage1"}).text, "method 'lora' has no router"));
+  CHECK(has(train("none", {"method.name=parrot", "model.projector=stage2/trained.safetensors"}).text,
+            "stage2/trained.safetensors: no tensor 'multi_modal_projector.linear_1.weight'"));
 }
 
 // Ratios belong to the sets in the order in which `use` names them.

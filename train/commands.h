@@ -19,12 +19,26 @@ struct TrainCommand {
 };
 // Trains, evaluates and writes the run directory, or what dry_run and profile ask for.
 int run_train(const TrainCommand& command);
-// Scores a finished run; what is empty is the config's, limit 0 takes all samples.
-int run_eval(const std::string& run, const std::string& split, int64_t limit, const std::string& protocol,
-             const std::string& labels, const DeviceChoice& device);
+// What is empty is the config's; limit 0 takes all samples.
+struct EvalCommand {
+  std::string run, split, protocol, labels;
+  std::vector<std::string> sets;
+  int64_t limit = 0;
+  DeviceChoice device = {};
+};
+// Scores a finished run.
+int run_eval(const EvalCommand& command);
 // Prints the answer to one question; `image` is a PNG file or empty.
 int run_ask(const std::string& run, const std::string& image, const std::string& question,
             const DeviceChoice& device);
+// What is empty is the config's; limit 0 takes all samples.
+struct RoutingCommand {
+  std::string run, split, out;
+  int64_t limit = 0;
+};
+// Writes CSV: of each router and expert the mean weight, its standard deviation over rows and their number,
+// by the language that records name, or else by data set.
+int run_routing(const RoutingCommand& command);
 // Computes the feature caches of every set and split of a config, so that runs beside each other find them.
 int run_features(const std::string& config, const std::vector<std::string>& overrides,
                  const DeviceChoice& device);
@@ -64,6 +78,15 @@ struct DataMakeTasksCommand {
 };
 // The same for the reasoning tasks.
 int run_data_make_tasks(const DataMakeTasksCommand& command);
+
+// Counts are of each language; with `pretrain`, the lessons of a base model instead.
+struct DataMakeLanguagesCommand {
+  std::string folder;
+  int64_t seed = 0, train = 8000, validation = 400, test = 400;
+  bool pretrain = false;
+};
+// The same for the six artificial languages.
+int run_data_make_languages(const DataMakeLanguagesCommand& command);
 
 // A file of records and how to read it. Empty fields have defaults (main.cpp).
 struct DataFile {

@@ -38,7 +38,7 @@ data::DatasetSettings settings_of(const DataFile& f) {
   s.file = file;
   s.format = format_of(f);
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
-  if (s.format == data::Format::llava) {
+  if (s.format != data::Format::text) {
     s.images = !f.images.empty()                     ? fs::path(f.images)
                : fs::is_directory(folder / "images") ? folder / "images"
                                                      : folder;
@@ -105,6 +105,20 @@ int run_data_make_tasks(const DataMakeTasksCommand& c) {
   o.test = c.test;
   o.texts = c.texts;
   return report(c.folder, data::make_tasks(c.folder, o, progress_of("lines")));
+}
+
+int run_data_make_languages(const DataMakeLanguagesCommand& c) {
+  if (c.pretrain) {
+    data::LanguagePretrainOptions o;
+    o.seed = static_cast<uint64_t>(c.seed);
+    return report(c.folder, data::make_language_pretrain(c.folder, o, progress_of("records")));
+  }
+  data::LanguageOptions o;
+  o.seed = static_cast<uint64_t>(c.seed);
+  o.train = c.train;
+  o.validation = c.validation;
+  o.test = c.test;
+  return report(c.folder, data::make_languages(c.folder, o, progress_of("records")));
 }
 
 int run_data_convert(const data::ConvertOptions& options) {

@@ -45,7 +45,7 @@ std::map<std::string, Baselines> baselines_of(const RunConfig& config, const std
   const std::vector<std::string>& asked = config.eval.sets;
   for (const DataSet& d : config.data.sets) {
     if (!asked.empty() && std::find(asked.begin(), asked.end(), d.name) == asked.end()) continue;
-    const std::string& file = split == "test" ? d.test : split == "validation" ? d.validation : d.train;
+    const std::string& file = file_of(d, split_named(split));
     if (d.format != data::Format::choices || file.empty() || d.train.empty()) continue;
     found[d.name] = baselines(d.format, d.train, file, config.eval.limit);
   }
@@ -192,13 +192,15 @@ int run_train(const TrainCommand& command) {
   return 0;
 }
 
-int run_eval(const std::string& run, const std::string& split, int64_t limit, const std::string& protocol,
-             const std::string& labels, const DeviceChoice& device) {
-  Setup setup = load_run(run, choose_device(device, say));
-  setup.config.eval.limit = limit;
-  if (!protocol.empty()) setup.config.eval.protocol = named<Protocol>("--protocol", protocol);
-  if (!labels.empty()) setup.config.eval.labels = named<LabelRange>("--labels", labels);
-  const std::string chosen = split.empty() ? setup.config.eval.split : split;
+int run_eval(const EvalCommand& command) {
+  Setup setup = load_run(command.run, choose_device(command.device, say));
+  EvalConfig& eval = setup.config.eval;
+  eval.limit = command.limit;
+  if (!command.protocol.empty()) eval.protocol = named<Protocol>("--protocol", command.protocol);
+  if (!command.labels.empty()) eval.labels = named<LabelRange>("--labels", command.labels);
+  if (!command.sets.empty()) eval.sets = command.sets;
+  check(setup.config);
+  const std::string chosen = command.split.empty() ? eval.split : command.split;
   print_scores(setup.config, score_split(setup, chosen), chosen);
   return 0;
 }
@@ -225,6 +227,8 @@ int run_features(const std::string& config, const std::vector<std::string>& over
   BURROW_CHECK(!setup.config.data.feature_cache.empty(), "data.feature_cache is not set in {}", config);
   FeatureCache features(setup.model->tower, setup.config.data.feature_cache, say);
   for (const Split split : {Split::train, Split::validation, Split::test}) {
+    const auto has_split = [&](const DataSet& d) { return !file_of(d, split).empty(); };
+    if (std::none_of(setup.config.data.sets.begin(), setup.config.data.sets.end(), has_split)) continue;
     for (const data::Dataset& set : load_sets(setup, split, {})) features.add(set);
   }
   return 0;

@@ -27,6 +27,11 @@ std::vector<int32_t> reference_of(const data::Sample& s, int32_t stop) {
 }
 
 void count(SetScore& score, const data::Dataset& set, const data::Sample& sample, bool correct) {
+  if (set.settings().circular) {
+    bool& all = score.turned.emplace(sample.record, true).first->second;
+    all = all && correct;
+    return;
+  }
   score.correct += correct;
   score.count += 1;
   if (sample.type < 0) return;
@@ -38,10 +43,23 @@ void count(SetScore& score, const data::Dataset& set, const data::Sample& sample
   found->second.second += 1;
 }
 
+// How many samples belong to the first `limit` items, or all.
+int64_t samples_of(const data::Dataset& set, int64_t limit) {
+  if (limit == 0 || !set.settings().circular) return limit == 0 ? set.size() : std::min(limit, set.size());
+  int64_t items = 0, i = 0;
+  for (int64_t last = -1; i < set.size(); ++i) {
+    const int64_t record = set.sample(i).record;
+    items += record != last;
+    if (items > limit) break;
+    last = record;
+  }
+  return i;
+}
+
 data::Batch prompts_of(const Setup& setup, Samples samples) {
   std::vector<data::BatchSample> prompts(samples.begin(), samples.end());
   for (data::BatchSample& p : prompts) p.sample = prompt_of(p.sample);
-  return data::make_batch(prompts, setup.config.model.sizes.vision.patches());
+  return data::make_batch(prompts, setup.config.model.sizes.vision.visual_tokens());
 }
 
 std::vector<std::vector<int32_t>> decode(const Setup& setup, const data::Batch& batch, const Tensor& visual) {
@@ -52,7 +70,7 @@ std::vector<std::vector<int32_t>> decode(const Setup& setup, const data::Batch& 
 void score_conversations(const Setup& setup, const data::Dataset& set, Samples samples,
                          const FeatureCache& features, SetScore& score) {
   const data::Batch batch = prompts_of(setup, samples);
-  const auto answers = decode(setup, batch, features.gather(batch.images).to(setup.model->device()));
+  const auto answers = decode(setup, batch, features.gather(batch.images));
   for (size_t i = 0; i < samples.size(); ++i) {
     const data::Sample& s = samples[i].sample;
     count(score, set, s, answers[i] == reference_of(s, setup.tokenizer.end_of_text()));
@@ -60,14 +78,15 @@ void score_conversations(const Setup& setup, const data::Dataset& set, Samples s
 }
 
 // The logits where each prompt ends, on the host: [B, V]
-Tensor last_logits(const nn::Llava& model, const data::Batch& prompts) {
+Tensor last_logits(const nn::Llava& model, const data::Batch& prompts, const Tensor& visual) {
   NoGrad no_grad;
   std::vector<int32_t> rows;
   for (size_t b = 1; b < prompts.segments.offsets.size(); ++b)
     rows.push_back(prompts.segments.offsets[b] - 1);
   const auto B = static_cast<int64_t>(rows.size());
   const Device device = model.device();
-  const Var hidden = model.hidden(prompts.ids.to(device), {}, nn::Pass(prompts.segments, device));
+  const Var features = visual.defined() ? Var(visual) : Var{};
+  const Var hidden = model.hidden(prompts.ids, features, nn::Pass(prompts.segments, device));
   const Tensor last = gather_rows(hidden, Tensor::of({B}, rows).to(device)).value();
   Tensor logits =
       Tensor::empty({B, model.decoder.head.out()}, sum_type(last.dtype()), last.device(), "logits");
@@ -86,11 +105,13 @@ int64_t best_label(const double* logits, std::span<const int32_t> labels) {
   return best;
 }
 
-void score_choices(const Setup& setup, const data::Dataset& set, Samples samples, SetScore& score) {
+void score_choices(const Setup& setup, const data::Dataset& set, Samples samples,
+                   const FeatureCache& features, SetScore& score) {
   const EvalConfig& c = setup.config.eval;
   const data::Batch batch = prompts_of(setup, samples);
+  const Tensor visual = features.gather(batch.images);
   if (c.protocol == Protocol::generation) {
-    const auto answers = decode(setup, batch, {});
+    const auto answers = decode(setup, batch, visual);
     for (size_t i = 0; i < samples.size(); ++i) {
       const data::Sample& s = samples[i].sample;
       std::vector<std::string> labels = data::task_shape(set.types()[static_cast<size_t>(s.type)]).labels;
@@ -99,7 +120,7 @@ void score_choices(const Setup& setup, const data::Dataset& set, Samples samples
     }
     return;
   }
-  const Tensor logits = last_logits(*setup.model, batch);
+  const Tensor logits = last_logits(*setup.model, batch, visual);
   const int64_t V = logits.dim(1);
   for (size_t i = 0; i < samples.size(); ++i) {
     const data::Sample& s = samples[i].sample;
@@ -118,7 +139,7 @@ void score_texts(const Setup& setup, Samples samples, SetScore& score) {
   const nn::Llava& model = *setup.model;
   const data::Batch batch = data::make_batch(samples, 0);
   const Device device = model.device();
-  const Var hidden = model.hidden(batch.ids.to(device), {}, nn::Pass(batch.segments, device));
+  const Var hidden = model.hidden(batch.ids, {}, nn::Pass(batch.segments, device));
   const Tensor rows = gather_rows(hidden, batch.supervised.to(device)).value();
   const Tensor& head = model.decoder.head.weight.value();
   const Tensor log_probs =
@@ -143,7 +164,7 @@ void score_batch(const Setup& setup, const data::Dataset& set, Samples samples, 
                  SetScore& score) {
   switch (set.settings().format) {
     case data::Format::choices:
-      return score_choices(setup, set, samples, score);
+      return score_choices(setup, set, samples, features, score);
     case data::Format::text:
       return score_texts(setup, samples, score);
     default:
@@ -193,12 +214,12 @@ std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Datas
     SetScore score;
     score.name = sets[d].name();
     score.left_out = static_cast<int64_t>(sets[d].skipped().size());
-    const int64_t count = c.limit > 0 ? std::min(c.limit, sets[d].size()) : sets[d].size();
+    const int64_t count = samples_of(sets[d], c.limit);
     std::vector<data::BatchSample> waiting;
     int64_t tokens = 0;
     for (int64_t i = 0; i < count; ++i) {
       const data::Sample sample = sets[d].sample(i);
-      const int64_t length = sample.length(setup.config.model.sizes.vision.patches());
+      const int64_t length = sample.length(setup.config.model.sizes.vision.visual_tokens());
       if (tokens + length > c.batch_tokens && !waiting.empty()) {
         score_batch(setup, sets[d], waiting, features, score);
         gathered.clear();
@@ -210,6 +231,10 @@ std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Datas
     }
     if (!waiting.empty()) score_batch(setup, sets[d], waiting, features, score);
     gathered.clear();
+    for (const auto& [record, all] : score.turned) {
+      score.correct += all;
+      score.count += 1;
+    }
     std::sort(score.by_type.begin(), score.by_type.end());
     scores.push_back(std::move(score));
   }
@@ -245,11 +270,12 @@ std::string answer(const Setup& setup, const data::Image* image, const std::stri
   sample.visual_at = tokens.visual_at;
   sample.image = image ? 0 : -1;
   const nn::VisionConfig& vision = setup.config.model.sizes.vision;
-  const int64_t length = sample.length(vision.patches()), most = setup.config.model.sizes.decoder.max_tokens;
+  const int64_t length = sample.length(vision.visual_tokens()),
+                most = setup.config.model.sizes.decoder.max_tokens;
   BURROW_CHECK(length < most, "the question is too long: {} tokens with its image, and the model reads {}",
                length, most - 1);
   const std::vector<data::BatchSample> one{{sample, 0, 0}};
-  const data::Batch batch = data::make_batch(one, vision.patches());
+  const data::Batch batch = data::make_batch(one, vision.visual_tokens());
   Var features;
   if (image) {
     const int64_t S = vision.image_size;

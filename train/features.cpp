@@ -20,6 +20,7 @@ uint64_t hash_tower(const nn::VisionTower& tower) {
   uint64_t h = hash_bytes(bytes_of(fmt::format("{} {} {} {} {} {} {}", c.image_size, c.patch_size,
                                                c.feature_layer, c.feature_norm, c.norm_eps,
                                                fmt::join(c.pixel_mean, ","), fmt::join(c.pixel_std, ","))));
+  if (c.class_token) h = hash_bytes(bytes_of("class_token"), h);
   const_cast<nn::VisionTower&>(tower).parameters([&](const std::string& name, Var& p) {
     h = hash_bytes(bytes_of(name), h);
     const Tensor host = p.value().to(Device::cpu);
@@ -93,7 +94,7 @@ Tensor FeatureCache::compute(const data::Dataset& set) const {
   NoGrad no_grad;
   const nn::VisionConfig& c = tower_->config;
   const auto count = static_cast<int64_t>(set.images().size());
-  const int64_t width = c.patches() * c.width;
+  const int64_t width = c.visual_tokens() * c.width;
   Tensor all =
       Tensor::empty({count, width}, tower_->class_embedding.value().dtype(), Device::cpu, "features");
   const std::vector<data::MixtureEntry> sets{{&set, 1}};
@@ -110,7 +111,7 @@ Tensor FeatureCache::compute(const data::Dataset& set) const {
 Tensor FeatureCache::cached(const std::string& path, const data::Dataset& set) const {
   if (!std::filesystem::exists(path)) return {};
   const Shape shape{static_cast<int64_t>(set.images().size()),
-                    tower_->config.patches() * tower_->config.width};
+                    tower_->config.visual_tokens() * tower_->config.width};
   try {
     const SafetensorsFile file = read_safetensors(path);
     const auto features = file.tensors.find("features");
@@ -150,7 +151,7 @@ void FeatureCache::add(const data::Dataset& set) {
 
 Tensor FeatureCache::gather(std::span<const data::ImageRef> images) const {
   if (images.empty()) return {};
-  const int64_t P = tower_->config.patches(), C = tower_->config.width;
+  const int64_t P = tower_->config.visual_tokens(), C = tower_->config.width;
   Tensor out =
       Tensor::empty({static_cast<int64_t>(images.size()) * P, C},
                     features_.at(static_cast<size_t>(images[0].dataset)).dtype(), Device::cpu, "features");

@@ -51,28 +51,28 @@ void add_train(CLI::App& app, TrainCommand& c, int& code) {
   train->callback([&] { code = run_train(c); });
 }
 
-struct EvalArguments {
-  std::string run, split, image, question, protocol, labels;
-  int64_t limit = 0;
+struct AskArguments {
+  std::string run, image, question;
   DeviceChoice device;
 };
-void add_eval(CLI::App& app, EvalArguments& a, int& code) {
+void add_eval(CLI::App& app, EvalCommand& c, AskArguments& a, int& code) {
   CLI::App* eval = app.add_subcommand(
       "eval",
       "Score a finished run, by data set and type of question: exact match of conversations, "
       "accuracy on multiple-choice items, next tokens of texts");
-  eval->add_option("run", a.run, "run directory")->required();
-  eval->add_option("--split", a.split, "test or validation (default: the config's)");
-  eval->add_option("--limit", a.limit, "samples of each set (default: all)")->check(count());
+  eval->add_option("run", c.run, "run directory")->required();
+  eval->add_option("--split", c.split, "test or validation (default: the config's)");
+  eval->add_option("--sets", c.sets, "sets to score, by commas (default: the config's)")->delimiter(',');
+  eval->add_option("--limit", c.limit, "samples of each set (default: all)")->check(count());
   eval->add_option(
-      "--protocol", a.protocol,
+      "--protocol", c.protocol,
       "of multiple-choice items: label_logits, generation or exact_match (default: the config's)");
   eval->add_option(
-      "--labels", a.labels,
+      "--labels", c.labels,
       "labels to choose from: item (its choices') or shape (all of its kind of task; default: the "
       "config's)");
-  add_device(eval, a.device);
-  eval->callback([&] { code = run_eval(a.run, a.split, a.limit, a.protocol, a.labels, a.device); });
+  add_device(eval, c.device);
+  eval->callback([&] { code = run_eval(c); });
   CLI::App* ask = app.add_subcommand(
       "ask",
       "One question, about an image or not, answered greedily; a run without conversations goes on with "
@@ -87,6 +87,7 @@ void add_eval(CLI::App& app, EvalArguments& a, int& code) {
 struct DataArguments {
   DataMakeCommand make;
   DataMakeTasksCommand tasks;
+  DataMakeLanguagesCommand languages;
   DataFile file;
   burrow::data::ConvertOptions convert;
   int64_t sample = 0;
@@ -117,6 +118,18 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
   tasks->add_option("--test", a.tasks.test, "test items of each family");
   tasks->add_option("--texts", a.tasks.texts, "lines of the pretraining text");
   tasks->callback([&] { code = run_data_make_tasks(a.tasks); });
+  CLI::App* languages = data->add_subcommand(
+      "make-languages",
+      "Write conversations and multiple-choice items about one set of scenes in six artificial languages");
+  languages->add_option("folder", a.languages.folder, "where to")->required();
+  languages->add_option("--seed", a.languages.seed, "of everything drawn")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX));
+  languages->add_option("--train", a.languages.train, "training records of each language");
+  languages->add_option("--validation", a.languages.validation, "validation records of each language");
+  languages->add_option("--test", a.languages.test, "test records of each language");
+  languages->add_flag("--pretrain", a.languages.pretrain,
+                      "a base model's lessons instead: captions in English, text in all languages");
+  languages->callback([&] { code = run_data_make_languages(a.languages); });
   CLI::App* convert = data->add_subcommand(
       "convert",
       "Write multiple-choice items (the format choices) from a task's published file. What is read of each "
@@ -127,12 +140,15 @@ void add_data(CLI::App& app, DataArguments& a, int& code) {
       "  hellaswag   ctx, endings, label\n"
       "  winogrande  sentence, option1, option2, answer (1 or 2)\n"
       "  arc, obqa   question.stem, question.choices (label, text), answerKey\n"
+      "  mmmb        tab-separated: index, image (in base64), question, A to D, answer; hint, category\n"
       "e.g. burrow data convert piqa train.jsonl piqa/train.jsonl --labels train-labels.lst");
-  convert->add_option("shape", a.convert.shape, "boolq, piqa, siqa, hellaswag, winogrande, arc or obqa")
+  convert->add_option("shape", a.convert.shape, "boolq, piqa, siqa, hellaswag, winogrande, arc, obqa or mmmb")
       ->required();
-  convert->add_option("in", a.convert.in, "the published file, JSON lines")->required();
+  convert->add_option("in", a.convert.in, "the published file, JSON lines or TSV")->required();
   convert->add_option("out", a.convert.out, "file of items to write")->required();
   convert->add_option("--labels", a.convert.labels, "piqa, siqa: the file with a label a line (.lst)");
+  convert->add_option("--images", a.convert.images, "mmmb: the folder that images are written to");
+  convert->add_option("--language", a.convert.language, "mmmb: what the items say of their language");
   convert->add_flag("--passage", a.convert.passage,
                     "boolq: give the passage, which MixLoRA's protocol leaves out");
   convert->add_flag("--leave-out", a.convert.leave_out,
@@ -244,6 +260,16 @@ void add_features(CLI::App& app, TrainCommand& c, int& code) {
   features->callback([&] { code = run_features(c.config, c.overrides, c.device); });
 }
 
+void add_routing(CLI::App& app, RoutingCommand& c, int& code) {
+  CLI::App* routing = app.add_subcommand(
+      "routing", "How a finished run's routers weigh their experts: CSV, by language or data set");
+  routing->add_option("run", c.run, "run directory")->required();
+  routing->add_option("--split", c.split, "train, validation or test (default: the config's eval.split)");
+  routing->add_option("--limit", c.limit, "samples of each set (default: all)")->check(count());
+  routing->add_option("--out", c.out, "file to write (default: printed)");
+  routing->callback([&] { code = run_routing(c); });
+}
+
 void add_table(CLI::App& app, TableCommand& c, int& code) {
   CLI::App* table =
       app.add_subcommand("table",
@@ -277,16 +303,19 @@ int main(int argc, char** argv) {
   int code = 0;
   bool markdown = false;
   TrainCommand train, features;
-  EvalArguments eval;
+  EvalCommand eval;
+  AskArguments ask;
   DataArguments data;
   TableCommand table;
   FactorizeCommand factorize;
   BenchInferCommand bench;
   BenchTrainArguments bench_train;
+  RoutingCommand routing;
   add_train(app, train, code);
-  add_eval(app, eval, code);
+  add_eval(app, eval, ask, code);
   add_data(app, data, code);
   add_features(app, features, code);
+  add_routing(app, routing, code);
   add_table(app, table, code);
   add_factorize(app, factorize, code);
   add_bench(app, bench, bench_train, code);

@@ -58,9 +58,13 @@ void check_sets(const DataConfig& c, const std::vector<std::string>& evaluated) 
   for (const DataSet& d : c.sets) {
     BURROW_CHECK(!d.name.empty(), "data.sets[{}].name is missing", names.size());
     BURROW_CHECK(names.insert(d.name).second, "data.sets: two sets are named '{}'", d.name);
-    BURROW_CHECK(d.format == data::Format::llava || d.images.empty(),
-                 "data.sets[{}].images: only sets of the format llava have images, '{}' is of {}",
-                 names.size() - 1, d.name, data::name_of(d.format));
+    BURROW_CHECK(d.format != data::Format::text || d.images.empty(),
+                 "data.sets[{}].images: sets of the format text have no images, as '{}' is", names.size() - 1,
+                 d.name);
+    BURROW_CHECK(
+        d.format == data::Format::choices || !d.circular,
+        "data.sets[{}].circular: only sets of the format choices have choices to turn, '{}' is of {}",
+        names.size() - 1, d.name, data::name_of(d.format));
   }
   for (const auto& [key, listed] : {std::pair{"data.use", &c.use}, {"eval.sets", &evaluated}}) {
     std::set<std::string> used;
@@ -106,6 +110,8 @@ void check_sizes(const RunConfig& c) {
   if (sizes.decoder.vocabulary == 0) sizes.decoder.vocabulary = 1;  // the tokenizer's size, not yet known
   nn::check(sizes);
   moe::check(c.method);
+  BURROW_CHECK(c.model.projector.empty() || sizes.vision.present(),
+               "model.projector: model.vision.layers is 0: there is no projector");
   BURROW_CHECK(!c.method.train_projector || sizes.vision.present(),
                "method.train_projector: model.vision.layers is 0: there is no projector");
   BURROW_CHECK(c.model.dtype == "f32" || c.model.dtype == "f64" || c.model.dtype == "bf16",

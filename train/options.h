@@ -15,6 +15,7 @@ struct DataSet {
   std::string name;
   data::Format format = data::Format::llava;
   std::string train, validation, test, images;
+  bool circular = false;
 };
 struct DataConfig {
   std::string tokenizer, chat = "plain";
@@ -26,7 +27,7 @@ struct DataConfig {
   std::string feature_cache;
 };
 struct ModelOptions {
-  std::string weights;
+  std::string weights, projector;
   std::string dtype = "f32", compute = "f32";
   nn::ModelConfig sizes;
 };
@@ -74,7 +75,11 @@ void visit_fields(V& v, DataSet& c) {
   v.field("train", c.train, "file", "training records");
   v.field("validation", c.validation, "file", "validation records");
   v.field("test", c.test, "file", "test records");
-  v.field("images", c.images, "folder", "where the records' image paths begin (llava)");
+  v.field("images", c.images, "folder", "where the records' image paths begin (llava, choices)");
+  v.field(
+      "circular", c.circular, "",
+      "of choices: validation and test ask an item once for each rotation of its choices, and it is right "
+      "when all are (MMBench)");
 }
 template <class V>
 void visit_fields(V& v, DataConfig& c) {
@@ -93,6 +98,10 @@ template <class V>
 void visit_fields(V& v, ModelOptions& c) {
   v.field("weights", c.weights, "file",
           "safetensors with every weight of the model; empty: random, from the seed");
+  v.field(
+      "projector", c.projector, "file",
+      "safetensors with the projector's weights, over those of `weights`: what a run that trained it left "
+      "as trained.safetensors; empty: none");
   v.field("dtype", c.dtype, "",
           "of the frozen weights and the arithmetic: f32 or f64; bf16: matrices in bf16, arithmetic in f32");
   v.field("compute", c.compute, "",

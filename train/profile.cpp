@@ -126,8 +126,8 @@ void write_batches(const std::string& path, Trainer& trainer, const Setup& setup
   for (int64_t i = 0; i < std::min(kProfiledSteps, trainer.steps()); ++i) {
     const data::StepPlan plan = trainer.plan().step(i);
     BURROW_CHECK(plan.micro_batches.size() == 1, "[profile] batches are written for train.accumulation = 1");
-    const data::Batch batch =
-        data::make_batch(trainer.plan(), plan.micro_batches[0], setup.config.model.sizes.vision.patches());
+    const data::Batch batch = data::make_batch(trainer.plan(), plan.micro_batches[0],
+                                               setup.config.model.sizes.vision.visual_tokens());
     const nn::Pass pass(batch.segments);
     const auto add = [&](const char* name, const Tensor& t) {
       tensors.emplace_back(fmt::format("batch.{}.{}", i, name), t);

@@ -12,6 +12,23 @@ bool Setup::converses() const {
                      [](const DataSet& d) { return d.format == data::Format::llava; });
 }
 
+namespace {
+
+// Puts a file's projector into the model, and its bytes into the hash.
+void load_projector(const std::string& file, nn::Llava& model, uint64_t& hash) {
+  const SafetensorsFile read = read_safetensors(file);
+  model.projector->parameters([&](const std::string& name, Var& p) {
+    const auto found = read.tensors.find(name);
+    BURROW_CHECK(found != read.tensors.end(), "{}: no tensor '{}': not a projector's weights", file, name);
+    BURROW_CHECK(found->second.shape() == p.shape(), "{}: '{}' is {}, expected {}", file, name,
+                 found->second.shape(), p.shape());
+    p = Var(found->second.to(p.value().dtype()).clone());
+  });
+  hash = hash_bytes(MappedFile::open(file)->bytes(), hash);
+}
+
+}  // namespace
+
 Setup make_setup(const RunConfig& config, bool shapes_only, Device device) {
   Setup s{config, data::Tokenizer::load(config.data.tokenizer), nullptr, {}, 0};
   nn::ModelConfig& sizes = s.config.model.sizes;
@@ -35,6 +52,8 @@ Setup make_setup(const RunConfig& config, bool shapes_only, Device device) {
     weights.finish();
     s.weights_hash = hash_bytes(MappedFile::open(config.model.weights)->bytes());
   }
+  if (!config.model.projector.empty() && !shapes_only)
+    load_projector(config.model.projector, *s.model, s.weights_hash);
   s.attachment = moe::attach(*s.model, config.method, seed);
   if (config.model.compute == "bf16") {
     BURROW_CHECK(shapes_only || device == Device::cuda,
@@ -82,13 +101,15 @@ std::vector<DataSet> chosen_sets(const DataConfig& c, const std::vector<std::str
 
 }  // namespace
 
+const std::string& file_of(const DataSet& set, Split split) {
+  return split == Split::train ? set.train : split == Split::validation ? set.validation : set.test;
+}
+
 std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std::vector<std::string>& names) {
   std::vector<data::Dataset> sets;
   const RunConfig& c = setup.config;
   for (const DataSet& d : chosen_sets(c.data, names)) {
-    const std::string& file = split == Split::train        ? d.train
-                              : split == Split::validation ? d.validation
-                                                           : d.test;
+    const std::string& file = file_of(d, split);
     BURROW_CHECK(!file.empty() || names.empty(),
                  "data.sets: '{}' has no file for the split that is asked for", d.name);
     if (file.empty()) continue;
@@ -98,8 +119,9 @@ std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std:
     settings.format = d.format;
     settings.supervision = c.data.loss;
     settings.images = d.images;
+    settings.circular = d.circular && split != Split::train;
     settings.chat = c.data.chat;
-    settings.visual_tokens = c.model.sizes.vision.patches();
+    settings.visual_tokens = c.model.sizes.vision.visual_tokens();
     settings.max_tokens = c.model.sizes.decoder.max_tokens;
     sets.push_back(data::Dataset::load(settings, setup.tokenizer));
     BURROW_CHECK(c.model.sizes.vision.present() || sets.back().images().empty(),

@@ -27,6 +27,8 @@ Setup make_setup(const RunConfig& config, bool shapes_only = false, Device devic
 Setup load_run(const std::string& run, Device device = Device::cpu);
 
 enum class Split { train, validation, test };
+// The file of a set's split; empty where it has none.
+const std::string& file_of(const DataSet& set, Split split);
 // "train", "validation" or "test"; throws for another name.
 Split split_named(const std::string& name);
 // The sets that have this split: those of `names` in its order, or all (empty) in that of the config.

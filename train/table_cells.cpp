@@ -120,8 +120,10 @@ void check_assembled(const TablePlan& plan, const TableRow& row) {
 
 void check_claim(const TablePlan& plan, const TableClaim& claim) {
   if (claim.score != "mean") {
-    BURROW_CHECK(contains(plan.sets, claim.score), "{}: claim '{}': score '{}': mean, or one of {}",
-                 plan.file, claim.text, claim.score, fmt::join(plan.sets, ", "));
+    std::vector<std::string> known = plan.sets;
+    for (const TableAverage& a : plan.config.averages) known.push_back(a.name);
+    BURROW_CHECK(contains(known, claim.score), "{}: claim '{}': score '{}': mean, or one of {}", plan.file,
+                 claim.text, claim.score, fmt::join(known, ", "));
     return;
   }
   for (const std::string& side : {claim.left, claim.right}) {
@@ -193,6 +195,14 @@ TablePlan plan_table(const TableCommand& command) {
   for (size_t r = 0; r < plan.config.rows.size(); ++r) add_row(plan, r);
   for (const TableRow& row : plan.config.rows) {
     if (!row.assemble.empty()) check_assembled(plan, row);
+  }
+  for (const TableAverage& average : plan.config.averages) {
+    BURROW_CHECK(!average.name.empty() && average.name != "mean" && !contains(plan.sets, average.name) &&
+                     !average.sets.empty(),
+                 "{}: averages: '{}' needs a name of its own and sets", plan.file, average.name);
+    for (const std::string& set : average.sets)
+      BURROW_CHECK(contains(plan.sets, set), "{}: averages: '{}': no set '{}' is evaluated; there are {}",
+                   plan.file, average.name, set, fmt::join(plan.sets, ", "));
   }
   for (const TableClaim& claim : plan.config.claims) check_claim(plan, claim);
   return plan;

@@ -20,6 +20,10 @@ struct TableRow {
   bool alone = false;
   bool part = false;  // of a row with `alone`: no row of the report
 };
+struct TableAverage {
+  std::string name;
+  std::vector<std::string> sets;
+};
 struct TableClaim {
   std::string text, left, right;
   Direction direction = Direction::greater;
@@ -33,6 +37,7 @@ struct TableConfig {
   bool quick = false;
   double samples_share = 1;
   std::vector<std::string> set;
+  std::vector<TableAverage> averages;
   std::vector<TableRow> rows;
   std::vector<TableClaim> claims;
 };
@@ -48,12 +53,17 @@ void visit_fields(V& v, TableRow& c) {
           "an adapter for each set: trains on each set alone and takes its score from there");
 }
 template <class V>
+void visit_fields(V& v, TableAverage& c) {
+  v.field("name", c.name, "", "how the report and claims call the score");
+  v.field("sets", c.sets, "", "of which it is the mean");
+}
+template <class V>
 void visit_fields(V& v, TableClaim& c) {
   v.field("text", c.text, "", "the claim in our words");
   v.field("left", c.left, "row", "");
   v.field("direction", c.direction, "", "of left against right: greater, less or equal");
   v.field("right", c.right, "row", "");
-  v.field("score", c.score, "", "mean, or a set's name");
+  v.field("score", c.score, "", "mean, or the name of a set or of an average");
   v.field("margin", c.margin, "points", "of equal: the difference that counts as none");
   v.field("source", c.source, "", "where the paper says so");
 }
@@ -66,6 +76,7 @@ void visit_fields(V& v, TableConfig& c) {
   v.field("reference", c.reference, "row", "the row that differences are taken to; empty: none");
   v.field("quick", c.quick, "", "mark the report: fewer steps and seeds, not the table's numbers");
   v.field("samples_share", c.samples_share, "", "each cell's data.samples are multiplied by it");
+  v.list("averages", c.averages, "scores that are means over some of the sets");
   v.list("rows", c.rows, "the rows, in the order of the report");
   v.list("claims", c.claims, "what the paper says; Holm's correction runs over them");
 }

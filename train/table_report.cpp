@@ -73,11 +73,24 @@ void add_facts(RowReport& row, const std::vector<Results>& results, const std::v
   if (!speeds.empty()) row.active_experts = experts / static_cast<double>(speeds.size());
 }
 
+// The values of some sets, of one for each.
+template <class T>
+std::vector<T> named(const TablePlan& plan, const std::vector<std::string>& sets,
+                     const std::vector<T>& values) {
+  std::vector<T> found;
+  for (const std::string& set : sets) {
+    const auto at = std::find(plan.sets.begin(), plan.sets.end(), set) - plan.sets.begin();
+    found.push_back(values[static_cast<size_t>(at)]);
+  }
+  return found;
+}
+
 RowReport make_row(const TablePlan& plan, size_t r, const std::vector<Results>& results) {
   RowReport row;
   row.row = plan.config.rows[r];
   const std::vector<size_t> parts = parts_of(plan, r);
-  row.scores.assign(plan.sets.size() + 1, BySeed(plan.seeds.size()));
+  const std::vector<TableAverage>& averages = plan.config.averages;
+  row.scores.assign(plan.sets.size() + averages.size() + 1, BySeed(plan.seeds.size()));
   for (size_t k = 0; k < plan.seeds.size(); ++k) {
     std::vector<std::optional<double>> of_sets;
     for (size_t s = 0; s < plan.sets.size(); ++s) {
@@ -85,6 +98,8 @@ RowReport make_row(const TablePlan& plan, size_t r, const std::vector<Results>& 
       of_sets.push_back(cell ? cell->scores[s] : std::nullopt);
       row.scores[s][k] = of_sets.back();
     }
+    for (size_t a = 0; a < averages.size(); ++a)
+      row.scores[plan.sets.size() + a][k] = mean_of(named(plan, averages[a].sets, of_sets));
     const auto mean = mean_of(of_sets);
     row.seeds += mean.has_value();
     if (!plan.partial(r)) row.scores.back()[k] = mean;
@@ -95,7 +110,16 @@ RowReport make_row(const TablePlan& plan, size_t r, const std::vector<Results>& 
 
 void add_baselines(TableReport& report) {
   const RunConfig& run = report.plan->run;
-  Baselines sum;
+  const auto average = [](const std::vector<Baselines>& of) {
+    Baselines sum;
+    for (const Baselines& b : of) {
+      sum.chance += b.chance;
+      sum.majority += b.majority;
+      sum.blind += b.blind;
+    }
+    const auto n = static_cast<double>(of.size());
+    return Baselines{sum.chance / n, sum.majority / n, sum.blind / n};
+  };
   try {
     for (const std::string& set : report.plan->sets) {
       const DataSet& d = *std::find_if(run.data.sets.begin(), run.data.sets.end(),
@@ -104,12 +128,11 @@ void add_baselines(TableReport& report) {
       const auto b =
           baselines(d.format, d.train, run.eval.split == "test" ? d.test : d.validation, run.eval.limit);
       report.baselines.push_back({100 * b.chance, 100 * b.majority, 100 * b.blind});
-      sum.chance += report.baselines.back().chance;
-      sum.majority += report.baselines.back().majority;
-      sum.blind += report.baselines.back().blind;
     }
-    const auto n = static_cast<double>(report.plan->sets.size());
-    report.baselines.push_back({sum.chance / n, sum.majority / n, sum.blind / n});
+    const std::vector<Baselines> of_sets = report.baselines;
+    for (const TableAverage& a : report.plan->config.averages)
+      report.baselines.push_back(average(named(*report.plan, a.sets, of_sets)));
+    report.baselines.push_back(average(of_sets));
   } catch (const Error& e) {  // a table copied from elsewhere is still worth reading
     report.baselines.clear();
     report.no_baselines = e.what();
@@ -212,6 +235,7 @@ TableReport make_report(const TablePlan& plan) {
   TableReport report;
   report.plan = &plan;
   report.scores = plan.sets;
+  for (const TableAverage& a : plan.config.averages) report.scores.push_back(a.name);
   report.scores.push_back("mean");
   report.cells = plan.cells.size();
   std::vector<Results> results(plan.config.rows.size(), Results(plan.seeds.size()));

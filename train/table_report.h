@@ -67,7 +67,7 @@ struct GroupReport {
 // Everything that the three formats print.
 struct TableReport {
   const TablePlan* plan = nullptr;
-  std::vector<std::string> scores;  // the sets, then "mean"
+  std::vector<std::string> scores;  // the sets, the table's averages, then "mean"
   size_t cells = 0, finished = 0;
   std::vector<RowReport> rows;
   std::vector<Baselines> baselines;  // by score, in percent; empty when the data cannot be read

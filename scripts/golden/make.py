@@ -11,6 +11,7 @@ from torch import Tensor
 
 import methods
 import ops
+import parrot
 from generator import digest, parameter, values
 from model import (ANSWER, PROMPT, VISUAL, Adapters, Config, Decoder, Output, Parameters, Sequence, Vision,
                    adapter_shapes, base_shapes, forward)
@@ -291,12 +292,16 @@ def find_seed() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--find-seed", action="store_true", help="print the first seed far from routing ties")
+    parser.add_argument("--parrot", action="store_true", help="write parrot.safetensors alone")
     options = parser.parse_args()
     torch.set_num_threads(1)  # one order of summation
     if options.find_seed:
         print(find_seed())
         return
     OUT.mkdir(parents=True, exist_ok=True)
+    write("parrot", parrot.tensors(SEED), seed=SEED)
+    if options.parrot:
+        return
     write("batch", batch_tensors(SEED), seed=SEED)
     write_ops(SEED)
     for case in CASES:
