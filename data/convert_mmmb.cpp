@@ -30,18 +30,17 @@ std::vector<std::string> read_values(std::string_view text, size_t& at, int64_t&
   for (; at < text.size(); ++at) {
     const char c = text[at];
     line += c == '\n';
+    const bool before_line_end = c == '\r' && (at + 1 == text.size() || text[at + 1] == '\n');
     if (quoted && c == '"' && at + 1 < text.size() && text[at + 1] == '"') {
       values.back() += text[++at];
-    } else if (quoted ? c == '"' : c == '"' && values.back().empty()) {
+    } else if (c == '"' && (quoted || values.back().empty())) {
       quoted = !quoted;
-    } else if (quoted) {
-      values.back() += c;
-    } else if (c == '\t') {
+    } else if (!quoted && c == '\t') {
       values.emplace_back();
-    } else if (c == '\n') {
+    } else if (!quoted && c == '\n') {
       ++at;
       break;
-    } else if (c != '\r' || (at + 1 < text.size() && text[at + 1] != '\n')) {
+    } else if (quoted || !before_line_end) {
       values.back() += c;
     }
   }
@@ -125,7 +124,7 @@ class Converter {
     if (text.empty()) wrong("image", "is empty");
     const auto bytes = from_base64(text);
     if (!bytes) wrong("image", "is neither base64 nor the index of a row");
-    const std::string file = index + ".png";
+    std::string file = index + ".png";
     if (!written_.insert(file).second) return file;
     const std::string kind = kind_of(*bytes);
     if (kind == "JPEG")
