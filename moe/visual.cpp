@@ -53,7 +53,7 @@ VisualExperts::VisualExperts(const nn::ModelConfig& sizes, const MethodConfig& c
 VisualExperts::Images VisualExperts::images_of(const Tensor& ids, const nn::Pass& pass,
                                                int64_t visual_rows) const {
   const Segments& s = *pass.segments;
-  const Tensor host = ids.to(Device::cpu);
+  const Tensor host = ids.to(Device::cpu);  // where they come from
   const int32_t* id = host.data<int32_t>();
   std::vector<int32_t> class_rows, image(static_cast<size_t>(visual_rows), -1), rows, prompt_ids;
   std::vector<int32_t> q_offsets{0}, k_offsets{0};
@@ -83,7 +83,7 @@ VisualExperts::Images VisualExperts::images_of(const Tensor& ids, const nn::Pass
   BURROW_CHECK(static_cast<int64_t>(class_rows.size()) * tokens_ == visual_rows,
                "[visual experts] {} visual rows, but {} images of {} in the stream", visual_rows,
                class_rows.size(), tokens_);
-  const Device device = ids.device();
+  const Device device = pass.position.device();
   const auto zeros = [&](size_t n) {  // attention here knows no places
     return Tensor::zeros({static_cast<int64_t>(n)}, DType::i32, device);
   };
@@ -100,7 +100,8 @@ Var VisualExperts::router_input(const Var& visual, const Var& table, const Image
   const Tensor& Q = class_tokens.value();
   if (config_.guidance == Guidance::image) return class_tokens;
   if (config_.guidance == Guidance::constant) return Var(Tensor::full(Q.shape(), 1, Q.dtype(), Q.device()));
-  const Var text = embedding(table, {}, images.prompt_ids);  // [T,C]
+  Var text = embedding(table, {}, images.prompt_ids);  // [T,C]
+  if (text.value().dtype() != Q.dtype()) text = cast(text, Q.dtype());
   const int64_t C = Q.dim(1);
   return attention(class_tokens, text, text, images.ranges,
                    {1, 1, C, false, 1 / std::sqrt(static_cast<double>(C))});

@@ -20,9 +20,12 @@ Var Llava::hidden(const Tensor& ids, const Var& features, const Pass& pass) cons
   const auto converted = [this](const Var& x) {
     return compute && x.value().dtype() != *compute ? cast(x, *compute) : x;
   };
-  Var visual = features.defined() ? (*projector)(converted(features), pass) : Var{};
+  const auto here = [this](const Var& x) {
+    return x.value().device() == device() ? x : Var(x.value().to(device()));
+  };
+  Var visual = features.defined() ? (*projector)(converted(here(features)), pass) : Var{};
   if (visual_module && visual.defined()) visual = (*visual_module)(visual, decoder.embedding, ids, pass);
-  return decoder(converted(embedding(decoder.embedding, visual, ids)), pass);
+  return decoder(converted(embedding(decoder.embedding, visual, ids.to(device()))), pass);
 }
 
 void Llava::parameters(const ParameterVisit& visit) {
@@ -111,7 +114,7 @@ std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segmen
   const Device device = model.device();
   Pass prefill(prompts, device);
   enter_cache(prefill, cache);
-  const Var hidden = model.hidden(ids.to(device), features, prefill);
+  const Var hidden = model.hidden(ids, features, prefill);
   std::vector<int32_t> token =
       best_tokens(model, gather_rows(hidden, Tensor::of({B}, last_row).to(device)).value());
   note_time();
@@ -129,7 +132,7 @@ std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segmen
     const Segments step = next_tokens(prompts, done);
     Pass pass(step, device);
     enter_cache(pass, cache);
-    token = best_tokens(model, model.hidden(Tensor::of({B}, token).to(device), {}, pass).value());
+    token = best_tokens(model, model.hidden(Tensor::of({B}, token), {}, pass).value());
     note_time();
   }
 }

@@ -22,6 +22,7 @@ class VisualModule {
 struct Llava {
   Llava(const ModelConfig& config, WeightSource& source);
 
+  // ids and features may be on the host: they go to the model's device, where the pass is.
   // ids i32 [N]: a token, or -1 - row of `features` [M, Cv] (before the projector; undefined without images).
   // A model without a tower takes no features.
   // The decoder's last hidden states, normed: [N,C]

@@ -191,6 +191,8 @@ TEST_CASE("every method trains on the device as on the CPU") {
   for (const moe::Method& method : moe::methods()) {
     std::vector<std::string> overrides{"method.name=" + method.config.name, "eval.max_new=3"};
     if (!method.config.experts_by_layer.empty()) overrides.emplace_back("method.experts_by_layer=[2, 3]");
+    if (method.config.expert == moe::ExpertKind::visual)
+      overrides.emplace_back("model.vision.class_token=true");
     const Steps want = train_on(Device::cpu, overrides);
     const Steps got = train_on(Device::cuda, overrides), again = train_on(Device::cuda, overrides);
     CHECK_MESSAGE(got.figures == again.figures, method.config.name, ": two runs differ");
@@ -204,11 +206,12 @@ TEST_CASE("every method trains on the device as on the CPU") {
 
 // bf16 activations round each value to 8 bits: losses agree to some of those, and training goes on.
 TEST_CASE("methods train in bf16") {
-  for (const char* method : {"lora", "mole", "dense", "mixlora"}) {
-    const std::string name = fmt::format("method.name={}", method);
-    const Steps want = train_on(Device::cpu, {name, "eval.max_new=3", "model.dtype=bf16"});
-    const Steps got =
-        train_on(Device::cuda, {name, "eval.max_new=3", "model.dtype=bf16", "model.compute=bf16"});
+  for (const char* method : {"lora", "mole", "dense", "mixlora", "parrot"}) {
+    std::vector<std::string> overrides{fmt::format("method.name={}", method), "eval.max_new=3",
+                                       "model.dtype=bf16", "model.vision.class_token=true"};
+    const Steps want = train_on(Device::cpu, overrides);
+    overrides.emplace_back("model.compute=bf16");
+    const Steps got = train_on(Device::cuda, overrides);
     for (size_t i = 0; i < want.figures.size(); ++i)
       check_below("steps in bf16", std::abs(got.figures[i] / want.figures[i] - 1), i % 2 ? 5e-2 : 1e-2,
                   fmt::format("{}, {} of step {}", method, i % 2 ? "gradient norm" : "loss", i / 2));

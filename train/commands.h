@@ -24,7 +24,7 @@ struct EvalCommand {
   std::string run, split, protocol, labels;
   std::vector<std::string> sets;
   int64_t limit = 0;
-  DeviceChoice device;
+  DeviceChoice device = {};
 };
 // Scores a finished run.
 int run_eval(const EvalCommand& command);

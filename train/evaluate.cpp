@@ -70,7 +70,7 @@ std::vector<std::vector<int32_t>> decode(const Setup& setup, const data::Batch& 
 void score_conversations(const Setup& setup, const data::Dataset& set, Samples samples,
                          const FeatureCache& features, SetScore& score) {
   const data::Batch batch = prompts_of(setup, samples);
-  const auto answers = decode(setup, batch, features.gather(batch.images).to(setup.model->device()));
+  const auto answers = decode(setup, batch, features.gather(batch.images));
   for (size_t i = 0; i < samples.size(); ++i) {
     const data::Sample& s = samples[i].sample;
     count(score, set, s, answers[i] == reference_of(s, setup.tokenizer.end_of_text()));
@@ -85,8 +85,8 @@ Tensor last_logits(const nn::Llava& model, const data::Batch& prompts, const Ten
     rows.push_back(prompts.segments.offsets[b] - 1);
   const auto B = static_cast<int64_t>(rows.size());
   const Device device = model.device();
-  const Var hidden = model.hidden(prompts.ids.to(device), visual.defined() ? Var(visual) : Var{},
-                                  nn::Pass(prompts.segments, device));
+  const Var features = visual.defined() ? Var(visual) : Var{};
+  const Var hidden = model.hidden(prompts.ids, features, nn::Pass(prompts.segments, device));
   const Tensor last = gather_rows(hidden, Tensor::of({B}, rows).to(device)).value();
   Tensor logits =
       Tensor::empty({B, model.decoder.head.out()}, sum_type(last.dtype()), last.device(), "logits");
@@ -139,7 +139,7 @@ void score_texts(const Setup& setup, Samples samples, SetScore& score) {
   const nn::Llava& model = *setup.model;
   const data::Batch batch = data::make_batch(samples, 0);
   const Device device = model.device();
-  const Var hidden = model.hidden(batch.ids.to(device), {}, nn::Pass(batch.segments, device));
+  const Var hidden = model.hidden(batch.ids, {}, nn::Pass(batch.segments, device));
   const Tensor rows = gather_rows(hidden, batch.supervised.to(device)).value();
   const Tensor& head = model.decoder.head.weight.value();
   const Tensor log_probs =

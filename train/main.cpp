@@ -309,8 +309,8 @@ int main(int argc, char** argv) {
   TableCommand table;
   FactorizeCommand factorize;
   BenchInferCommand bench;
-  RoutingCommand routing;
   BenchTrainArguments bench_train;
+  RoutingCommand routing;
   add_train(app, train, code);
   add_eval(app, eval, ask, code);
   add_data(app, data, code);

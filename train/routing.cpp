@@ -59,7 +59,7 @@ void add_set(ByGroup& groups, const Setup& setup, const data::Dataset& set, cons
       ++begin;
     }
     const data::Batch batch = data::make_batch(samples, P);
-    const nn::Pass pass(batch.segments);
+    const nn::Pass pass(batch.segments, setup.model->device());
     const Tensor visual = features.gather(batch.images);
     gathered.clear();
     setup.model->hidden(batch.ids, visual.defined() ? Var(visual) : Var{}, pass);

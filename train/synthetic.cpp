@@ -63,12 +63,12 @@ double median(std::vector<double> values) {
 }  // namespace
 
 Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& texts, int64_t tokens) {
-  const int64_t P = sizes.vision.patches();
+  const int64_t P = sizes.vision.visual_tokens();
   Segments s;
   for (size_t i = 0; s.rows() < tokens; ++i) {
     const int64_t length =
         std::min({P + texts[i % texts.size()], sizes.decoder.max_tokens, tokens - s.rows()});
-    const int64_t text = length - std::min(P, length);
+    const int64_t text = length > P ? length - P : length;  // what has no room for an image is text alone
     for (int64_t t = 0; t < length; ++t) {
       s.position.push_back(static_cast<int32_t>(t));
       s.sequence.push_back(static_cast<int32_t>(s.count()));
@@ -85,8 +85,8 @@ Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& 
 
 SyntheticBatch synthetic_batch(const nn::Llava& model, Segments segments) {
   const Device device = model.device();
-  const nn::VisionConfig& vision = model.config.vision;
-  const int64_t P = vision.patches();
+  const nn::VisionConfig& vision = model.config.vision;  // the last sequence may be without an image
+  const int64_t P = vision.visual_tokens();
   SyntheticBatch batch;
   std::vector<int32_t> ids, supervised, targets;
   Random random(2);
@@ -100,11 +100,12 @@ SyntheticBatch synthetic_batch(const nn::Llava& model, Segments segments) {
     supervised.push_back(static_cast<int32_t>(n));
     targets.push_back(word);
   }
-  batch.ids = column(ids, device);
+  batch.ids = column(ids, Device::cpu);
   batch.supervised = column(supervised, device);
   batch.targets = column(targets, device);
-  if (vision.present()) {
-    Tensor features = Tensor::empty({segments.count() * P, vision.width}, DType::f32, device, "features");
+  const auto visual_rows = std::count(segments.kind.begin(), segments.kind.end(), TokenKind::visual);
+  if (visual_rows > 0) {
+    Tensor features = Tensor::empty({visual_rows, vision.width}, DType::f32, device, "features");
     fill_randomly(features, 1);
     batch.features = Var(features);
   }

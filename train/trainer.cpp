@@ -61,7 +61,7 @@ Trainer::Trainer(Setup& setup, std::function<void(const std::string&)> say)
 
 Var Trainer::features_of(const data::Batch& batch) const {
   if (batch.images.empty()) return {};
-  if (features_) return Var(features_->gather(batch.images).to(setup_.model->device()));
+  if (features_) return Var(features_->gather(batch.images));
   return (*setup_.model->tower)(
       read_pixels(batch.images, plan_->mixture(), setup_.config.model.sizes.vision));
 }
@@ -78,9 +78,8 @@ void Trainer::forward_backward(StepSums& sums, int64_t i, const data::StepPlan& 
     pass.step = static_cast<uint64_t>(i);
     setup_.attachment.clear();
     const Var features = features_of(batch);
-    const Tensor ids = batch.ids.to(device);
-    setup_.attachment.teach([&] { model.hidden(ids, features, pass); });
-    const Var hidden = model.hidden(ids, features, pass);
+    setup_.attachment.teach([&] { model.hidden(batch.ids, features, pass); });
+    const Var hidden = model.hidden(batch.ids, features, pass);
     const Var loss = scale(linear_cross_entropy(gather_rows(hidden, batch.supervised.to(device)),
                                                 model.decoder.head.weight, batch.targets.to(device)),
                            1.0 / static_cast<double>(plan.supervised));

@@ -1,8 +1,6 @@
 // Attention over packed segments without a library: tiles of queries and keys in shared memory, products on
 // the CUDA cores in f32, softmax as the tiles come (forward) or from the kept lse (backward).
-#include <limits>
-
-#include "tensor/cuda/attention_tiles.cuh"
+#include "tensor/cuda/attention_wide.cuh"
 
 namespace burrow::cuda {
 namespace {
@@ -164,6 +162,8 @@ AttentionInputs<T> inputs_of(const char* op, const Tensor& q, const Tensor& k, c
   const int64_t Nq = leading(q), Nk = leading(k);
   BURROW_CHECK(s.heads > 0 && s.kv_heads > 0 && s.head_size > 0 && s.heads % s.kv_heads == 0,
                "[{}] {} heads of size {} over {} heads of keys", op, s.heads, s.head_size, s.kv_heads);
+  BURROW_CHECK(s.head_size <= kWideChannels * kThreads, "[{}] heads of {}: on CUDA at most {}", op,
+               s.head_size, kWideChannels * kThreads);
   check_matrix(op, "q", q, DTypeOf<T>::value, Nq, s.heads * s.head_size);
   check_matrix(op, "k", k, DTypeOf<T>::value, Nk, s.kv_heads * s.head_size);
   check_matrix(op, "v", v, DTypeOf<T>::value, Nk, s.kv_heads * s.head_size);
@@ -194,7 +194,7 @@ int64_t tile_slots(int64_t N, int64_t B, int64_t rows) { return N == 0 ? 0 : N /
 // in: q [Nq,H*D], k v [Nk,Hkv*D], ranges, shape   out: y [Nq,H*D], lse f32 [Nq,H], written; a query that sees
 // no key gives y = 0 and lse = -infinity
 // A block owns 32 queries of a head, a thread 4 by D/16 results; keys pass 32 at a time; sums in f32.
-// Positions must ascend within a sequence; D is at most 128.
+// Positions must ascend within a sequence. Heads above 128 have a block a row, and are at most 8192.
 // Source: Dao et al., FlashAttention, 2022 (online softmax, lse for the backward).
 void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionRanges& ranges, const AttentionShape& shape) {
@@ -203,7 +203,11 @@ void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const T
   check_vector(op, "lse", lse, DType::f32, leading(q) * shape.heads);
   visit_device(op, q.dtype(), [&]<class T>(T) {
     const auto in = inputs_of<T>(op, q, k, v, ranges, shape);
-    visit_head_size(op, in.D, [&]<int DM>(std::integral_constant<int, DM>) {
+    if (in.D > kMostTiled) {
+      launch(op, wide_forward_kernel<T>, {leading(q), in.H}, device_data<T>(y), device_data<float>(lse), in);
+      return;
+    }
+    visit_head_size(in.D, [&]<int DM>(std::integral_constant<int, DM>) {
       launch(op, forward_kernel<32, DM, T>, {tile_slots(leading(q), in.B, 32), in.H, 1, kAttentionThreads},
              device_data<T>(y), device_data<float>(lse), in);
     });
@@ -216,7 +220,7 @@ void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const T
 // out: dq [Nq,H*D], dk dv [Nk,Hkv*D], written; each or undefined
 // A block owns 32 (D > 64: 16) queries of a head for dq, as many keys of a key head for dk and dv, and
 // takes the other side in order: no two blocks add to one element; sums in f32.
-// Positions must ascend within a sequence; D is at most 128.
+// Positions must ascend within a sequence. Heads above 128 have a block a row, and are at most 8192.
 // Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, const Tensor& y,
                         const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -235,7 +239,16 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, co
     const float* log_sums = device_data<float>(lse);
     const Scratch<float> delta(heads);
     launch(op, delta_kernel<T>, teams<32>(heads), delta.data(), g, device_data<T>(y), heads, in.D);
-    visit_head_size(op, in.D, [&]<int DM>(std::integral_constant<int, DM>) {
+    if (in.D > kMostTiled) {
+      if (dq.defined())
+        launch(op, wide_query_gradient_kernel<T>, {leading(q), in.H}, device_data<T>(dq), g, log_sums,
+               delta.data(), in);
+      if (dk.defined() || dv.defined())
+        launch(op, wide_key_gradient_kernel<T>, {leading(k), in.Hkv}, device_data<T>(dk), device_data<T>(dv),
+               g, log_sums, delta.data(), in);
+      return;
+    }
+    visit_head_size(in.D, [&]<int DM>(std::integral_constant<int, DM>) {
       constexpr int BT = DM > 64 ? 16 : 32;  // four tiles must fit the 48 KB of shared memory
       if (dq.defined()) {
         launch(op, query_gradient_kernel<BT, DM, T>,

@@ -1,5 +1,7 @@
 #pragma once
 // The pieces of attention.cu: which rows a block owns, its tiles in shared memory, and their products.
+#include <limits>
+
 #include "tensor/cuda/team.cuh"
 #include "tensor/cuda/values.cuh"
 
@@ -102,10 +104,11 @@ __device__ void store_rows(T* to, const float (&sum)[Rows][Channels], const Tile
   }
 }
 
-// Calls f with the size that a head is filled up to.
+// Heads beyond are in attention_wide.cuh.
+constexpr int64_t kMostTiled = 128;
+// Calls f with the size that a head of at most this is filled up to.
 template <class F>
-void visit_head_size(const char* op, int64_t D, F&& f) {
-  BURROW_CHECK(D <= 128, "[{}] heads of {}: on CUDA at most 128", op, D);
+void visit_head_size(int64_t D, F&& f) {
   if (D <= 32)
     f(std::integral_constant<int, 32>{});
   else if (D <= 64)
