@@ -63,8 +63,8 @@ struct TaskOptions {
 struct LanguageOptions {
   uint64_t seed = 1;
   int64_t train = 8000, validation = 400, test = 400;  // samples of each language
-  int64_t choices_train = 6000, choices_test = 300;     // items of each language
-  int threads = 2;                                      // changes no byte
+  int64_t choices_train = 6000, choices_test = 300;    // items of each language
+  int threads = 2;                                     // changes no byte
 };
 // What a base model learns of the languages, each {train,validation}: DIR/pretrain/captions_*.json in
 // English, with images; text_*.json, in all languages without; picks_*.jsonl, which of four choices a word
