@@ -30,18 +30,17 @@ std::vector<std::string> read_values(std::string_view text, size_t& at, int64_t&
   for (; at < text.size(); ++at) {
     const char c = text[at];
     line += c == '\n';
-    if (quoted && c == '"' && at + 1 < text.size() && text[at + 1] == '"') {
+    const char next = at + 1 < text.size() ? text[at + 1] : '\0';
+    if (quoted && c == '"' && next == '"') {
       values.back() += text[++at];
-    } else if (quoted ? c == '"' : c == '"' && values.back().empty()) {
+    } else if (c == '"' && (quoted || values.back().empty())) {
       quoted = !quoted;
-    } else if (quoted) {
-      values.back() += c;
-    } else if (c == '\t') {
+    } else if (!quoted && c == '\t') {
       values.emplace_back();
-    } else if (c == '\n') {
+    } else if (!quoted && c == '\n') {
       ++at;
       break;
-    } else if (c != '\r' || (at + 1 < text.size() && text[at + 1] != '\n')) {
+    } else if (quoted || c != '\r' || next != '\n') {
       values.back() += c;
     }
   }
