@@ -30,8 +30,8 @@ std::vector<std::string> read_values(std::string_view text, size_t& at, int64_t&
   for (; at < text.size(); ++at) {
     const char c = text[at];
     line += c == '\n';
-    const bool before_line_end = c == '\r' && (at + 1 == text.size() || text[at + 1] == '\n');
-    if (quoted && c == '"' && at + 1 < text.size() && text[at + 1] == '"') {
+    const char next = at + 1 < text.size() ? text[at + 1] : '\0';
+    if (quoted && c == '"' && next == '"') {
       values.back() += text[++at];
     } else if (c == '"' && (quoted || values.back().empty())) {
       quoted = !quoted;
@@ -40,7 +40,7 @@ std::vector<std::string> read_values(std::string_view text, size_t& at, int64_t&
     } else if (!quoted && c == '\n') {
       ++at;
       break;
-    } else if (quoted || !before_line_end) {
+    } else if (quoted || c != '\r' || next != '\n') {
       values.back() += c;
     }
   }

@@ -194,6 +194,10 @@ TEST_CASE("chance, majority and blind of items") {
   CHECK(b.majority == 0.25);  // A: the third
   CHECK(b.blind == 0.75);     // r, q, the majority, and r where s is right
   CHECK(train::baselines(Format::choices, train, test, 1).majority == 0);
+  const train::Baselines circle = train::baselines(Format::choices, train, test, 0, true);
+  CHECK(circle.majority == 0);
+  CHECK(circle.chance == doctest::Approx((0.25 + 1.0 / 27 + 0.25 + 0.25) / 4));
+  CHECK(circle.blind == 0.5);  // without the majority
   CHECK(error_of([&] { train::baselines(Format::text, train, test, 0); }) ==
         train + ": texts have no answers to guess");
   const std::string bad = folder.put("bad.jsonl", "\n" + item("arc", "p", rs, "2"));

@@ -1,6 +1,7 @@
 #include "train/baselines.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <unordered_map>
 
@@ -77,7 +78,7 @@ void for_each_asked(data::Format format, const std::string& file, Use&& use) {
 }  // namespace
 
 Baselines baselines(data::Format format, const std::string& train_file, const std::string& test_file,
-                    int64_t limit) {
+                    int64_t limit, bool circle) {
   Answers answers, labels;
   std::unordered_map<std::string, Answers> by_question;
   for_each_asked(format, train_file, [&](const Asked& a) {
@@ -94,9 +95,11 @@ Baselines baselines(data::Format format, const std::string& train_file, const st
     if (limit > 0 && count >= limit) return;
     const auto seen = by_question.find(a.question);
     const bool known = seen != by_question.end();
-    sum.chance += a.choices > 0 ? 1 / a.choices : (known ? seen->second : answers).chance_of(a.answer);
-    sum.majority += a.label == majority;
-    sum.blind += known ? a.answer == seen->second.most_frequent() : a.label == majority;
+    const double guess = a.choices > 0 ? 1 / a.choices : (known ? seen->second : answers).chance_of(a.answer);
+    const bool by_majority = !circle && a.label == majority;
+    sum.chance += circle ? std::pow(guess, a.choices) : guess;
+    sum.majority += by_majority;
+    sum.blind += known ? a.answer == seen->second.most_frequent() : by_majority;
     ++count;
   });
   BURROW_CHECK(count > 0, "{}: no records", test_file);

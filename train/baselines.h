@@ -19,8 +19,9 @@ struct Baselines {
 // records at most (0: all). Of answers that are equally frequent the first in the alphabet is taken. Of
 // multiple-choice items chance is uniform over the item's choices, majority the most frequent label of the
 // training answers, and blind goes by the words of the choices, among training items of the same context and
-// question. Throws for texts, which have no answers.
+// question. Where items are asked in a `circle`, chance must be right in every rotation, and one label never
+// is. Throws for texts, which have no answers.
 Baselines baselines(data::Format format, const std::string& train_file, const std::string& test_file,
-                    int64_t limit);
+                    int64_t limit, bool circle = false);
 
 }  // namespace burrow::train

@@ -22,20 +22,19 @@ double share(const std::pair<int64_t, int64_t>& of) {
   return static_cast<double>(of.first) / static_cast<double>(of.second);
 }
 
-data::Format format_of(const RunConfig& config, const std::string& set) {
-  const auto found = std::find_if(config.data.sets.begin(), config.data.sets.end(),
-                                  [&](const DataSet& d) { return d.name == set; });
-  return found->format;
+const DataSet& set_of(const RunConfig& config, const std::string& set) {
+  return *std::find_if(config.data.sets.begin(), config.data.sets.end(),
+                       [&](const DataSet& d) { return d.name == set; });
 }
 
 // What a score means: how it was taken, and which tokens the model was trained on.
-Json scoring_json(const RunConfig& config, data::Format format) {
-  Json json = {{"score", scoring_of(config.eval, format)}};
-  if (format == data::Format::choices) {
+Json scoring_json(const RunConfig& config, const DataSet& set) {
+  Json json = {{"score", scoring_of(config.eval, set)}};
+  if (set.format == data::Format::choices) {
     json["protocol"] = data::name_of(config.eval.protocol);
     if (config.eval.protocol != Protocol::exact_match) json["labels"] = data::name_of(config.eval.labels);
   }
-  json["loss"] = format == data::Format::text ? "all" : data::name_of(config.data.loss);
+  json["loss"] = set.format == data::Format::text ? "all" : data::name_of(config.data.loss);
   return json;
 }
 
@@ -47,7 +46,7 @@ std::map<std::string, Baselines> baselines_of(const RunConfig& config, const std
     if (!asked.empty() && std::find(asked.begin(), asked.end(), d.name) == asked.end()) continue;
     const std::string& file = file_of(d, split_named(split));
     if (d.format != data::Format::choices || file.empty() || d.train.empty()) continue;
-    found[d.name] = baselines(d.format, d.train, file, config.eval.limit);
+    found[d.name] = baselines(d.format, d.train, file, config.eval.limit, d.circular);
   }
   return found;
 }
@@ -61,7 +60,7 @@ Json scores_json(const RunConfig& config, const std::vector<SetScore>& scores, c
     for (const auto& [type, c] : s.by_type) all["by_type"][s.name][type] = share(c);
     if (s.nats > 0) all["nats_per_token"][s.name] = s.nats / static_cast<double>(s.count);
     if (s.left_out > 0) all["left_out"][s.name] = s.left_out;
-    all["scoring"][s.name] = scoring_json(config, format_of(config, s.name));
+    all["scoring"][s.name] = scoring_json(config, set_of(config, s.name));
     sum += s.score();
   }
   all["score"]["mean"] = sum / static_cast<double>(scores.size());
@@ -73,9 +72,9 @@ Json scores_json(const RunConfig& config, const std::vector<SetScore>& scores, c
 void print_scores(const RunConfig& config, const std::vector<SetScore>& scores, const std::string& split) {
   const auto floors = baselines_of(config, split);
   for (const SetScore& s : scores) {
-    const data::Format format = format_of(config, s.name);
+    const DataSet& set = set_of(config, s.name);
     fmt::print("{:<14} {:6.2f} %  ({} of {}{})  {}\n", s.name, 100 * s.score(), s.correct, s.count,
-               format == data::Format::text ? " tokens" : "", scoring_of(config.eval, format));
+               set.format == data::Format::text ? " tokens" : "", scoring_of(config.eval, set));
     if (s.nats > 0) fmt::print("  {:.4f} nats per token\n", s.nats / static_cast<double>(s.count));
     if (const auto floor = floors.find(s.name); floor != floors.end())
       fmt::print("  {:<12} {:6.2f} %\n  {:<12} {:6.2f} %\n", "chance", 100 * floor->second.chance, "majority",
@@ -86,7 +85,7 @@ void print_scores(const RunConfig& config, const std::vector<SetScore>& scores, 
       fmt::print("  {} of the set left out: nothing to score within model.decoder.max_tokens\n", s.left_out);
   }
   if (std::any_of(scores.begin(), scores.end(),
-                  [&](const SetScore& s) { return format_of(config, s.name) == data::Format::choices; }))
+                  [&](const SetScore& s) { return set_of(config, s.name).format == data::Format::choices; }))
     fmt::print("trained on: {}\n",
                config.data.loss == data::Supervision::all ? "all tokens, prompts too" : "the answers alone");
 }

@@ -181,13 +181,14 @@ bool equal_words(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string scoring_of(const EvalConfig& c, data::Format format) {
-  if (format == data::Format::llava) return "exact match";
-  if (format == data::Format::text) return "next token";
-  if (c.protocol == Protocol::exact_match) return "exact match of the label";
-  return fmt::format("accuracy by {}, {} labels",
+std::string scoring_of(const EvalConfig& c, const DataSet& set) {
+  if (set.format == data::Format::llava) return "exact match";
+  if (set.format == data::Format::text) return "next token";
+  const char* turned = set.circular ? ", asked in a circle" : "";
+  if (c.protocol == Protocol::exact_match) return fmt::format("exact match of the label{}", turned);
+  return fmt::format("accuracy by {}, {} labels{}",
                      c.protocol == Protocol::generation ? "generation" : "label logits",
-                     c.labels == LabelRange::item ? "the item's" : "all the shape's");
+                     c.labels == LabelRange::item ? "the item's" : "all the shape's", turned);
 }
 
 int64_t first_label(std::string_view text, const std::vector<std::string>& labels) {

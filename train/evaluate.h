@@ -20,9 +20,9 @@ struct SetScore {
   double score() const { return count ? static_cast<double>(correct) / static_cast<double>(count) : 0; }
 };
 
-// How a set of this format is scored: "exact match", "accuracy by label logits, the item's labels", "next
+// How a set is scored: "exact match", "accuracy by label logits, the item's labels, asked in a circle", "next
 // token", ...
-std::string scoring_of(const EvalConfig& config, data::Format format);
+std::string scoring_of(const EvalConfig& config, const DataSet& set);
 
 // Scores the first answer of every sample (of `limit` at most; 0: all) with the model's current weights.
 // Conversations: greedily decoded, and equal to the reference token by token. Choices: eval.protocol; of

@@ -125,8 +125,8 @@ void add_baselines(TableReport& report) {
       const DataSet& d = *std::find_if(run.data.sets.begin(), run.data.sets.end(),
                                        [&](const DataSet& x) { return x.name == set; });
       BURROW_CHECK(!d.train.empty(), "set '{}' has no training file", set);
-      const auto b =
-          baselines(d.format, d.train, run.eval.split == "test" ? d.test : d.validation, run.eval.limit);
+      const auto b = baselines(d.format, d.train, run.eval.split == "test" ? d.test : d.validation,
+                               run.eval.limit, d.circular);
       report.baselines.push_back({100 * b.chance, 100 * b.majority, 100 * b.blind});
     }
     const std::vector<Baselines> of_sets = report.baselines;

@@ -264,7 +264,7 @@ std::string scores_are(const TablePlan& plan) {
   std::vector<std::pair<std::string, std::vector<std::string>>> kinds;
   for (const DataSet& d : plan.run.data.sets) {
     if (std::find(plan.sets.begin(), plan.sets.end(), d.name) == plan.sets.end()) continue;
-    const std::string kind = scoring_of(plan.run.eval, d.format);
+    const std::string kind = scoring_of(plan.run.eval, d);
     const auto known =
         std::find_if(kinds.begin(), kinds.end(), [&](const auto& k) { return k.first == kind; });
     if (known == kinds.end())
