@@ -16,6 +16,7 @@ struct EmulatedDim {
 // Set by the scheduler each time that a thread goes on.
 extern EmulatedDim threadIdx, blockIdx, blockDim, gridDim;
 
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): the names are CUDA's own.
 #define __global__
 #define __device__
 #define __host__
@@ -56,3 +57,4 @@ T __shfl_sync(unsigned, T value, int lane) {
 }
 inline unsigned __ballot_sync(unsigned, int vote) { return burrow::cuda::emulate::ballot(vote != 0); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
