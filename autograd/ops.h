@@ -33,7 +33,12 @@ Var dropout(const Var& x, const Tensor& ordinal, const Tensor& position, uint64_
 Var dot(const Var& a, const Var& b, double alpha = 1);  // alpha sum(a b) -> [1]
 
 // ops_norm.cpp
-Var rms_norm(const Var& x, const Var& w, double eps);                  // x [N,C], w [C] -> [N,C]
+Var rms_norm(const Var& x, const Var& w, double eps);  // x [N,C], w [C] -> [N,C]
+// s = x + added and rms_norm(s), in one pass: a residual stream and what the next part reads of it.
+struct NormedSum {
+  Var sum, normed;  // [N,C]
+};
+NormedSum add_rms_norm(const Var& x, const Var& added, const Var& w, double eps);  // x added [N,C], w [C]
 Var layer_norm(const Var& x, const Var& w, const Var& b, double eps);  // x [N,C], w b [C] -> [N,C]
 
 // ops_attention.cpp
@@ -46,8 +51,10 @@ Var attention(const Var& q, const Var& k, const Var& v, const AttentionRanges& r
 // ops_rows.cpp
 // y[n] = table[id[n]], or visual[-1 - id[n]] where id is negative. table [V,C], visual [M,C] -> [N,C]
 Var embedding(const Var& table, const Var& visual, const Tensor& id);
-Var reshape(const Var& x, Shape shape);              // the same elements in row-major order
-Var gather_rows(const Var& x, const Tensor& index);  // x [M,C], index i32 [N] -> [N,C]
+Var reshape(const Var& x, Shape shape);                   // the same elements in row-major order
+Var concat_rows(const std::vector<Var>& x);               // x_i [N_i,C] -> [sum of N_i, C]
+Var columns(const Var& x, int64_t first, int64_t count);  // x [N,C] -> [N,count] from column `first`
+Var gather_rows(const Var& x, const Tensor& index);       // x [M,C], index i32 [N] -> [N,C]
 // y[m] = sum of x[n] with index[n] = m: x [N,C], index i32 [N] -> [rows,C]
 Var scatter_rows(const Var& x, const Tensor& index, int64_t rows);
 Var group_mean(const Var& x, const Tensor& group, int64_t groups);  // x [N,C], group i32 [N] -> [groups,C]

@@ -86,12 +86,11 @@ Var spread_with_grouped_lora(const Var& y, const Var& h, const Var& b, const Exp
                B.shape(), groups.order.numel(), groups.offsets.numel() - 1);
   const ExpertGroups own = own_places(groups);
   Tensor z = Tensor::empty({H.dim(0), Y.dim(1)}, Y.dtype(), Y.device(), "spread");
-  kernel::gather_rows(z, Y, groups.order);
-  kernel::scatter_matmul_nt(z, H, B, own);
+  kernel::spread_matmul_nt(z, Y, H, B, groups);
   const Tensor kept_h = b.needs_grad() ? H : Tensor{}, kept_b = h.needs_grad() ? B : Tensor{};
   return record("spread_with_grouped_lora", z, {y, h, b},
                 [kept_h, kept_b, own, order = groups.order](const Tensor& dz, Grads& g) {
-                  if (Tensor dy = g.accumulator(0); dy.defined()) kernel::scatter_add_rows(dy, dz, order);
+                  if (auto [dy, adds] = g.target(0); dy.defined()) kernel::scatter_rows(dy, dz, order, adds);
                   if (Tensor dh = g.like(1); dh.defined()) {
                     kernel::gather_matmul_nn(dh, dz, kept_b, own);
                     g.add(1, dh);

@@ -22,14 +22,48 @@ Var reshape(const Var& x, Shape shape) {
                 [from = x.shape()](const Tensor& dy, Grads& g) { g.add(0, dy.reshape(from)); });
 }
 
+Var concat_rows(const std::vector<Var>& x) {
+  BURROW_CHECK(!x.empty(), "[concat_rows] of nothing");
+  const Tensor& first = x[0].value();
+  int64_t N = 0;
+  for (const Var& part : x) {
+    const Tensor& X = part.value();
+    BURROW_CHECK(X.rank() == 2 && X.dim(1) == first.dim(1), "[concat_rows] {} beside {}", X.shape(),
+                 first.shape());
+    N += X.dim(0);
+  }
+  Tensor y = Tensor::empty({N, first.dim(1)}, first.dtype(), first.device(), "concat_rows");
+  std::vector<int64_t> begin{0};
+  for (const Var& part : x) {
+    begin.push_back(begin.back() + part.dim(0));
+    y.slice_rows(begin[begin.size() - 2], begin.back()).copy_from(part.value());
+  }
+  return record("concat_rows", y, x, [begin](const Tensor& dy, Grads& g) {
+    for (size_t i = 0; i + 1 < begin.size(); ++i)
+      g.add(static_cast<int>(i), dy.slice_rows(begin[i], begin[i + 1]));
+  });
+}
+
+Var columns(const Var& x, int64_t first, int64_t count) {
+  const Tensor& X = x.value();
+  BURROW_CHECK(X.rank() == 2 && first >= 0 && count >= 0 && first + count <= X.dim(1),
+               "[columns] {} from column {} of {}", count, first, X.shape());
+  Tensor y = Tensor::empty({X.dim(0), count}, X.dtype(), X.device(), "columns");
+  kernel::copy_columns(y, X, first);
+  return record("columns", y, {x}, [first](const Tensor& dy, Grads& g) {
+    Tensor dx = g.accumulator(0);
+    kernel::add_columns(dx, dy, first);
+  });
+}
+
 Var gather_rows(const Var& x, const Tensor& index) {
   const Tensor& X = x.value();
   BURROW_CHECK(X.rank() == 2 && index.rank() == 1, "[gather_rows] x {}, index {}", X.shape(), index.shape());
   Tensor y = Tensor::empty({index.dim(0), X.dim(1)}, X.dtype(), X.device(), "gather_rows");
   kernel::gather_rows(y, X, index);
   return record("gather_rows", y, {x}, [index](const Tensor& dy, Grads& g) {
-    Tensor dx = g.accumulator(0);
-    kernel::scatter_add_rows(dx, dy, index);
+    auto [dx, adds] = g.target(0);
+    kernel::scatter_rows(dx, dy, index, adds);
   });
 }
 
@@ -37,8 +71,8 @@ Var scatter_rows(const Var& x, const Tensor& index, int64_t rows) {
   const Tensor& X = x.value();
   BURROW_CHECK(X.rank() == 2 && index.shape() == Shape({X.dim(0)}), "[scatter_rows] x {}, index {}",
                X.shape(), index.shape());
-  Tensor y = Tensor::zeros({rows, X.dim(1)}, X.dtype(), X.device(), "scatter_rows");
-  kernel::scatter_add_rows(y, X, index);
+  Tensor y = Tensor::empty({rows, X.dim(1)}, X.dtype(), X.device(), "scatter_rows");
+  kernel::scatter_rows(y, X, index, false);
   return record("scatter_rows", y, {x}, [index](const Tensor& dy, Grads& g) {
     Tensor dx = g.like(0);
     kernel::gather_rows(dx, dy, index);

@@ -92,6 +92,7 @@ class Adapter {
     const int64_t experts = experts_of(layer, layers);
     for (auto* linear : {&block.q, &block.k, &block.v, &block.o})
       adapt_linear(*linear, layer, experts, nullptr);
+    share_input({block.q.get(), block.k.get(), block.v.get()});
     nn::FeedForward& ffn = *block.ffn;
     if (config_.expert == ExpertKind::shard) return shard(block, layer, experts);
     BURROW_CHECK(
@@ -116,6 +117,7 @@ class Adapter {
     bool routed = false;
     for (auto* linear : {&ffn.gate, &ffn.up, &ffn.down})
       routed = adapt_linear(*linear, layer, experts, slot) || routed;
+    share_input({ffn.gate.get(), ffn.up.get()});
     if (!shares || !routed) return;
     Router router = make_router(ffn.name, layer, ffn.gate->in(), experts, ffn.gate->weight.value().dtype());
     block.ffn = std::make_unique<RoutedFeedForward>(std::move(ffn), std::move(router), slot, gathered_);
@@ -249,6 +251,15 @@ class Adapter {
     inactive_ += mine / E * (E - K);
     blocks_.experts = std::to_string(E);
     block_size_ = F / E;
+  }
+
+  // Lets the experts of Linears on one input compute once what they have in common.
+  static void share_input(const std::vector<nn::Linear*>& linears) {
+    std::vector<LoraExperts*> readers;
+    for (nn::Linear* linear : linears) {
+      if (auto* adapted = dynamic_cast<AdaptedLinear*>(linear)) readers.push_back(&adapted->experts);
+    }
+    SharedInput::among(readers);
   }
 
   // Returns whether the Linear now obeys the FFN's slot.

@@ -288,9 +288,9 @@ void visit_fields(V& v, MethodConfig& c) {
           "experts of equal blocks of layers (MoLA's 2-4-6-8); empty: `experts` everywhere");
   v.field("train_projector", c.train_projector, "", "train the projector as well");
   v.field("train_decoder", c.train_decoder, "", "train every weight of the decoder as well");
-  v.field(
-      "execution", c.execution, "",
-      "masked: all experts on all rows; grouped: each on the rows that chose it; auto: the faster, by E, K");
+  v.field("execution", c.execution, "",
+          "masked: all experts on all rows; grouped: each on the rows that chose it; auto: the faster, by E, "
+          "K, R, device");
   v.section("router", [&] { visit_fields(v, c.router); });
   v.section("balance", [&] { visit_fields(v, c.balance); });
   v.section("entropy", [&] { visit_fields(v, c.entropy); });

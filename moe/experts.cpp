@@ -1,5 +1,6 @@
 #include "moe/experts.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "tensor/rng.h"
@@ -22,8 +23,8 @@ LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_
     : name_(name),
       input_site_(input_site(name)),
       experts_(experts),
-      scale_(c.alpha / static_cast<double>(c.rank)),
-      dropout_(c.dropout) {
+      config_(c),
+      scale_(c.alpha / static_cast<double>(c.rank)) {
   BURROW_CHECK(c.rank <= std::min(base.in(), base.out()), "method.rank = {}: larger than '{}' of shape {}",
                c.rank, name, base.weight.shape());
   const DType dtype = base.weight.value().dtype() == DType::f64 ? DType::f64 : DType::f32;
@@ -38,10 +39,16 @@ LoraExperts::LoraExperts(const std::string& name, const nn::Linear& base, int64_
   b = Var(Tensor::zeros({base.out(), experts * c.rank}, dtype));
 }
 
+Var LoraExperts::draw_dropout(const Var& x, const Tensor& ordinal, const Tensor& position,
+                              const nn::Pass& pass) const {
+  if (!pass.training || config_.dropout == 0) return x;
+  return dropout(x, ordinal, position, random_key(pass.seed, pass.step, input_site_), config_.dropout);
+}
+
 Var LoraExperts::dropped(const Var& x, const Tensor& ordinal, const Tensor& position,
                          const nn::Pass& pass) const {
-  if (!pass.training || dropout_ == 0) return x;
-  return dropout(x, ordinal, position, random_key(pass.seed, pass.step, input_site_), dropout_);
+  return shared_ ? shared_->dropped(*this, x, ordinal, position, pass)
+                 : draw_dropout(x, ordinal, position, pass);
 }
 
 Var LoraExperts::narrow(const Var& x, const ExpertGroups& groups, const Tensor& ordinal,
@@ -51,16 +58,70 @@ Var LoraExperts::narrow(const Var& x, const ExpertGroups& groups, const Tensor& 
 
 Var LoraExperts::apply(const nn::Linear& base, const Var& x, const Routing* routing,
                        const nn::Pass& pass) const {
-  const Var in = dropped(x, pass.ordinal, pass.position, pass);
   if (routing && routing->groups.order.defined()) {
     const ExpertGroups& groups = routing->groups;
-    const Var h = grouped_linear(in, a, groups);  // [N*K, R]
+    const Var h = grouped_linear(dropped(x, pass.ordinal, pass.position, pass), a, groups);  // [N*K, R]
     return linear_with_grouped_lora(x, base.weight, base.bias,
                                     grouped_scale(h, routing->weights, groups, scale_), b, groups);
   }
-  const Var h = linear(in, a);  // [N, E*R]
+  const Var h = shared_ ? shared_->narrow(*this, x, pass)
+                        : linear(draw_dropout(x, pass.ordinal, pass.position, pass), a);  // [N, E*R]
   const Var masked = routing ? scale_experts(h, routing->weights, scale_) : scale(h, scale_);
   return linear_with_lora(x, base.weight, base.bias, masked, b);
+}
+
+void SharedInput::among(const std::vector<LoraExperts*>& readers) {
+  if (readers.size() < 2) return;
+  const auto shared = std::make_shared<SharedInput>();
+  for (LoraExperts* reader : readers) {
+    shared->readers_.push_back({reader});
+    reader->shared_ = shared;
+  }
+}
+
+// Begins anew where this is another input or pass, or where the reader has had its answer.
+void SharedInput::ask(const LoraExperts& reader, const Var& x, const nn::Pass& pass) {
+  const auto me =
+      std::find_if(readers_.begin(), readers_.end(), [&](const Reader& r) { return r.experts == &reader; });
+  const bool same = pass_ == &pass && x_.defined() && x_.value().same_window(x.value());
+  if (!same || me->asked) {
+    for (Reader& r : readers_) r.asked = false;
+    pass_ = &pass;
+    x_ = x;
+    dropped_ = narrow_ = {};
+  }
+  me->asked = true;
+}
+
+void SharedInput::forget_when_done() {
+  if (std::all_of(readers_.begin(), readers_.end(), [](const Reader& r) { return r.asked; }))
+    x_ = dropped_ = narrow_ = {};
+}
+
+Var SharedInput::dropped(const LoraExperts& reader, const Var& x, const Tensor& ordinal,
+                         const Tensor& position, const nn::Pass& pass) {
+  ask(reader, x, pass);
+  if (!dropped_.defined()) dropped_ = reader.draw_dropout(x, ordinal, position, pass);
+  Var mine = dropped_;
+  forget_when_done();
+  return mine;
+}
+
+Var SharedInput::narrow(const LoraExperts& reader, const Var& x, const nn::Pass& pass) {
+  ask(reader, x, pass);
+  if (!dropped_.defined()) dropped_ = reader.draw_dropout(x, pass.ordinal, pass.position, pass);
+  std::vector<Var> sides;
+  int64_t first = 0, width = 0;
+  for (const Reader& r : readers_) {
+    if (!r.experts->masked(x.value().device())) continue;
+    if (r.experts == &reader) first = width;
+    width += r.experts->a.dim(0);
+    sides.push_back(r.experts->a);
+  }
+  if (!narrow_.defined()) narrow_ = linear(dropped_, sides.size() == 1 ? sides[0] : concat_rows(sides));
+  Var mine = sides.size() == 1 ? narrow_ : columns(narrow_, first, reader.a.dim(0));
+  forget_when_done();
+  return mine;
 }
 
 void LoraExperts::parameters(const nn::ParameterVisit& visit) {
@@ -80,7 +141,9 @@ MixedFeedForward::MixedFeedForward(nn::FeedForward base, LoraExperts gate, LoraE
       up_lora_(std::move(up)),
       down_lora_(std::move(down)),
       router_(std::move(router)),
-      gathered_(std::move(gathered)) {}
+      gathered_(std::move(gathered)) {
+  SharedInput::among({&gate_lora_, &up_lora_});
+}
 
 Var MixedFeedForward::operator()(const Var& x, const nn::Pass& pass) const {
   const Routing r = router_.route(x, pass);

@@ -14,6 +14,33 @@ struct RoutingSlot {
   Routing routing;
 };
 
+class LoraExperts;
+
+// What the experts of Linears that read one input (q, k and v; gate and up) compute once for all of them in a
+// pass: the dropout drawn on it, and the product with all their A sides that rows meet masked. The first of
+// them to ask has it computed; when all have asked it is forgotten.
+class SharedInput {
+ public:
+  // Makes these share what they read. They must stay where they are.
+  static void among(const std::vector<LoraExperts*>& readers);
+  // x with dropout [N,C].
+  Var dropped(const LoraExperts& reader, const Var& x, const Tensor& ordinal, const Tensor& position,
+              const nn::Pass& pass);
+  // The reader's A on that [N,E*R].
+  Var narrow(const LoraExperts& reader, const Var& x, const nn::Pass& pass);
+
+ private:
+  struct Reader {
+    const LoraExperts* experts;
+    bool asked = false;
+  };
+  void ask(const LoraExperts& reader, const Var& x, const nn::Pass& pass);
+  void forget_when_done();
+  std::vector<Reader> readers_;
+  const nn::Pass* pass_ = nullptr;
+  Var x_, dropped_, narrow_;  // [N,C], [N,C], [N, sum of E*R]
+};
+
 // The E experts of one Linear side by side: two parameters, whatever E is.
 class LoraExperts {
  public:
@@ -29,14 +56,20 @@ class LoraExperts {
   void parameters(const nn::ParameterVisit& visit);
   int64_t experts() const { return experts_; }
   int64_t rank() const { return a.dim(0) / experts_; }
+  // Whether rows meet all experts, and the routing is a mask.
+  bool masked(Device device) const { return experts_ == 1 || !executes_grouped(config_, experts_, device); }
 
   Var a, b;  // [E*R, in]: expert e owns rows e*R to e*R+R; [out, E*R]: its columns
 
  private:
+  friend class SharedInput;
+  Var draw_dropout(const Var& x, const Tensor& ordinal, const Tensor& position, const nn::Pass& pass) const;
   Var dropped(const Var& x, const Tensor& ordinal, const Tensor& position, const nn::Pass& pass) const;
   std::string name_, input_site_;
   int64_t experts_;
-  double scale_, dropout_;
+  MethodConfig config_;
+  double scale_;
+  std::shared_ptr<SharedInput> shared_;  // null: nobody else reads the input
 };
 
 // A Linear with LoRA experts. Which router it obeys is what its slot says: the slot's owner decides.

@@ -37,12 +37,15 @@ Tensor readable_rows(const Segments& s) {
 
 }  // namespace
 
-bool executes_grouped(const MethodConfig& c, int64_t experts) {
+bool executes_grouped(const MethodConfig& c, int64_t experts, Device device) {
   const bool wide = c.expert == ExpertKind::ffn || c.expert == ExpertKind::shard;
   if (wide) return true;  // experts share no narrow side that a mask could act on
   if (c.execution != Execution::automatic) return c.execution == Execution::grouped;
-  // Masked does E/K times the work. With 3 experts per chosen one grouped is faster in 57 of the 60 sizes of
-  // docs/results/scaling.md and at worst takes 1.2 times as long; with 2 it depends on K and R.
+  // On a GPU the library's products on all experts cost less than sorting, until they are wide.
+  constexpr int64_t kNarrow = 256;
+  if (device == Device::cuda && experts * c.rank <= kNarrow) return false;
+  // Masked does E/K times the work. On the CPU, with 3 experts per chosen one grouped is faster in 57 of the
+  // 60 sizes of docs/results/scaling.md and at worst takes 1.2 times as long; with 2 it depends on K and R.
   return c.router.selection == Selection::top_k && experts >= 3 * c.router.top_k;
 }
 
@@ -120,7 +123,8 @@ Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, 
       layer_(layer),
       config_(method.router),
       entropy_(method.entropy),
-      grouped_(executes_grouped(method, experts)) {
+      grouped_on_cpu_(executes_grouped(method, experts, Device::cpu)),
+      grouped_on_cuda_(executes_grouped(method, experts, Device::cuda)) {
   config_.top_k = std::min(config_.top_k, experts);
   const double bound = 1 / std::sqrt(static_cast<double>(width));
   Tensor w = uniform_tensor(this->name + ".weight", {experts, width}, bound, seed, DType::f64);
@@ -202,7 +206,8 @@ Routing Router::route(const Var& x, const nn::Pass& pass) const {
   }
   select(r, x, pass);
   if (config_.normalise) r.weights = normalise_rows(r.weights);
-  if (grouped_) r.groups = group_by_expert(r.chosen, config_.top_k);
+  const bool grouped = x.value().device() == Device::cpu ? grouped_on_cpu_ : grouped_on_cuda_;
+  if (grouped) r.groups = group_by_expert(r.chosen, config_.top_k);
   return r;
 }
 

@@ -75,11 +75,12 @@ class Router {
   int64_t layer_;
   RouterConfig config_;
   EntropyConfig entropy_;
-  bool grouped_;  // whether to sort the rows by expert
+  bool grouped_on_cpu_, grouped_on_cuda_;  // whether to sort the rows by expert
 };
 
-// Whether E experts are computed grouped: a function of the config alone, so that a run can be repeated.
-bool executes_grouped(const MethodConfig& c, int64_t experts);
+// Whether E experts are computed grouped: a function of the config and the device alone, so that a run can be
+// repeated.
+bool executes_grouped(const MethodConfig& c, int64_t experts, Device device);
 
 // Uniform on [-bound, bound], a function of (seed, name) alone.
 Tensor uniform_tensor(const std::string& name, const Shape& shape, double bound, uint64_t seed, DType dtype);

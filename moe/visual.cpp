@@ -32,7 +32,8 @@ VisualExperts::VisualExperts(const nn::ModelConfig& sizes, const MethodConfig& c
     : tokens_(sizes.vision.visual_tokens()),
       experts_(c.experts),
       config_(c.visual),
-      grouped_(c.router.selection == Selection::top_k && c.experts > 1 && executes_grouped(c, c.experts)),
+      grouped_(c.router.selection == Selection::top_k && c.experts > 1 &&
+               executes_grouped(c, c.experts, Device::cpu)),  // they are wide
       top_k_(c.router.top_k),
       gathered_(std::move(gathered)) {
   const DType dtype = like.dtype() == DType::f64 ? DType::f64 : DType::f32;

@@ -28,7 +28,7 @@ Var remember(const std::string& name, const Var& rows, const Pass& pass) {
   const int64_t slots = pass.cache->sequences * pass.cache->capacity;
   if (!held.defined())
     held = Tensor::zeros({slots, rows.dim(1)}, rows.value().dtype(), rows.value().device(), "kv_cache");
-  kernel::scatter_add_rows(held, rows.value(), pass.cache_slots);
+  kernel::scatter_rows(held, rows.value(), pass.cache_slots, true);
   return Var(held);
 }
 
@@ -47,9 +47,10 @@ Var DecoderBlock::attend(const Var& x, const Pass& pass) const {
   return (*o)(attention(queries, keys, values, pass.ranges, shape), pass);
 }
 
-Var DecoderBlock::operator()(const Var& x, const Pass& pass) const {
-  const Var mid = add(x, attend(input_norm(x), pass));
-  return add(mid, (*ffn)(ffn_norm(mid), pass));
+Residual DecoderBlock::operator()(Residual stream, const Pass& pass) const {
+  stream.branch = attend(input_norm(stream), pass);
+  stream.branch = (*ffn)(ffn_norm(stream), pass);
+  return stream;
 }
 
 void DecoderBlock::parameters(const ParameterVisit& visit) {
@@ -73,9 +74,10 @@ Decoder::Decoder(const DecoderConfig& c, WeightSource& source)
   }
 }
 
-Var Decoder::operator()(Var x, const Pass& pass) const {
-  for (const DecoderBlock& block : blocks) x = block(x, pass);
-  return norm(x);
+Var Decoder::operator()(const Var& x, const Pass& pass) const {
+  Residual stream{x, {}};
+  for (const DecoderBlock& block : blocks) stream = block(std::move(stream), pass);
+  return norm(stream);
 }
 
 void Decoder::parameters(const ParameterVisit& visit) {

@@ -10,7 +10,7 @@ namespace burrow::nn {
 
 struct DecoderBlock {
   DecoderBlock(const std::string& name, const DecoderConfig& config, WeightSource& source);
-  Var operator()(const Var& x, const Pass& pass) const;  // [N,C] -> [N,C]
+  Residual operator()(Residual stream, const Pass& pass) const;
   void parameters(const ParameterVisit& visit);
 
   const DecoderConfig config;
@@ -27,7 +27,7 @@ struct DecoderBlock {
 struct Decoder {
   Decoder(const DecoderConfig& config, WeightSource& source);
   // The hidden states after the last norm: x [N,C] (embedded tokens) -> [N,C]
-  Var operator()(Var x, const Pass& pass) const;
+  Var operator()(const Var& x, const Pass& pass) const;
   void parameters(const ParameterVisit& visit);
 
   DecoderConfig config;

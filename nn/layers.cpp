@@ -39,6 +39,13 @@ void Linear::parameters(const ParameterVisit& visit) {
 RmsNorm::RmsNorm(std::string name, int64_t width, double eps, WeightSource& source)
     : name(std::move(name)), eps(eps), weight(source.take(this->name + ".weight", {width}, Init::one)) {}
 
+Var RmsNorm::operator()(Residual& stream) const {
+  if (!stream.branch.defined()) return rms_norm(stream.x, weight, eps);
+  auto [sum, normed] = add_rms_norm(stream.x, stream.branch, weight, eps);
+  stream = {sum, {}};
+  return normed;
+}
+
 LayerNorm::LayerNorm(std::string name, int64_t width, double eps, WeightSource& source)
     : name(std::move(name)),
       eps(eps),

@@ -61,10 +61,15 @@ class Linear {
   Var weight, bias;  // [out, in], [out] or undefined
 };
 
+// A residual stream between two parts of a decoder, x + branch: the norm that reads it takes the sum.
+struct Residual {
+  Var x, branch;  // [N,C]; no branch: 0
+};
+
 // x rstd w over the channels, without a mean (Zhang and Sennrich 2019).
 struct RmsNorm {
   RmsNorm(std::string name, int64_t width, double eps, WeightSource& source);
-  Var operator()(const Var& x) const { return rms_norm(x, weight, eps); }
+  Var operator()(Residual& stream) const;  // -> [N,C]; the stream is then the sum and no branch
   void parameters(const ParameterVisit& visit) { visit(name + ".weight", weight); }
   std::string name;
   double eps;

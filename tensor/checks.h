@@ -33,6 +33,21 @@ inline void check_matrix(const char* op, const char* name, const Tensor& t, DTyp
                "[{}] {} is {} {}, expected {} ({}, {})", op, name, t.dtype(), t.shape(), dtype, n, c);
 }
 
+// `narrow` [N,O] as the columns first to first + O of `wide` [N,C].
+inline void check_columns(const char* op, const Tensor& wide, const Tensor& narrow, int64_t first) {
+  BURROW_CHECK(first >= 0 && first + channels(narrow) <= channels(wide), "[{}] columns {} to {} of {}", op,
+               first, first + channels(narrow), wide.shape());
+  check_matrix(op, "columns", narrow, wide.dtype(), leading(wide), channels(narrow));
+}
+
+// The two addends of a residual stream and their sum: both of them there, or neither.
+inline void check_residual(const char* op, const Tensor& sum, const Tensor& x, const Tensor& added) {
+  BURROW_CHECK(sum.defined() == added.defined(), "[{}] of sum and added one is undefined", op);
+  if (!added.defined()) return;
+  check_same(op, "added", added, "x", x);
+  check_same(op, "sum", sum, "x", x);
+}
+
 // Every element of `index` in [low, high). Indices on the GPU are not looked at: that would make the host
 // wait for the device in every kernel.
 inline void check_range(const char* op, const char* name, const Tensor& index, int64_t low, int64_t high) {

@@ -47,7 +47,8 @@ double flops_of(KernelId id, const detail::CallArguments& a) {
     case KernelId::scatter_matmul_nn:
     case KernelId::gather_matmul_tn_a:  // y, h; a, h
       return 2 * numel(1) * static_cast<double>(a.tensors[0]->cols());
-    case KernelId::gather_matmul_tn_b:  // b, y, h
+    case KernelId::gather_matmul_tn_b:
+    case KernelId::spread_matmul_nt:  // b, y, h; z, y, h
       return 2 * numel(2) * static_cast<double>(a.tensors[1]->cols());
     case KernelId::attention:  // q kᵀ and p v
       return 4 * visible_pairs(*a.ranges, a.shape->causal) *

@@ -101,10 +101,12 @@ void rows() {
                gate = random_tensor({N, F}), up = random_tensor({N, F}), dy = random_tensor({N, F});
   const Tensor position = index_of(N, [](int64_t i) { return static_cast<int32_t>(i % T); });
   Tensor y = random_tensor({N, C}), rstd = random_tensor({N}, DType::f32), wide_y = random_tensor({N, F}),
-         wide_z = random_tensor({N, F}), none;
+         wide_z = random_tensor({N, F}), stream = random_tensor({N, C}), none;
   bench("add", 3 * row, true, [&] { kernel::add(y, x, g); });
-  bench("rms_norm", 2 * row, true, [&] { kernel::rms_norm(y, rstd, x, w, 1e-5); });
-  bench("rms_norm_backward, dx", 3 * row, true, [&] { kernel::rms_norm_backward(y, none, g, x, w, rstd); });
+  bench("rms_norm", 2 * row, true, [&] { kernel::rms_norm(y, rstd, none, x, {}, w, 1e-5); });
+  bench("rms_norm of a sum", 4 * row, true, [&] { kernel::rms_norm(y, rstd, stream, x, g, w, 1e-5); });
+  bench("rms_norm_backward, dx", 3 * row, true,
+        [&] { kernel::rms_norm_backward(y, none, g, {}, x, w, rstd); });
   bench("rope", 2 * row, true, [&] { kernel::rope(y, x, position, H, 10000, false); });
   bench("dropout", 2 * row, true, [&] { kernel::dropout(y, x, position, position, 7, 0.05); });
   bench("swiglu", 3 * wide, true, [&] { kernel::swiglu(wide_y, gate, up); });

@@ -74,7 +74,7 @@ void row_wise() {
   Tensor a = random_tensor({N, C}), b = random_tensor({N, C}), y = random_tensor({N, C}),
          w = random_tensor({C});
   Tensor bias = random_tensor({C}), r = random_tensor({N}), m = random_tensor({N}), dw = random_tensor({C}),
-         none;
+         sum = random_tensor({N, C}), none;
   Tensor db = random_tensor({C}), one = random_tensor({1}), big = random_tensor({N, F}),
          g = random_tensor({N, F});
   Tensor u = random_tensor({N, F}), du = random_tensor({N, F}), out = random_tensor({N, F});
@@ -93,9 +93,11 @@ void row_wise() {
   bench("accumulate", 3 * row, "GB/s", [&] { kernel::accumulate(y, a, 1e-9); });
   bench("add_bias", 2 * row, "GB/s", [&] { kernel::add_bias(y, a, bias); });
   bench("sum_rows", row, "GB/s", [&] { kernel::sum_rows(dw, a, false); });
-  bench("rms_norm", 2 * row, "GB/s", [&] { kernel::rms_norm(y, r, a, w, 1e-5); });
-  bench("rms_norm_backward dx", 3 * row, "GB/s", [&] { kernel::rms_norm_backward(y, none, b, a, w, r); });
-  bench("rms_norm_backward dx dw", 5 * row, "GB/s", [&] { kernel::rms_norm_backward(y, dw, b, a, w, r); });
+  bench("rms_norm", 2 * row, "GB/s", [&] { kernel::rms_norm(y, r, none, a, {}, w, 1e-5); });
+  bench("rms_norm of a sum", 4 * row, "GB/s", [&] { kernel::rms_norm(y, r, sum, a, b, w, 1e-5); });
+  bench("rms_norm_backward dx", 3 * row, "GB/s", [&] { kernel::rms_norm_backward(y, none, b, {}, a, w, r); });
+  bench("rms_norm_backward dx dw", 5 * row, "GB/s",
+        [&] { kernel::rms_norm_backward(y, dw, b, {}, a, w, r); });
   bench("layer_norm", 2 * row, "GB/s", [&] { kernel::layer_norm(y, m, r, a, w, bias, 1e-5); });
   bench("layer_norm_backward dx", 3 * row, "GB/s",
         [&] { kernel::layer_norm_backward(y, none, none, b, a, w, m, r); });
@@ -117,7 +119,7 @@ void row_wise() {
   bench("group_mean", row, "GB/s", [&] { kernel::group_mean(mean, count, a, group); });
   bench("group_mean_backward", row, "GB/s", [&] { kernel::group_mean_backward(y, mean, count, group); });
   bench("gather_rows", 2 * row, "GB/s", [&] { kernel::gather_rows(y, table, rows); });
-  bench("scatter_add_rows", 3 * row, "GB/s", [&] { kernel::scatter_add_rows(table, a, rows); });
+  bench("scatter_rows", 3 * row, "GB/s", [&] { kernel::scatter_rows(table, a, rows, true); });
   bench("embedding", 2 * row, "GB/s", [&] { kernel::embedding(y, table, none, rows); });
   bench("embedding_backward", 3 * row, "GB/s", [&] { kernel::embedding_backward(table, none, a, rows); });
   bench("rope", 2 * row, "GB/s", [&] { kernel::rope(y, a, position, H, 1e4, false); });

@@ -94,7 +94,8 @@ TEST_CASE_TEMPLATE("grouped products", T, float, double) {
                  h = random_tensor<T>({M, R}), a = random_tensor<T>({ER, s.C}),
                  b = random_tensor<T>({s.O, ER});
     Values vx = values_of(x), vy = values_of(y), vh = values_of(h), va = values_of(a), vb = values_of(b);
-    Values down(vh.size(), 0), up(vh.size(), 0), to_x = vx, to_y = vy, da = va, db = vb;
+    Values down(vh.size(), 0), up(vh.size(), 0), to_x = vx, to_y = vy, da = va, db = vb,
+                                                 spread(static_cast<size_t>(M * s.O));
     places.each([&](int64_t j, int64_t n, int64_t e) {
       for (int64_t r = 0; r < R; ++r) {
         const double hjr = at(vh, R)(j, r);
@@ -104,6 +105,7 @@ TEST_CASE_TEMPLATE("grouped products", T, float, double) {
           at(da, s.C)(e * R + r, c) += hjr * at(vx, s.C)(n, c);
         }
         for (int64_t o = 0; o < s.O; ++o) {
+          at(spread, s.O)(j, o) += (r == 0 ? at(vy, s.O)(n, o) : 0) + hjr * at(vb, ER)(o, e * R + r);
           at(up, R)(j, r) += at(vy, s.O)(n, o) * at(vb, ER)(o, e * R + r);
           at(to_y, s.O)(n, o) += hjr * at(vb, ER)(o, e * R + r);
           at(db, ER)(o, e * R + r) += hjr * at(vy, s.O)(n, o);
@@ -120,6 +122,9 @@ TEST_CASE_TEMPLATE("grouped products", T, float, double) {
     check_near("scatter_matmul_nn", got_x, to_x);
     kernel::scatter_matmul_nt(got_y, h, b, groups);
     check_near("scatter_matmul_nt", got_y, to_y);
+    Tensor got_spread = outputs.template make<T>({M, s.O});
+    kernel::spread_matmul_nt(got_spread, y, h, b, groups);
+    check_near("spread_matmul_nt", got_spread, spread);
     kernel::gather_matmul_tn_a(got_a, h, x, groups);
     check_near("gather_matmul_tn_a", got_a, da);
     kernel::gather_matmul_tn_b(got_b, y, h, groups);
@@ -170,8 +175,9 @@ TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double
                h = random_tensor<T>({M, s.R}), a = random_tensor<T>({ER, s.C}),
                b = random_tensor<T>({s.O, ER}), w = random_tensor<T>({s.N, s.E});
   const auto run = [&] {
-    std::vector<Tensor> out{h.clone(), h.clone(), x.clone(), y.clone(),
-                            a.clone(), b.clone(), h.clone(), w.clone()};
+    std::vector<Tensor> out{h.clone(), h.clone(), x.clone(),
+                            y.clone(), a.clone(), b.clone(),
+                            h.clone(), w.clone(), random_tensor<T>({M, s.O})};
     kernel::gather_matmul_nt(out[0], x, a, groups);
     kernel::gather_matmul_nn(out[1], y, b, groups);
     kernel::scatter_matmul_nn(out[2], h, a, groups);
@@ -179,6 +185,7 @@ TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double
     kernel::gather_matmul_tn_a(out[4], h, x, groups);
     kernel::gather_matmul_tn_b(out[5], y, h, groups);
     kernel::grouped_scale_backward(out[6], out[7], h, h, w, groups, 2);
+    kernel::spread_matmul_nt(out[8], y, h, b, groups);
     return out;
   };
   check_same_on_threads(run);
@@ -213,11 +220,12 @@ TEST_CASE("a profile counts the FLOPs of the chosen experts alone") {
   kernel::scatter_matmul_nt(y, h, b, groups);
   kernel::gather_matmul_tn_a(a, h, x, groups);
   kernel::gather_matmul_tn_b(b, y, h, groups);
+  kernel::spread_matmul_nt(y, y.clone(), h, b, groups);
   const std::vector<KernelProfile> profile = stop_profile();
-  CHECK(profile.size() == 6);
+  CHECK(profile.size() == 7);
   for (const KernelProfile& k : profile) {
     const bool of_b =
-        k.name == "gather_matmul_nn" || k.name == "scatter_matmul_nt" || k.name == "gather_matmul_tn_b";
+        k.name != "gather_matmul_nt" && k.name != "scatter_matmul_nn" && k.name != "gather_matmul_tn_a";
     CHECK_MESSAGE(k.flops == 2 * N * R * (of_b ? O : C), k.name);
   }
 }

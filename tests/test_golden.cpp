@@ -136,12 +136,12 @@ Tensors stages_of(Mini& mini, const Batch& batch) {
   const Var features = (*model.tower)(batch.images), projected = (*model.projector)(features, pass);
   stages["features"] = features.value();
   stages["projector"] = projected.value();
-  Var x = embedding(model.decoder.embedding, projected, batch.ids);
+  nn::Residual stream{embedding(model.decoder.embedding, projected, batch.ids), {}};
   for (size_t i = 0; i < model.decoder.blocks.size(); ++i) {
-    x = model.decoder.blocks[i](x, pass);
-    stages[fmt::format("layer.{}", i)] = x.value();
+    stream = model.decoder.blocks[i](stream, pass);
+    stages[fmt::format("layer.{}", i)] = add(stream.x, stream.branch).value();
   }
-  stages["norm"] = model.decoder.norm(x).value();
+  stages["norm"] = model.decoder.norm(stream).value();
   return stages;
 }
 

@@ -212,8 +212,21 @@ TEST_CASE_TEMPLATE("rows", T, float, double) {
     }
     kernel::gather_rows(y, x, index);
     check_near("gather_rows", y, gathered);
-    kernel::scatter_add_rows(into, g, index);
-    check_near("scatter_add_rows", into, scattered);
+    kernel::scatter_rows(into, g, index, true);
+    check_near("scatter_rows", into, scattered);
+    Tensor anew = outputs.template make<T>({M, C});
+    kernel::scatter_rows(anew, g, index, false);
+    for (size_t i = 0; i < scattered.size(); ++i) scattered[i] -= vx[i];
+    check_near("scatter_rows, anew", anew, scattered);
+    Tensor many = outputs.copy(random_tensor<T>({5 * N, C}));  // few of whose rows are met
+    Values sums = values_of(many);
+    for (int64_t i = 0; i < N * C; ++i)
+      sums[at(index.data<int32_t>()[i / C] % (5 * N), i % C)] += vg[static_cast<size_t>(i)];
+    Tensor within = Tensor::empty({N}, DType::i32);
+    for (int64_t n = 0; n < N; ++n)
+      within.data<int32_t>()[n] = static_cast<int32_t>(index.data<int32_t>()[n] % (5 * N));
+    kernel::scatter_rows(many, g, within, true);
+    check_near("scatter_rows into many", many, sums);
 
     const int64_t V = 11, images = 4;
     const Tensor table = random_tensor<T>({V, C}), visual = random_tensor<T>({images, C});
@@ -292,10 +305,11 @@ TEST_CASE_TEMPLATE("norm", T, float, double) {
       }
       Tensor out = outputs.template make<T>({N, C}), m = outputs.template make<T>({N}),
              r = outputs.template make<T>({N});
+      Tensor none;
       if (centred)
         kernel::layer_norm(out, m, r, x, w, b, eps);
       else
-        kernel::rms_norm(out, r, x, w, eps);
+        kernel::rms_norm(out, r, none, x, {}, w, eps);
       check_near("y", out, y);
       check_near("rstd", r, scales);
       if (centred) check_near("mean", m, means);
@@ -307,7 +321,7 @@ TEST_CASE_TEMPLATE("norm", T, float, double) {
         if (centred)
           kernel::layer_norm_backward(a, c, d, dy, x, w, m, r);
         else
-          kernel::rms_norm_backward(a, c, dy, x, w, r);
+          kernel::rms_norm_backward(a, c, dy, {}, x, w, r);
         if (with_dx && C > 1) check_near("dx", a, dx);
         if (with_rest) check_near("dw", c, dw);
         if (with_rest && centred) check_near("db", d, db);
@@ -315,9 +329,11 @@ TEST_CASE_TEMPLATE("norm", T, float, double) {
       backward(true, true), backward(true, false), backward(false, true);
     }
   }
-  Tensor y = Tensor::zeros({2, 64}, DTypeOf<T>::value), r = Tensor::zeros({2}, y.dtype());
-  CHECK(contains(message_of([&] { kernel::rms_norm(y, r, y, Tensor::zeros({60}, y.dtype()), eps); }),
-                 "(60), expected"));
+  Tensor y = Tensor::zeros({2, 64}, DTypeOf<T>::value), r = Tensor::zeros({2}, y.dtype()), none;
+  CHECK(contains(message_of([&] { kernel::rms_norm(y, r, none, y, y, y, eps); }), "sum and added"));
+  CHECK(
+      contains(message_of([&] { kernel::rms_norm(y, r, none, y, {}, Tensor::zeros({60}, y.dtype()), eps); }),
+               "(60), expected"));
 }
 
 TEST_CASE_TEMPLATE("softmax, cross entropy, argmax", T, float, double) {

@@ -99,8 +99,9 @@ TEST_CASE_TEMPLATE("two threads give the bits of one", T, float, double) {
     };
     out.reserve(64);
     Tensor &y = next({N, C}), &rstd = next({N}), &dx = next({N, C}), &dw = next({C});
-    kernel::rms_norm(y, rstd, x, w, 1e-5);
-    kernel::rms_norm_backward(dx, dw, g, x, w, rstd);
+    Tensor none;
+    kernel::rms_norm(y, rstd, none, x, {}, w, 1e-5);
+    kernel::rms_norm_backward(dx, dw, g, {}, x, w, rstd);
     Tensor &y2 = next({N, C}), &mean = next({N}), &r2 = next({N}), &dx2 = next({N, C}), &dw2 = next({C}),
            &db2 = next({C});
     kernel::layer_norm(y2, mean, r2, x, w, w, 1e-5);
@@ -113,7 +114,7 @@ TEST_CASE_TEMPLATE("two threads give the bits of one", T, float, double) {
     Tensor &loss = next({N}), &dlogits = next({N, C}), &means = next({G, C}), &count = next({G});
     kernel::cross_entropy(loss, dlogits, x, target);
     kernel::group_mean(means, count, x, index);
-    kernel::scatter_add_rows(next({G, C}), x, index);
+    kernel::scatter_rows(next({G, C}), x, index, true);
     kernel::dropout(next({N, C}), x, index, position, 3, 0.3);
     kernel::rope(next({N, C}), x, position, 6, 1e4, false);
     Tensor &o = next({N, C}), &lse = next({N, 6}), &dq = next({N, C}), &dk = next({N, 150}),

@@ -239,18 +239,29 @@ TEST_CASE_TEMPLATE("grouped execution is masked execution", T, float, double) {
   }
 }
 
-TEST_CASE("execution is chosen by the config alone") {
+TEST_CASE("execution is chosen by the config and the device alone") {
   moe::MethodConfig c = mole_method(GateMode::none);
-  CHECK(moe::executes_grouped(c, 3));
-  CHECK_FALSE(moe::executes_grouped(c, 2));
+  const auto grouped = [&](int64_t experts, Device device = Device::cpu) {
+    return moe::executes_grouped(c, experts, device);
+  };
+  CHECK(grouped(3));
+  CHECK_FALSE(grouped(2));
   c.router.top_k = 2;
-  CHECK_FALSE(moe::executes_grouped(c, 5));
-  CHECK(moe::executes_grouped(c, 6));
+  CHECK_FALSE(grouped(5));
+  CHECK(grouped(6));
+  c.rank = 32;  // on a GPU: from E*R = 256 on
+  CHECK_FALSE(grouped(8, Device::cuda));
+  CHECK(grouped(9, Device::cuda));
+  CHECK(grouped(8));
   c.execution = moe::Execution::masked;
-  CHECK_FALSE(moe::executes_grouped(c, 64));
+  CHECK_FALSE(grouped(64));
+  CHECK_FALSE(grouped(64, Device::cuda));
   c.execution = moe::Execution::grouped;
-  CHECK(moe::executes_grouped(c, 2));
-  CHECK_FALSE(moe::executes_grouped(dense_method(), 64));
+  CHECK(grouped(2));
+  CHECK(grouped(2, Device::cuda));
+  c = dense_method();
+  CHECK_FALSE(grouped(64));
+  c.execution = moe::Execution::grouped;
   c.router.selection = moe::Selection::soft;
   CHECK(contains(message_of([&] { moe::check(c); }),
                  "method.execution = 'grouped' with method.router.selection = 'soft'"));

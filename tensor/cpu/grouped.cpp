@@ -194,7 +194,7 @@ void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& 
     if (R >= kWide) return wide_scatter_nn(out, in, rows, g, M, R, C);
     parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
       rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
-        add_to_rows(out, in, rows + e * R * C, g, begin, end, R, C);
+        add_to_rows(out, g, out, g, in, rows + e * R * C, begin, end, R, C);
       });
     });
   });
@@ -249,6 +249,42 @@ void gather_matmul_nn(Tensor& h, const Tensor& y, const Tensor& b, const ExpertG
 // A thread owns rows of y; on b^T, made anew for the experts that have rows.
 void scatter_matmul_nt(Tensor& y, const Tensor& h, const Tensor& b, const ExpertGroups& groups) {
   scatter_products("scatter_matmul_nt", y, h, b, groups, true);
+}
+
+// z[j] = y[order[j]] + h[j] b_e^T, e the expert of place j
+// in: y [N,O], h [M,R], b [O,E*R]   out: z [M,O], written
+// A thread owns places; on b^T, made anew for the experts that have rows. Wide sides: a thread owns columns.
+void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor& b,
+                      const ExpertGroups& groups) {
+  const char* op = "spread_matmul_nt";
+  const int64_t N = leading(y), C = channels(y), M = groups.order.numel();
+  const Groups g = checked(op, groups, N);
+  const int64_t R = rank_of(op, h, g, M, channels(b));
+  check_matrix(op, "b", b, h.dtype(), C, g.experts * R);
+  check_matrix(op, "y", y, h.dtype(), N, C);
+  check_matrix(op, "z", z, h.dtype(), M, C);
+  visit_float(op, h.dtype(), [&]<class T>(T) {
+    const T *in = h.data<T>(), *base = y.data<T>(), *rows = transposed<T>(b, g, R);
+    T* out = z.data<T>();
+    if (R >= kWide) {
+      return own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
+        for (int64_t j = 0; j < M; ++j)
+          std::copy_n(base + g.order[j] * C + first, last - first, out + j * C + first);
+        each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
+          gemm({out + begin * C + first, in + begin * R, rows + e * R * C + first, end - begin, last - first,
+                R, false, false, true, C, R, C});
+        });
+      });
+    }
+    parallel_rows(M, M * R * C, [=](int64_t first, int64_t last) {
+      each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
+        const int64_t low = std::max(begin, first), high = std::min(end, last);
+        if (low < high)
+          add_to_rows(
+              out, [](int64_t j) { return j; }, base, g, in, rows + e * R * C, low, high, R, C);
+      });
+    });
+  });
 }
 
 // x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts

@@ -118,7 +118,7 @@ template <class T>
 void expand(T* y, const T* h, const T* side, int64_t N, int64_t R, int64_t C, bool add) {
   parallel_rows(N, N * R * C, [=](int64_t begin, int64_t end) {
     if (!add) std::fill(y + begin * C, y + end * C, T(0));
-    add_to_rows(y, h, side, EveryRow{}, begin, end, R, C);
+    add_to_rows(y, EveryRow{}, y, EveryRow{}, h, side, begin, end, R, C);
   });
 }
 

@@ -7,21 +7,25 @@
 
 namespace burrow::cpu {
 
-// y[n,c] = x[n,c] rstd[n] w[c],  rstd[n] = 1 / sqrt(mean_c x[n,c]^2 + eps)
-// in: x [N,C], w [C]   out: y [N,C], rstd [N] (kept for backward), written
+// y[n,c] = s[n,c] rstd[n] w[c],  rstd[n] = 1 / sqrt(mean_c s[n,c]^2 + eps),  s = x, or x + added
+// in: x [N,C], w [C], added [N,C] or undefined   out: y [N,C], rstd [N] (kept for backward), written
+//     sum [N,C]: s, written, where `added` is; sum may be x
 // A thread owns rows; sums in the dtype.
 // Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
-void rms_norm(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor& w, double eps) {
+void rms_norm(Tensor& y, Tensor& rstd, Tensor& sum, const Tensor& x, const Tensor& added, const Tensor& w,
+              double eps) {
   const int64_t C = channels(x), N = leading(x);
+  check_residual("rms_norm", sum, x, added);
   check_same("rms_norm", "y", y, "x", x);
   check_vector("rms_norm", "w", w, x.dtype(), C);
   check_vector("rms_norm", "rstd", rstd, x.dtype(), N);
   visit_float("rms_norm", x.dtype(), [&]<class T>(T) {
-    const T *in = x.data<T>(), *weight = w.data<T>();
-    T *out = y.data<T>(), *scale = rstd.data<T>();
+    const T *in = x.data<T>(), *weight = w.data<T>(), *more = added.defined() ? added.data<T>() : nullptr;
+    T *out = y.data<T>(), *scale = rstd.data<T>(), *both = more ? sum.data<T>() : nullptr;
     parallel_rows(N, 3 * N * C, [=](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const T* row = in + n * C;
+        for (int64_t c = n * C; more && c < (n + 1) * C; ++c) both[c] = in[c] + more[c];
+        const T* row = (more ? both : in) + n * C;
         const T r = T(1) / std::sqrt(dot_run(row, row, C) / static_cast<T>(C) + static_cast<T>(eps));
         scale[n] = r;
         for (int64_t c = 0; c < C; ++c) out[n * C + c] = row[c] * r * weight[c];
@@ -60,13 +64,15 @@ void norm_weight_gradients(T* dw, T* db, const T* dy, const T* x, const T* mean,
 
 }  // namespace
 
-// dx = rstd (g - xhat mean_c(g xhat)),  dw[c] += sum_n dy xhat,  with xhat = x rstd and g = dy w
-// in: dy x [N,C], w [C], rstd [N]   out: dx [N,C] written, dw [C] added to; each or undefined
+// dx = rstd (g - xhat mean_c(g xhat)) + dsum,  dw[c] += sum_n dy xhat,  with xhat = x rstd and g = dy w
+// in: dy x [N,C], w [C], rstd [N], dsum [N,C] or undefined (0)
+// out: dx [N,C] written, dw [C] added to; each or undefined
 // A thread owns rows for dx and channels for dw; sums in the dtype.
-void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& x, const Tensor& w,
-                       const Tensor& rstd) {
+void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& dsum, const Tensor& x,
+                       const Tensor& w, const Tensor& rstd) {
   const char* op = "rms_norm_backward";
   const int64_t C = channels(x), N = leading(x);
+  if (dsum.defined()) check_same(op, "dsum", dsum, "x", x);
   check_same(op, "dy", dy, "x", x);
   check_vector(op, "w", w, x.dtype(), C);
   check_vector(op, "rstd", rstd, x.dtype(), N);
@@ -77,6 +83,7 @@ void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& x
     if (dw.defined()) norm_weight_gradients<T>(dw.data<T>(), nullptr, g, in, nullptr, r, N, C);
     if (!dx.defined()) return;
     T* out = dx.data<T>();
+    const T* more = dsum.defined() ? dsum.data<T>() : nullptr;
     parallel_rows(N, 4 * N * C, [=](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
         const T *row = in + n * C, *grow = g + n * C;
@@ -85,6 +92,7 @@ void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& x
         for (int64_t c = 0; c < C; ++c) sum += grow[c] * weight[c] * row[c];
         const T slope = sum * r[n] * r[n] / static_cast<T>(C);
         for (int64_t c = 0; c < C; ++c) out[n * C + c] = r[n] * (grow[c] * weight[c] - row[c] * slope);
+        for (int64_t c = n * C; more && c < (n + 1) * C; ++c) out[c] += more[c];
       }
     });
   });

@@ -47,17 +47,89 @@ void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
     visit_float("gather_rows", x.dtype(), copy);
 }
 
-// y[index[n]] += x[n], in the order of n
-// in: x [N,C], index i32 [N] in [0, M)   out: y [M,C], added to
-// A thread owns channels; sums in the dtype.
-void scatter_add_rows(Tensor& y, const Tensor& x, const Tensor& index) {
-  const int64_t C = channels(x), N = leading(x);
-  check_matrix("scatter_add_rows", "y", y, x.dtype(), leading(y), C);
-  check_vector("scatter_add_rows", "index", index, DType::i32, N);
-  check_range("scatter_add_rows", "index", index, 0, leading(y));
-  visit_float("scatter_add_rows", x.dtype(), [&]<class T>(T) {
+// y[n,c] = x[n, first + c]
+// in: x [N,C]   out: y [N,O], written
+// A thread owns rows.
+void copy_columns(Tensor& y, const Tensor& x, int64_t first) {
+  const int64_t C = channels(x), O = channels(y), N = leading(x);
+  check_columns("copy_columns", x, y, first);
+  visit_float("copy_columns", x.dtype(), [&]<class T>(T) {
+    const T* in = x.data<T>() + first;
+    T* out = y.data<T>();
+    parallel_rows(N, N * O, [=](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) std::copy_n(in + n * C, O, out + n * O);
+    });
+  });
+}
+
+// y[n, first + c] += x[n,c]
+// in: x [N,O]   out: y [N,C], added to
+// A thread owns rows.
+void add_columns(Tensor& y, const Tensor& x, int64_t first) {
+  const int64_t C = channels(y), O = channels(x), N = leading(x);
+  check_columns("add_columns", y, x, first);
+  visit_float("add_columns", x.dtype(), [&]<class T>(T) {
+    const T* in = x.data<T>();
+    T* out = y.data<T>() + first;
+    parallel_rows(N, N * O, [=](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        for (int64_t c = 0; c < O; ++c) out[n * C + c] += in[n * O + c];
+      }
+    });
+  });
+}
+
+namespace {
+
+// The n with index[n] = m are n[begin[m]], ..., n[begin[m + 1] - 1], ascending.
+struct ByTarget {
+  const int64_t *begin, *n;
+};
+ByTarget by_target(const int32_t* index, int64_t N, int64_t M) {
+  struct Begin;
+  struct Rows;
+  int64_t *begin = scratch<int64_t, Begin>(M + 2), *rows = scratch<int64_t, Rows>(N);
+  std::fill_n(begin, M + 2, 0);
+  for (int64_t n = 0; n < N; ++n) ++begin[index[n] + 2];
+  for (int64_t m = 2; m <= M; ++m) begin[m] += begin[m - 1];
+  for (int64_t n = 0; n < N; ++n) rows[begin[index[n] + 1]++] = n;
+  return {begin, rows};
+}
+
+}  // namespace
+
+// y[m] = sum of x[n] with index[n] = m, in the order of n; or y[m] += with `accumulate`
+// in: x [N,C], index i32 [N] in [0, M)   out: y [M,C]
+// A thread owns rows of y (channels, where they are many more than those of x); sums in the dtype.
+void scatter_rows(Tensor& y, const Tensor& x, const Tensor& index, bool accumulate) {
+  const char* op = "scatter_rows";
+  const int64_t C = channels(x), N = leading(x), M = leading(y);
+  check_matrix(op, "y", y, x.dtype(), M, C);
+  check_vector(op, "index", index, DType::i32, N);
+  check_range(op, "index", index, 0, M);
+  visit_float(op, x.dtype(), [&]<class T>(T) {
     const int32_t* to = index.data<int32_t>();
-    add_rows(y.data<T>(), x.data<T>(), N, C, [to](int64_t n) { return static_cast<int64_t>(to[n]); });
+    const T* in = x.data<T>();
+    T* out = y.data<T>();
+    if (accumulate && N < M / 4)  // few rows into many, as decoding adds to its cache
+      return add_rows(out, in, N, C, [to](int64_t n) { return static_cast<int64_t>(to[n]); });
+    const ByTarget from = by_target(to, N, M);
+    parallel_rows(M, (N + M) * C, [=](int64_t first, int64_t last) {
+      for (int64_t m = first; m < last; ++m) {
+        T* sum = out + m * C;
+        int64_t i = from.begin[m];
+        const int64_t end = from.begin[m + 1];
+        if (!accumulate && i < end)
+          std::copy_n(in + from.n[i++] * C, C, sum);
+        else if (!accumulate)
+          std::fill_n(sum, C, T(0));
+        for (; i < end; ++i) {
+          const T* row = in + from.n[i] * C;
+#pragma omp simd
+          for (int64_t c = 0; c < C; ++c) sum[c] += row[c];
+        }
+      }
+    });
   });
 }
 

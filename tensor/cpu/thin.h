@@ -68,9 +68,11 @@ void dot_rows(T* h, const T* x, const T* a, Rows at, int64_t begin, int64_t end,
   });
 }
 
-// y[at(j), c] += sum_r h[j, r] a[r, c] for j in [begin, end) and the R rows of one expert's a.
-template <class T, class Rows>
-void add_to_rows(T* y, const T* h, const T* a, Rows at, int64_t begin, int64_t end, int64_t R, int64_t C) {
+// y[at(j), c] = base[from(j), c] + sum_r h[j, r] a[r, c] for j in [begin, end) and the R rows of one expert's
+// a.
+template <class T, class Rows, class BaseRows>
+void add_to_rows(T* y, Rows at, const T* base, BaseRows from, const T* h, const T* a, int64_t begin,
+                 int64_t end, int64_t R, int64_t C) {
   constexpr int64_t L = kLanes<T>;
   in_blocks<kTileVectors>(C / L, [&]<int Vectors>(std::integral_constant<int, Vectors>, int64_t v0) {
     in_blocks<kTile>(end - begin, [&]<int M>(std::integral_constant<int, M>, int64_t i0) {
@@ -89,8 +91,9 @@ void add_to_rows(T* y, const T* h, const T* a, Rows at, int64_t begin, int64_t e
 #pragma GCC unroll 4
       for (int i = 0; i < M; ++i) {
         T* out = y + at(begin + i0 + i) * C + v0 * L;
+        const T* in = base + from(begin + i0 + i) * C + v0 * L;
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) store(out + v * L, load(out + v * L) + sum[i][v]);
+        for (int v = 0; v < Vectors; ++v) store(out + v * L, load(in + v * L) + sum[i][v]);
       }
     });
   });
@@ -98,7 +101,7 @@ void add_to_rows(T* y, const T* h, const T* a, Rows at, int64_t begin, int64_t e
     for (int64_t c = C / L * L; c < C; ++c) {
       T sum = 0;
       for (int64_t r = 0; r < R; ++r) sum += h[j * R + r] * a[r * C + c];
-      y[at(j) * C + c] += sum;
+      y[at(j) * C + c] = base[from(j) * C + c] + sum;
     }
   }
 }

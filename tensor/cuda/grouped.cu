@@ -99,6 +99,27 @@ __global__ void scatter_kernel(Floats y, const T* h, Sides s, Groups g, int64_t 
   }
 }
 
+// One tile of 32 places by 32 channels: z[j, c] = y[row(j), c] + sum_r h[j,r] side(e, r, c).
+template <class T>
+__global__ void spread_kernel(T* z, const T* y, const T* h, Sides s, Groups g) {
+  const int64_t e = blockIdx.z, c0 = int64_t{blockIdx.x} * kTile;
+  const Places places{g.begin(e), g.end(e)};
+  for (int64_t tile = blockIdx.y; tile < places.tiles(); tile += gridDim.y) {
+    const int64_t j0 = places.first + tile * kTile;
+    TileSum sum;
+    tile_product(
+        sum, s.R,
+        [&](int64_t i, int64_t r) {
+          return j0 + i < places.last && r < s.R ? to_float(h[(j0 + i) * s.R + r]) : 0;
+        },
+        [&](int64_t r, int64_t i) { return c0 + i < s.C && r < s.R ? s.p[s.at(e, r, c0 + i)] : 0; });
+    sum.each([&](int64_t i, int64_t k, float value) {
+      if (j0 + i >= places.last || c0 + k >= s.C) return;
+      z[(j0 + i) * s.C + c0 + k] = static_cast<T>(to_float(y[g.row(j0 + i) * s.C + c0 + k]) + value);
+    });
+  }
+}
+
 // One tile of 32 ranks by 32 channels of an expert's side: side(e, r, c) += sum_j h[j,r] x[row(j), c].
 template <class T>
 __global__ void sum_outer_kernel(Sides s, const T* h, const T* x, Groups g) {
@@ -289,6 +310,23 @@ void gather_matmul_nn(Tensor& h, const Tensor& y, const Tensor& b, const ExpertG
 // f32.
 void scatter_matmul_nt(Tensor& y, const Tensor& h, const Tensor& b, const ExpertGroups& groups) {
   scatter_products("scatter_matmul_nt", y, h, b, groups, true);
+}
+
+// z[j] = y[order[j]] + h[j] b_e^T, e the expert of place j
+// in: y [N,O], h [M,R], b [O,E*R] f32 or bf16   out: z [M,O], written
+// A block owns 32 places of one expert by 32 channels, a thread 2 by 4 of them; sums in f32.
+void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor& b,
+                      const ExpertGroups& groups) {
+  const char* op = "spread_matmul_nt";
+  const Groups g = groups_of(op, groups);
+  const int64_t C = channels(y), M = groups.order.numel(), R = rank_of(op, h, g, M, channels(b));
+  const Sides s = sides_of(op, b, g, R, C, true);
+  check_matrix(op, "y", y, h.dtype(), leading(y), C);
+  check_matrix(op, "z", z, h.dtype(), M, C);
+  visit_device(op, h.dtype(), [&]<class T>(T) {
+    launch(op, spread_kernel<T>, {ceil_div(C, kTile), walkers(M, g.experts), g.experts, kTileThreads},
+           device_data<T>(z), device_data<T>(y), device_data<T>(h), s, g);
+  });
 }
 
 // x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts

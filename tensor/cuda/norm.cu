@@ -3,30 +3,52 @@
 namespace burrow::cuda {
 namespace {
 
-template <int Team, class T>
-__global__ void rms_norm_kernel(T* y, float* rstd, const T* x, Floats w, float eps, int64_t N, int64_t C) {
-  const int64_t n = team_row<Team>();
+template <int Team, int V, class T>
+__global__ void rms_norm_kernel(T* y, float* rstd, T* sum, const T* x, const T* added, Floats w, float eps,
+                                int64_t N, int64_t C) {
+  const int64_t n = team_row<Team>(), first = n * C;
   if (n >= N) return;
-  const T* row = x + n * C;
-  float sum = 0;
-  for (int64_t c = team_rank<Team>(); c < C; c += Team) sum += to_float(row[c]) * to_float(row[c]);
-  const float r = 1 / std::sqrt(team_sum<Team>(sum) / static_cast<float>(C) + eps);
+  const T* row = (added ? sum : x) + first;  // of a sum, a thread reads back what it wrote itself
+  float squares = 0;
+  for (int64_t c = team_rank<Team>() * V; c < C; c += Team * V) {
+    auto part = load_run<V>(x + first + c);
+    if (added) {
+      const auto more = load_run<V>(added + first + c);
+      for (int k = 0; k < V; ++k) part.v[k] = static_cast<T>(to_float(part.v[k]) + to_float(more.v[k]));
+      store_run(sum + first + c, part);
+    }
+    for (int k = 0; k < V; ++k) squares += to_float(part.v[k]) * to_float(part.v[k]);
+  }
+  const float r = 1 / std::sqrt(team_sum<Team>(squares) / static_cast<float>(C) + eps);
   if (team_rank<Team>() == 0) rstd[n] = r;
-  for (int64_t c = team_rank<Team>(); c < C; c += Team)
-    y[n * C + c] = static_cast<T>(to_float(row[c]) * r * w[c]);
+  for (int64_t c = team_rank<Team>() * V; c < C; c += Team * V) {
+    auto part = load_run<V>(row + c);
+    for (int k = 0; k < V; ++k) part.v[k] = static_cast<T>(to_float(part.v[k]) * r * w[c + k]);
+    store_run(y + first + c, part);
+  }
 }
 
-template <int Team, class T>
-__global__ void rms_norm_backward_kernel(T* dx, const T* dy, const T* x, Floats w, const float* rstd,
-                                         int64_t N, int64_t C) {
-  const int64_t n = team_row<Team>();
+template <int Team, int V, class T>
+__global__ void rms_norm_backward_kernel(T* dx, const T* dy, const T* dsum, const T* x, Floats w,
+                                         const float* rstd, int64_t N, int64_t C) {
+  const int64_t n = team_row<Team>(), first = n * C;
   if (n >= N) return;
-  const T *row = x + n * C, *g = dy + n * C;
   float sum = 0;
-  for (int64_t c = team_rank<Team>(); c < C; c += Team) sum += to_float(g[c]) * w[c] * to_float(row[c]);
+  for (int64_t c = team_rank<Team>() * V; c < C; c += Team * V) {
+    const auto g = load_run<V>(dy + first + c), row = load_run<V>(x + first + c);
+    for (int k = 0; k < V; ++k) sum += to_float(g.v[k]) * w[c + k] * to_float(row.v[k]);
+  }
   const float r = rstd[n], slope = team_sum<Team>(sum) * r * r / static_cast<float>(C);
-  for (int64_t c = team_rank<Team>(); c < C; c += Team)
-    dx[n * C + c] = static_cast<T>(r * (to_float(g[c]) * w[c] - to_float(row[c]) * slope));
+  for (int64_t c = team_rank<Team>() * V; c < C; c += Team * V) {
+    const auto g = load_run<V>(dy + first + c), row = load_run<V>(x + first + c);
+    Run<T, V> more{}, out;
+    if (dsum) more = load_run<V>(dsum + first + c);
+    for (int k = 0; k < V; ++k) {
+      const float own = r * (to_float(g.v[k]) * w[c + k] - to_float(row.v[k]) * slope);
+      out.v[k] = static_cast<T>(own + to_float(more.v[k]));
+    }
+    store_run(dx + first + c, out);
+  }
 }
 
 template <int Team, class T>
@@ -89,31 +111,41 @@ struct BiasTerm {
 
 }  // namespace
 
-// y[n,c] = x[n,c] rstd[n] w[c],  rstd[n] = 1 / sqrt(mean_c x[n,c]^2 + eps)
-// in: x [N,C], w [C] f32 or bf16   out: y [N,C], rstd f32 [N] (kept for backward), written
-// A warp owns a row of up to 1024 channels, a block a longer one; sums in f32.
+// y[n,c] = s[n,c] rstd[n] w[c],  rstd[n] = 1 / sqrt(mean_c s[n,c]^2 + eps),  s = x, or x + added
+// in: x [N,C], w [C] f32 or bf16, added [N,C] or undefined
+// out: y [N,C], rstd f32 [N] (kept for backward), sum [N,C] (s as rounded, where `added` is), written
+// A warp owns a row of up to 1024 channels, a block a longer one, a thread packets of 16 bytes; sums in f32.
 // Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
-void rms_norm(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor& w, double eps) {
+void rms_norm(Tensor& y, Tensor& rstd, Tensor& sum, const Tensor& x, const Tensor& added, const Tensor& w,
+              double eps) {
   const int64_t C = channels(x), N = leading(x);
+  check_residual("rms_norm", sum, x, added);
   check_same("rms_norm", "y", y, "x", x);
   check_vector("rms_norm", "rstd", rstd, DType::f32, N);
   const Floats weight = floats_of("rms_norm", "w", w, C);
   visit_device("rms_norm", x.dtype(), [&]<class T>(T) {
     visit_team(C, [&]<int Team>(std::integral_constant<int, Team>) {
-      launch("rms_norm", rms_norm_kernel<Team, T>, teams<Team>(N), device_data<T>(y),
-             device_data<float>(rstd), device_data<T>(x), weight, static_cast<float>(eps), N, C);
+      visit_runs<T>(
+          C,
+          [&]<int V>(std::integral_constant<int, V>) {
+            launch("rms_norm", rms_norm_kernel<Team, V, T>, teams<Team>(N), device_data<T>(y),
+                   device_data<float>(rstd), device_data<T>(sum), device_data<T>(x), device_data<T>(added),
+                   weight, static_cast<float>(eps), N, C);
+          },
+          y, sum, x, added);
     });
   });
 }
 
-// dx = rstd (g - xhat mean_c(g xhat)),  dw[c] += sum_n dy xhat,  with xhat = x rstd and g = dy w
-// in: dy x [N,C], w [C] f32 or bf16, rstd f32 [N]
+// dx = rstd (g - xhat mean_c(g xhat)) + dsum,  dw[c] += sum_n dy xhat,  with xhat = x rstd and g = dy w
+// in: dy x [N,C], w [C] f32 or bf16, rstd f32 [N], dsum [N,C] or undefined (0)
 // out: dx [N,C] written, dw [C] f32 or bf16, added to; each or undefined
 // A warp or a block owns a row for dx; for dw a block owns 32 channels of a chunk of rows. Sums in f32.
-void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& x, const Tensor& w,
-                       const Tensor& rstd) {
+void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& dsum, const Tensor& x,
+                       const Tensor& w, const Tensor& rstd) {
   const char* op = "rms_norm_backward";
   const int64_t C = channels(x), N = leading(x);
+  if (dsum.defined()) check_same(op, "dsum", dsum, "x", x);
   check_same(op, "dy", dy, "x", x);
   check_vector(op, "rstd", rstd, DType::f32, N);
   if (dx.defined()) check_same(op, "dx", dx, "x", x);
@@ -124,8 +156,13 @@ void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& x
     if (dw.defined()) column_sums(op, out_w, WeightTerm<T>{g, in, nullptr, r, C}, N, C, true);
     if (!dx.defined()) return;
     visit_team(C, [&]<int Team>(std::integral_constant<int, Team>) {
-      launch(op, rms_norm_backward_kernel<Team, T>, teams<Team>(N), device_data<T>(dx), g, in, weight, r, N,
-             C);
+      visit_runs<T>(
+          C,
+          [&]<int V>(std::integral_constant<int, V>) {
+            launch(op, rms_norm_backward_kernel<Team, V, T>, teams<Team>(N), device_data<T>(dx), g,
+                   device_data<T>(dsum), in, weight, r, N, C);
+          },
+          dx, dy, dsum, x);
     });
   });
 }

@@ -3,28 +3,17 @@
 namespace burrow::cuda {
 namespace {
 
-// What a thread reads and writes at once.
-template <class T>
-struct alignas(16) Packet {
-  static constexpr int64_t kSize = 16 / sizeof(T);
-  T v[kSize];
-};
-template <class T>
-__device__ Packet<T> packet_at(const T* p, int64_t i) {
-  return reinterpret_cast<const Packet<T>*>(p)[i];
-}
-
 // y[i] = f(in[i]...), f in f32: the first `packets` packets whole, then element by element.
 template <class T, class F, class... In>
 __global__ void elementwise(T* y, F f, int64_t packets, int64_t n, const In*... in) {
-  constexpr int64_t kSize = Packet<T>::kSize;
+  constexpr int kSize = kPacket<T>;
   for (int64_t i = first_element(); i < packets; i += element_stride()) {
-    Packet<T> out;
-    const auto each = [&](const Packet<In>&... from) {
-      for (int64_t k = 0; k < kSize; ++k) out.v[k] = static_cast<T>(f(to_float(from.v[k])...));
+    Run<T, kSize> out;
+    const auto each = [&](const Run<In, kSize>&... from) {
+      for (int k = 0; k < kSize; ++k) out.v[k] = static_cast<T>(f(to_float(from.v[k])...));
     };
-    each(packet_at(in, i)...);
-    reinterpret_cast<Packet<T>*>(y)[i] = out;
+    each(load_run<kSize>(in + i * kSize)...);
+    store_run(y + i * kSize, out);
   }
   for (int64_t i = packets * kSize + first_element(); i < n; i += element_stride())
     y[i] = static_cast<T>(f(to_float(in[i])...));
@@ -33,8 +22,7 @@ __global__ void elementwise(T* y, F f, int64_t packets, int64_t n, const In*... 
 // The inputs have the dtype of y. A view may begin anywhere: then there are no packets.
 template <class T, class F, class... Inputs>
 void for_each_element(const char* op, Tensor& y, F f, const Inputs&... inputs) {
-  const auto aligned = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.bytes()) % 16 == 0; };
-  const int64_t n = y.numel(), packets = aligned(y) && (aligned(inputs) && ...) ? n / Packet<T>::kSize : 0;
+  const int64_t n = y.numel(), packets = aligned(y) && (aligned(inputs) && ...) ? n / kPacket<T> : 0;
   launch(op, elementwise<T, F, std::conditional_t<true, T, Inputs>...>, elements(packets > 0 ? packets : n),
          device_data<T>(y), f, packets, n, static_cast<const T*>(device_data<T>(inputs))...);
 }
@@ -53,6 +41,10 @@ struct SumOf {
 };
 struct ProductOf {
   __device__ float operator()(float a, float b) const { return a * b; }
+};
+struct Accumulated {
+  float alpha;
+  __device__ float operator()(float y, float x) const { return y + alpha * x; }
 };
 struct ScaledBy {
   float alpha;
@@ -146,10 +138,15 @@ void mul(Tensor& y, const Tensor& a, const Tensor& b) {
 
 // y += alpha x
 // in: x   out: y, added to, same shape; each f32 or bf16
-// A thread owns every (grid size)-th element; computed in f32.
+// A thread owns every (grid size)-th packet of 16 bytes, of two dtypes every element; computed in f32.
 void accumulate(Tensor& y, const Tensor& x, double alpha) {
   const char* op = "accumulate";
   BURROW_CHECK(y.shape() == x.shape(), "[accumulate] y {} and x {} differ", y.shape(), x.shape());
+  if (y.dtype() == x.dtype()) {
+    return visit_device(op, y.dtype(), [&]<class T>(T) {
+      for_each_element<T>(op, y, Accumulated{static_cast<float>(alpha)}, y, x);
+    });
+  }
   launch(op, scale_by_kernel, elements(x.numel()), floats_of(op, "y", y, x.numel()),
          floats_of(op, "x", x, x.numel()), Floats{}, alpha, true, x.numel());
 }
@@ -167,13 +164,18 @@ void swiglu(Tensor& y, const Tensor& gate, const Tensor& up) {
 
 namespace {
 
-template <class T>
+template <int V, class T>
 __global__ void swiglu_backward_kernel(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t n) {
-  for (int64_t i = first_element(); i < n; i += element_stride()) {
-    const float g = to_float(gate[i]), s = 1 / (1 + vector_exp(-g)), silu = g * s, d = to_float(dy[i]);
-    const float both = d * to_float(up[i]);
-    if (dgate) dgate[i] = static_cast<T>(both * (s + silu * (1 - s)));
-    if (dup) dup[i] = static_cast<T>(d * silu);
+  for (int64_t i = first_element() * V; i < n; i += element_stride() * V) {
+    const auto gs = load_run<V>(gate + i), us = load_run<V>(up + i), ds = load_run<V>(dy + i);
+    Run<T, V> to_gate, to_up;
+    for (int k = 0; k < V; ++k) {
+      const float g = to_float(gs.v[k]), s = 1 / (1 + vector_exp(-g)), silu = g * s, d = to_float(ds.v[k]);
+      to_gate.v[k] = static_cast<T>(d * to_float(us.v[k]) * (s + silu * (1 - s)));
+      to_up.v[k] = static_cast<T>(d * silu);
+    }
+    if (dgate) store_run(dgate + i, to_gate);
+    if (dup) store_run(dup + i, to_up);
   }
 }
 
@@ -181,15 +183,21 @@ __global__ void swiglu_backward_kernel(T* dgate, T* dup, const T* dy, const T* g
 
 // dgate = dy up silu'(gate),  dup = dy silu(gate)
 // in: dy gate up   out: dgate dup, written, same shape; each or undefined
-// A thread owns every (grid size)-th element; computed in f32.
+// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void swiglu_backward(Tensor& dgate, Tensor& dup, const Tensor& dy, const Tensor& gate, const Tensor& up) {
   check_same("swiglu_backward", "gate", gate, "up", up);
   check_same("swiglu_backward", "dy", dy, "gate", gate);
   if (dgate.defined()) check_same("swiglu_backward", "dgate", dgate, "gate", gate);
   if (dup.defined()) check_same("swiglu_backward", "dup", dup, "up", up);
   visit_device("swiglu_backward", gate.dtype(), [&]<class T>(T) {
-    launch("swiglu_backward", swiglu_backward_kernel<T>, elements(gate.numel()), device_data<T>(dgate),
-           device_data<T>(dup), device_data<T>(dy), device_data<T>(gate), device_data<T>(up), gate.numel());
+    const int64_t n = gate.numel();
+    visit_runs<T>(
+        n,
+        [&]<int V>(std::integral_constant<int, V>) {
+          launch("swiglu_backward", swiglu_backward_kernel<V, T>, elements(n / V), device_data<T>(dgate),
+                 device_data<T>(dup), device_data<T>(dy), device_data<T>(gate), device_data<T>(up), n);
+        },
+        dgate, dup, dy, gate, up);
   });
 }
 

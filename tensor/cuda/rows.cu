@@ -8,6 +8,18 @@ __global__ void gather_kernel(T* y, const T* x, const int32_t* index, int64_t N,
   for (int64_t i = first_element(); i < N * C; i += element_stride()) y[i] = x[index[i / C] * C + i % C];
 }
 
+template <class T>
+__global__ void copy_columns_kernel(T* y, const T* x, int64_t first, int64_t N, int64_t O, int64_t C) {
+  for (int64_t i = first_element(); i < N * O; i += element_stride()) y[i] = x[i / O * C + first + i % O];
+}
+
+__global__ void add_columns_kernel(Floats y, Floats x, int64_t first, int64_t N, int64_t O, int64_t C) {
+  for (int64_t i = first_element(); i < N * O; i += element_stride()) {
+    const int64_t to = i / O * C + first + i % O;
+    y.set(to, y[to] + x[i]);
+  }
+}
+
 // The row that index n names; below 0: none. `flipped` counts -1, -2, ... from 0 (visual tokens).
 __device__ int64_t row_of(const int32_t* index, int64_t n, bool flipped) {
   return flipped ? -1 - int64_t{index[n]} : int64_t{index[n]};
@@ -66,11 +78,34 @@ void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
     visit_device("gather_rows", x.dtype(), copy);
 }
 
-// y[index[n]] += x[n], in the order of n
-// in: x [N,C], index i32 [N] in [0, M)   out: y [M,C], added to; each f32 or bf16
+// y[n,c] = x[n, first + c]
+// in: x [N,C]   out: y [N,O], written
+// A thread owns every (grid size)-th element.
+void copy_columns(Tensor& y, const Tensor& x, int64_t first) {
+  const char* op = "copy_columns";
+  check_columns(op, x, y, first);
+  visit_device(op, x.dtype(), [&]<class T>(T) {
+    launch(op, copy_columns_kernel<T>, elements(y.numel()), device_data<T>(y), device_data<T>(x), first,
+           leading(x), channels(y), channels(x));
+  });
+}
+
+// y[n, first + c] += x[n,c]
+// in: x [N,O]   out: y [N,C], added to
+// A thread owns every (grid size)-th element; computed in f32.
+void add_columns(Tensor& y, const Tensor& x, int64_t first) {
+  const char* op = "add_columns";
+  check_columns(op, y, x, first);
+  launch(op, add_columns_kernel, elements(x.numel()), floats_of(op, "y", y, y.numel()),
+         floats_of(op, "x", x, x.numel()), first, leading(x), channels(x), channels(y));
+}
+
+// y[m] = sum of x[n] with index[n] = m, in the order of n; or y[m] += with `accumulate`
+// in: x [N,C], index i32 [N] in [0, M)   out: y [M,C]; each f32 or bf16
 // A block owns 256 channels of the row that its n is the first to name, a thread one; sums in f32.
-void scatter_add_rows(Tensor& y, const Tensor& x, const Tensor& index) {
-  const char* op = "scatter_add_rows";
+void scatter_rows(Tensor& y, const Tensor& x, const Tensor& index, bool accumulate) {
+  const char* op = "scatter_rows";
+  if (!accumulate) y.zero();
   const int64_t C = channels(x), N = leading(x);
   check_matrix(op, "y", y, y.dtype(), leading(y), C);
   check_vector(op, "index", index, DType::i32, N);

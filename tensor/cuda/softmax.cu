@@ -44,20 +44,43 @@ __global__ void softmax_backward_kernel(T* dx, const T* dy, const T* y, int64_t 
     dx[n * C + c] = static_cast<T>(to_float(p[c]) * (to_float(g[c]) - sum));
 }
 
-template <int Team, class T>
+// The largest x and sum e^(x - largest) of what a thread has seen.
+struct Exponentials {
+  float most = kLowest, sum = 0;
+  __device__ void take(float x) {
+    if (x == kLowest) return;  // adds 0, and would be inf - inf at first
+    if (x > most) {
+      sum *= vector_exp(most - x);
+      most = x;
+    }
+    sum += vector_exp(x - most);
+  }
+};
+
+template <int Team, int V, class T>
 __global__ void cross_entropy_kernel(float* loss, T* dlogits, const T* logits, const int32_t* target,
-                                     int64_t N, int64_t V) {
+                                     int64_t N, int64_t classes) {
   const int64_t n = team_row<Team>();
   if (n >= N) return;
-  const T* row = logits + n * V;
+  const T* row = logits + n * classes;
   const int32_t right = target[n];
   const float of_target = to_float(row[right]);  // read before dlogits, which may be logits, is written
-  const float most = row_max<Team>(row, V), sum = sum_of_exponentials<Team>(row, most, V);
+  Exponentials mine;
+  for (int64_t v = team_rank<Team>() * V; v < classes; v += Team * V) {
+    const auto part = load_run<V>(row + v);
+    for (int k = 0; k < V; ++k) mine.take(to_float(part.v[k]));
+  }
+  const float most = team_reduce<Team>(mine.most, Largest{});
+  const float sum = team_sum<Team>(mine.sum * vector_exp(mine.most - most));
   if (team_rank<Team>() == 0) loss[n] = std::log(sum) + (most - of_target);
   const float inverse = 1 / sum;
-  for (int64_t v = team_rank<Team>(); dlogits && v < V; v += Team) {
-    const float p = vector_exp(to_float(row[v]) - most) * inverse;
-    dlogits[n * V + v] = static_cast<T>(v == right ? p - 1 : p);
+  for (int64_t v = team_rank<Team>() * V; dlogits && v < classes; v += Team * V) {
+    auto part = load_run<V>(row + v);
+    for (int k = 0; k < V; ++k) {
+      const float p = vector_exp(to_float(part.v[k]) - most) * inverse;
+      part.v[k] = static_cast<T>(v + k == right ? p - 1 : p);
+    }
+    store_run(dlogits + n * classes + v, part);
   }
 }
 
@@ -125,7 +148,8 @@ void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y) {
 // loss[n] = log sum_v e^logits[n,v] - logits[n,target[n]];  dlogits = softmax(logits) - onehot(target)
 // in: logits [N,V], target i32 [N] in [0, V)
 // out: loss f32 [N], dlogits [N,V] or undefined, written; dlogits may be logits
-// A warp owns a row of up to 1024 classes, a block a longer one; three passes, sums in f32.
+// A warp owns a row of up to 1024 classes, a block a longer one, a thread packets of 16 bytes; one pass for
+// the sum, which grows with the largest yet seen, one for the gradient; sums in f32.
 void cross_entropy(Tensor& loss, Tensor& dlogits, const Tensor& logits, const Tensor& target) {
   const char* op = "cross_entropy";
   const int64_t V = channels(logits), N = leading(logits);
@@ -134,8 +158,13 @@ void cross_entropy(Tensor& loss, Tensor& dlogits, const Tensor& logits, const Te
   if (dlogits.defined()) check_same(op, "dlogits", dlogits, "logits", logits);
   visit_device(op, logits.dtype(), [&]<class T>(T) {
     visit_team(V, [&]<int Team>(std::integral_constant<int, Team>) {
-      launch(op, cross_entropy_kernel<Team, T>, teams<Team>(N), device_data<float>(loss),
-             device_data<T>(dlogits), device_data<T>(logits), device_data<int32_t>(target), N, V);
+      visit_runs<T>(
+          V,
+          [&]<int Width>(std::integral_constant<int, Width>) {
+            launch(op, cross_entropy_kernel<Team, Width, T>, teams<Team>(N), device_data<float>(loss),
+                   device_data<T>(dlogits), device_data<T>(logits), device_data<int32_t>(target), N, V);
+          },
+          dlogits, logits);
     });
   });
 }

@@ -46,6 +46,33 @@ struct Floats {
   }
 };
 
+// V elements that a thread reads or writes at once. 16 bytes a thread are what keeps enough of them under way
+// to fill the memory's bandwidth.
+template <class T>
+constexpr int kPacket = 16 / sizeof(T);
+template <class T, int V>
+struct alignas(V * sizeof(T)) Run {
+  T v[V];
+};
+template <int V, class T>
+__device__ Run<T, V> load_run(const T* p) {
+  return *reinterpret_cast<const Run<T, V>*>(p);
+}
+template <class T, int V>
+__device__ void store_run(T* p, const Run<T, V>& run) {
+  *reinterpret_cast<Run<T, V>*>(p) = run;
+}
+inline bool aligned(const Tensor& t) { return reinterpret_cast<uintptr_t>(t.bytes()) % 16 == 0; }
+// Calls f with the elements that kernels on rows of C take at once, std::integral_constant<int, V>: a packet,
+// or 1 where a tensor's rows do not begin at packets. Undefined tensors do not count.
+template <class T, class F, class... Tensors>
+void visit_runs(int64_t C, F&& f, const Tensors&... tensors) {
+  if (C % kPacket<T> == 0 && ((!tensors.defined() || aligned(tensors)) && ...))
+    f(std::integral_constant<int, kPacket<T>>{});
+  else
+    f(std::integral_constant<int, 1>{});
+}
+
 // n f32 or bf16 elements in any shape.
 inline Floats floats_of(const char* op, const char* name, const Tensor& t, int64_t n) {
   if (!t.defined()) return {};
