@@ -34,26 +34,45 @@ void set_order(Order order);
 void run(EmulatedDim blocks, unsigned threads, const std::function<void()>& body);
 
 void block_barrier();  // where __syncthreads stands
-// Every lane's `bytes` bytes at `value` become those of lane `source`; all lanes of the warp must come here.
-void exchange(void* value, size_t bytes, unsigned source);
+
+constexpr size_t kMostBytes = 32;  // of a lane's value in an exchange
+// Every lane gives `bytes` bytes at `value`; the result, to be read until the lane gives again, has those of
+// lane i at i * kMostBytes. All lanes of the warp must come here.
+const unsigned char* exchange(const void* value, size_t bytes);
 unsigned ballot(bool vote);
 
+// The lanes' values by the number of the lane.
 template <class T>
-T from_lane(T value, unsigned source) {
-  exchange(&value, sizeof value, source);
-  return value;
+struct Lanes {
+  const unsigned char* given;
+  T operator[](unsigned lane) const {
+    T value;
+    std::memcpy(&value, given + lane % 32 * kMostBytes, sizeof value);
+    return value;
+  }
+};
+// Each lane gives its value.
+template <class T>
+Lanes<T> of_lanes(const T& value) {
+  static_assert(sizeof value <= kMostBytes);
+  return {exchange(&value, sizeof value)};
 }
+
+// The thread's copies to shared memory that run beside it: the first `bytes` of `whole`, the rest 0. They are
+// made when it waits for them, so that a kernel that does not wait finds what was there before.
+void copy_later(void* to, const void* from, size_t bytes, size_t whole);
+void finish_copies();
 
 }  // namespace burrow::cuda::emulate
 
 inline void __syncthreads() { burrow::cuda::emulate::block_barrier(); }
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
-  return burrow::cuda::emulate::from_lane(value, (threadIdx.x % 32) ^ static_cast<unsigned>(mask));
+  return burrow::cuda::emulate::of_lanes(value)[(threadIdx.x % 32) ^ static_cast<unsigned>(mask)];
 }
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
-  return burrow::cuda::emulate::from_lane(value, static_cast<unsigned>(lane));
+  return burrow::cuda::emulate::of_lanes(value)[static_cast<unsigned>(lane)];
 }
 inline unsigned __ballot_sync(unsigned, int vote) { return burrow::cuda::emulate::ballot(vote != 0); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }

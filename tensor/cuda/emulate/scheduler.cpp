@@ -15,7 +15,7 @@ namespace burrow::cuda::emulate {
 namespace {
 
 constexpr size_t kStack = 128 << 10;
-constexpr unsigned kWarp = 32, kMostThreads = 1024, kMostBytes = 16;
+constexpr unsigned kWarp = 32, kMostThreads = 1024;
 
 enum class Wait { nothing, block, warp };
 
@@ -34,15 +34,23 @@ struct Warp {
   unsigned char slots[2][kWarp][kMostBytes];
 };
 
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes, whole;
+};
+
 struct Scheduler {
   std::vector<std::unique_ptr<Fiber>> fibers;
   std::vector<Warp> warps = std::vector<Warp>(kMostThreads / kWarp);
   std::vector<unsigned char> turn = std::vector<unsigned char>(kMostThreads);
+  std::vector<std::vector<Copy>> copies = std::vector<std::vector<Copy>>(kMostThreads);  // not yet made
   ucontext_t main{};
   jmp_buf at{};
   Fiber* running = nullptr;
   const std::function<void()>* body = nullptr;
   unsigned threads = 0, begun = 0, alive = 0, waiting = 0;
+  size_t running_copies = 0;
   Order order = Order::rising;
 };
 Scheduler& scheduler() {
@@ -143,6 +151,7 @@ void run_block() {
     }
     BURROW_CHECK(moved || s.alive == 0, "[emulate] threads of a block wait at different barriers");
   }
+  BURROW_CHECK(s.running_copies == 0, "[emulate] a block ended before its copies to shared memory");
 }
 
 void warp_barrier() {
@@ -178,27 +187,38 @@ void block_barrier() {
   to_scheduler();
 }
 
-void exchange(void* value, size_t bytes, unsigned source) {
+const unsigned char* exchange(const void* value, size_t bytes) {
   Scheduler& s = scheduler();
-  BURROW_CHECK(bytes <= kMostBytes, "[emulate] a shuffle of {} bytes", bytes);
   const unsigned thread = s.running->thread, turn = s.turn[thread];
   Warp& w = s.warps[thread / kWarp];
   std::memcpy(w.slots[turn][thread % kWarp], value, bytes);
   s.turn[thread] = turn == 0;
   warp_barrier();
-  std::memcpy(value, w.slots[turn][source % kWarp], bytes);
+  return w.slots[turn][0];
 }
 
 unsigned ballot(bool vote) {
-  Scheduler& s = scheduler();
-  const unsigned thread = s.running->thread, turn = s.turn[thread];
-  Warp& w = s.warps[thread / kWarp];
-  w.slots[turn][thread % kWarp][0] = vote;
-  s.turn[thread] = turn == 0;
-  warp_barrier();
+  const Lanes<bool> votes = of_lanes(vote);
   unsigned bits = 0;
-  for (unsigned lane = 0; lane < kWarp; ++lane) bits |= unsigned{w.slots[turn][lane][0] != 0} << lane;
+  for (unsigned lane = 0; lane < kWarp; ++lane) bits |= unsigned{votes[lane]} << lane;
   return bits;
+}
+
+void copy_later(void* to, const void* from, size_t bytes, size_t whole) {
+  Scheduler& s = scheduler();
+  s.copies[s.running->thread].push_back({to, from, bytes, whole});
+  ++s.running_copies;
+}
+
+void finish_copies() {
+  Scheduler& s = scheduler();
+  std::vector<Copy>& copies = s.copies[s.running->thread];
+  s.running_copies -= copies.size();
+  for (const Copy& c : copies) {
+    std::memset(c.to, 0, c.whole);
+    std::memcpy(c.to, c.from, c.bytes);
+  }
+  copies.clear();
 }
 
 }  // namespace burrow::cuda::emulate
