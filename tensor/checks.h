@@ -33,11 +33,12 @@ inline void check_matrix(const char* op, const char* name, const Tensor& t, DTyp
                "[{}] {} is {} {}, expected {} ({}, {})", op, name, t.dtype(), t.shape(), dtype, n, c);
 }
 
-// `narrow` [N,O] as the columns first to first + O of `wide` [N,C].
-inline void check_columns(const char* op, const Tensor& wide, const Tensor& narrow, int64_t first) {
+// `narrow` [N,O] of this dtype as the columns first to first + O of `wide` [N,C].
+inline void check_columns(const char* op, const Tensor& wide, const Tensor& narrow, DType dtype,
+                          int64_t first) {
   BURROW_CHECK(first >= 0 && first + channels(narrow) <= channels(wide), "[{}] columns {} to {} of {}", op,
                first, first + channels(narrow), wide.shape());
-  check_matrix(op, "columns", narrow, wide.dtype(), leading(wide), channels(narrow));
+  check_matrix(op, "columns", narrow, dtype, leading(wide), channels(narrow));
 }
 
 // The two addends of a residual stream and their sum: both of them there, or neither.

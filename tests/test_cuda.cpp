@@ -86,6 +86,49 @@ TEST_CASE("rows are grouped by expert as on the CPU") {
   }
 }
 
+// Several tiles in each direction, with rests, an expert without rows, and rows that begin at any byte.
+TEST_CASE("grouped products of several tiles") {
+  constexpr int64_t N = 150, E = 4, K = 2, M = N * K;
+  Tensor chosen = Tensor::zeros({N, E}, DType::f32);
+  for (int64_t n = 0; n < N; ++n) {  // two of these, never the third expert
+    for (const int64_t e : {0, 1, 3})
+      chosen.data<float>()[n * E + e] = n % 3 == std::min<int64_t>(e, 2) ? 0 : 1;
+  }
+  for (const auto& [C, O, R] : {std::tuple{200, 136, 72}, {77, 65, 66}, {64, 128, 8}}) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      CAPTURE(C);
+      CAPTURE(dtype);
+      const auto rounded = [&](const Shape& s) { return random_tensor<float>(s).to(dtype).to(DType::f32); };
+      const std::vector<Tensor> inputs{chosen,          rounded({N, C}),     rounded({N, O}),
+                                       rounded({M, R}), rounded({E * R, C}), rounded({O, E * R})};
+      const auto products = [&](Inputs in) {
+        const Device device = in[0].device();
+        const DType type = device == Device::cuda ? dtype : DType::f32;
+        const ExpertGroups g = group_by_expert(in[0], K);
+        const Tensor x = in[1].to(type), y = in[2].to(type), h = in[3].to(type);
+        Tensor down = Tensor::empty({M, R}, type, device), up = down.clone(),
+               spread = Tensor::empty({M, O}, type, device);
+        kernel::gather_matmul_nt(down, x, in[4], g);
+        kernel::gather_matmul_nn(up, y, in[5], g);
+        kernel::spread_matmul_nt(spread, y, h, in[5], g);
+        Tensor to_x = in[1].clone(), to_y = in[2].clone(), a = in[4].clone(), b = in[5].clone();
+        kernel::scatter_matmul_nn(to_x, h, in[4], g);
+        kernel::scatter_matmul_nt(to_y, h, in[5], g);
+        kernel::gather_matmul_tn_a(a, h, x, g);
+        kernel::gather_matmul_tn_b(b, y, h, g);
+        std::vector<Tensor> all{down, up, spread, to_x, to_y, a, b};
+        for (Tensor& t : all) t = t.to(DType::f32);
+        return all;
+      };
+      const auto [got, want] = on_both(inputs, products);
+      for (size_t i = 0; i < got.size(); ++i) {
+        check_below("grouped products of several tiles", relative_error(got[i], want[i]),
+                    dtype == DType::f32 ? 1e-6 : 5e-3, fmt::format("output {}", i));
+      }
+    }
+  }
+}
+
 TEST_CASE("dropout draws the CPU's mask") {
   const Tensor x = Tensor::full({60, 37}, 1, DType::f32), ordinal = random_index(60, 0, 1000),
                position = random_index(60, 0, 2000);

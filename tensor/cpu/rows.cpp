@@ -52,7 +52,7 @@ void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
 // A thread owns rows.
 void copy_columns(Tensor& y, const Tensor& x, int64_t first) {
   const int64_t C = channels(x), O = channels(y), N = leading(x);
-  check_columns("copy_columns", x, y, first);
+  check_columns("copy_columns", x, y, x.dtype(), first);
   visit_float("copy_columns", x.dtype(), [&]<class T>(T) {
     const T* in = x.data<T>() + first;
     T* out = y.data<T>();
@@ -67,7 +67,7 @@ void copy_columns(Tensor& y, const Tensor& x, int64_t first) {
 // A thread owns rows.
 void add_columns(Tensor& y, const Tensor& x, int64_t first) {
   const int64_t C = channels(y), O = channels(x), N = leading(x);
-  check_columns("add_columns", y, x, first);
+  check_columns("add_columns", y, x, y.dtype(), first);
   visit_float("add_columns", x.dtype(), [&]<class T>(T) {
     const T* in = x.data<T>();
     T* out = y.data<T>() + first;

@@ -2,7 +2,7 @@
 // The one matrix product of the CUDA side: cuBLASLt (cublaslt.cpp), or loops where the GPU is emulated.
 #include <cstdint>
 
-#include "tensor/dtype.h"
+#include "tensor/tensor.h"
 
 namespace burrow::cuda {
 
@@ -21,5 +21,9 @@ void plain_gemm(const Gemm& g);
 
 // to[i] = from[i] in another float type.
 void convert_elements(void* to, DType to_type, const void* from, DType from_type, int64_t n);
+
+// The elements of a parameter in the dtype of the activations. A copy lives until the caller's launch is
+// queued: memory is freed in the order of the stream.
+Tensor converted(const Tensor& t, DType dtype);
 
 }  // namespace burrow::cuda

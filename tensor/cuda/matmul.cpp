@@ -4,16 +4,15 @@
 #include "tensor/kernels.h"
 
 namespace burrow::cuda {
-namespace {
 
-// The elements of a parameter in the dtype of the activations. A copy lives until the caller's launch is
-// queued: memory is freed in the order of the stream.
 Tensor converted(const Tensor& t, DType dtype) {
   if (t.dtype() == dtype) return t;
   Tensor out = Tensor::empty(t.shape(), dtype, Device::cuda, "converted weight");
   convert_elements(out.bytes(), dtype, t.bytes(), t.dtype(), t.numel());
   return out;
 }
+
+namespace {
 
 void check_float(const char* op, const char* name, const Tensor& t) {
   BURROW_CHECK(t.dtype() == DType::f32 || t.dtype() == DType::bf16, "[{}] {} is {}, expected f32 or bf16", op,

@@ -83,7 +83,7 @@ void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
 // A thread owns every (grid size)-th element.
 void copy_columns(Tensor& y, const Tensor& x, int64_t first) {
   const char* op = "copy_columns";
-  check_columns(op, x, y, first);
+  check_columns(op, x, y, x.dtype(), first);
   visit_device(op, x.dtype(), [&]<class T>(T) {
     launch(op, copy_columns_kernel<T>, elements(y.numel()), device_data<T>(y), device_data<T>(x), first,
            leading(x), channels(y), channels(x));
@@ -91,11 +91,11 @@ void copy_columns(Tensor& y, const Tensor& x, int64_t first) {
 }
 
 // y[n, first + c] += x[n,c]
-// in: x [N,O]   out: y [N,C], added to
+// in: x [N,O]   out: y [N,C], added to; each f32 or bf16
 // A thread owns every (grid size)-th element; computed in f32.
 void add_columns(Tensor& y, const Tensor& x, int64_t first) {
   const char* op = "add_columns";
-  check_columns(op, y, x, first);
+  check_columns(op, y, x, x.dtype(), first);
   launch(op, add_columns_kernel, elements(x.numel()), floats_of(op, "y", y, y.numel()),
          floats_of(op, "x", x, x.numel()), first, leading(x), channels(x), channels(y));
 }

@@ -1,0 +1,200 @@
+#pragma once
+// The grouped products of grouped.cu in bf16, on the tensor cores: blocks of 64 by 64 results, whose factors
+// come through shared memory 64 at a time, the next ones on their way while these are multiplied.
+#include "tensor/cuda/groups.cuh"
+#include "tensor/cuda/mma.cuh"
+
+namespace burrow::cuda {
+
+constexpr int kSide = 64;  // of a block of results, and of its factors' tiles
+constexpr unsigned kBlockThreads = 128;
+using SharedTile = SharedRows<kSide>;
+
+// A warp's quarter of a block: 32 by 32 results.
+struct BlockSum {
+  MatrixC c[2][4] = {};
+
+  __device__ static int first_row() { return static_cast<int>(threadIdx.x / 64) * 32; }
+  __device__ static int first_column() { return static_cast<int>(threadIdx.x / 32 % 2) * 32; }
+  // f(row, column, sum) for each that the thread holds.
+  template <class F>
+  __device__ void each(F f) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      each_held<4>([&](int j, int e, int row, int column) {
+        f(first_row() + 16 * i + row, first_column() + column, c[i][j].value[e]);
+      });
+    }
+  }
+};
+
+// The way of a factor's tile lies in shared memory: along the results' side, or turned, along the inner size.
+enum class Lies { along_results, along_inner };
+
+// sum += A B over one pair of tiles.
+template <Lies A, Lies B>
+__device__ void multiply_tiles(BlockSum& sum, SharedTile a, SharedTile b) {
+#pragma unroll
+  for (int k = 0; k < kSide; k += 16) {
+    MatrixA left[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int m = BlockSum::first_row() + 16 * i;
+      left[i] = A == Lies::along_results ? load_a(a, m, k) : load_a_turned(a, k, m);
+    }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int n = BlockSum::first_column() + 16 * j;
+      const MatrixB2 right = B == Lies::along_results ? load_b_turned(b, n, k) : load_b(b, k, n);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        multiply(sum.c[i][2 * j], left[i], right.left);
+        multiply(sum.c[i][2 * j + 1], left[i], right.right);
+      }
+    }
+  }
+}
+
+// to[i] = the row at row(i), of which `width` elements are there, for 64 rows; 0 where row(i) is null.
+template <class Row>
+__device__ void load_tile(SharedTile to, Row row, int64_t width) {
+  for (int t = static_cast<int>(threadIdx.x); t < kSide * SharedTile::kChunks; t += kBlockThreads) {
+    const int i = t / SharedTile::kChunks, c = t % SharedTile::kChunks;
+    const bf16* from = row(i);
+    const int64_t elements = from ? width - 8 * c : 0;
+    if (elements >= 8 && reinterpret_cast<uintptr_t>(from) % sizeof(Chunk) == 0)
+      copy_chunk(to.chunk(i, c), from + 8 * c, true);
+    else
+      *to.chunk(i, c) =
+          elements > 0 ? gather_chunk(from + 8 * c, static_cast<int>(elements < 8 ? elements : 8)) : Chunk{};
+  }
+}
+
+// sum += A B with an inner size of `inner`: load_a(tile, k0) and load_b fill the tiles from inner index k0
+// on. All threads of the block come here.
+template <Lies A, Lies B, class LoadA, class LoadB>
+__device__ void block_product(BlockSum& sum, int64_t inner, LoadA load_a_tile, LoadB load_b_tile) {
+  __shared__ Chunk space[2][2][kSide * SharedTile::kChunks];
+  const auto tile = [&](int turn, int factor) { return SharedTile{space[turn][factor]}; };
+  load_a_tile(tile(0, 0), int64_t{0});
+  load_b_tile(tile(0, 1), int64_t{0});
+  int turn = 0;
+  for (int64_t k0 = 0; k0 < inner; k0 += kSide, turn ^= 1) {
+    finish_copies();
+    __syncthreads();  // these tiles are there, and nobody reads the others any more
+    if (k0 + kSide < inner) {
+      load_a_tile(tile(turn ^ 1, 0), k0 + kSide);
+      load_b_tile(tile(turn ^ 1, 1), k0 + kSide);
+    }
+    multiply_tiles<A, B>(sum, tile(turn, 0), tile(turn, 1));
+  }
+  __syncthreads();  // all have read: the next product may load
+}
+
+// The sides of the experts in bf16, see Sides.
+struct BSides {
+  const bf16* p;
+  bool turned;
+  int64_t R, C, stride;
+
+  // Row i of a tile that begins at rank r0 and channel c0 of expert e: a rank's channels or, turned, a
+  // channel's ranks; null beyond them.
+  __device__ const bf16* row(int64_t e, int64_t r0, int64_t c0, int i) const {
+    if (turned) return c0 + i < C ? p + (c0 + i) * stride + e * R + r0 : nullptr;
+    return r0 + i < R ? p + (e * R + r0 + i) * stride + c0 : nullptr;
+  }
+  __device__ int64_t width(int64_t r0, int64_t c0) const { return turned ? R - r0 : C - c0; }
+};
+
+// One block of 64 places by 64 ranks: h[j,r] = sum_c x[row(j), c] side(e, r, c).
+template <bool Turned>
+__global__ void gather_mma_kernel(bf16* h, const bf16* x, BSides s, Groups g) {
+  const int64_t e = blockIdx.z, r0 = int64_t{blockIdx.x} * kSide;
+  const Places places = places_of(g, e, kSide);
+  for (int64_t tile = blockIdx.y; tile < places.tiles; tile += gridDim.y) {
+    const int64_t j0 = places.first + tile * kSide;
+    BlockSum sum;
+    block_product<Lies::along_results, Turned ? Lies::along_inner : Lies::along_results>(
+        sum, s.C,
+        [&](SharedTile to, int64_t c0) {
+          load_tile(
+              to, [&](int i) { return j0 + i < places.last ? x + g.row(j0 + i) * s.C + c0 : nullptr; },
+              s.C - c0);
+        },
+        [&](SharedTile to, int64_t c0) {
+          load_tile(
+              to, [&](int i) { return s.row(e, r0, c0, i); }, s.width(r0, c0));
+        });
+    sum.each([&](int64_t i, int64_t k, float value) {
+      if (j0 + i < places.last && r0 + k < s.R) h[(j0 + i) * s.R + r0 + k] = bf16(value);
+    });
+  }
+}
+
+// store(j, c, sum_r h[j,r] side(e, r, c)) for one block of 64 places by 64 channels.
+template <bool Turned, class Store>
+__device__ void widen_mma(const bf16* h, const BSides& s, const Groups& g, int64_t e, Store store) {
+  const int64_t c0 = int64_t{blockIdx.x} * kSide;
+  const Places places = places_of(g, e, kSide);
+  for (int64_t tile = blockIdx.y; tile < places.tiles; tile += gridDim.y) {
+    const int64_t j0 = places.first + tile * kSide;
+    BlockSum sum;
+    block_product<Lies::along_results, Turned ? Lies::along_results : Lies::along_inner>(
+        sum, s.R,
+        [&](SharedTile to, int64_t r0) {
+          load_tile(
+              to, [&](int i) { return j0 + i < places.last ? h + (j0 + i) * s.R + r0 : nullptr; }, s.R - r0);
+        },
+        [&](SharedTile to, int64_t r0) {
+          load_tile(
+              to, [&](int i) { return s.row(e, r0, c0, i); }, s.width(r0, c0));
+        });
+    sum.each([&](int64_t i, int64_t k, float value) {
+      if (j0 + i < places.last && c0 + k < s.C) store(j0 + i, c0 + k, value);
+    });
+  }
+}
+
+// y[row(j), c] += sum_r h[j,r] side(e, r, c), one expert a launch.
+template <bool Turned>
+__global__ void scatter_mma_kernel(Floats y, const bf16* h, BSides s, Groups g, int64_t e) {
+  widen_mma<Turned>(h, s, g, e, [&](int64_t j, int64_t c, float value) {
+    const int64_t to = g.row(j) * s.C + c;
+    y.set(to, y[to] + value);
+  });
+}
+
+// z[j, c] = y[row(j), c] + sum_r h[j,r] side(e, r, c).
+template <bool Turned>
+__global__ void spread_mma_kernel(bf16* z, const bf16* y, const bf16* h, BSides s, Groups g) {
+  widen_mma<Turned>(h, s, g, blockIdx.z, [&](int64_t j, int64_t c, float value) {
+    z[j * s.C + c] = bf16(to_float(y[g.row(j) * s.C + c]) + value);
+  });
+}
+
+// One block of 64 ranks by 64 channels of an expert's side: side(e, r, c) += sum_j h[j,r] x[row(j), c].
+__global__ inline void sum_outer_mma_kernel(Sides s, const bf16* h, const bf16* x, Groups g) {
+  const int64_t e = blockIdx.z, r0 = int64_t{blockIdx.x} * kSide, c0 = int64_t{blockIdx.y} * kSide;
+  const int64_t first = g.begin(e), last = g.end(e);
+  if (first == last) return;
+  BlockSum sum;
+  block_product<Lies::along_inner, Lies::along_inner>(
+      sum, last - first,
+      [&](SharedTile to, int64_t j0) {
+        load_tile(
+            to, [&](int i) { return first + j0 + i < last ? h + (first + j0 + i) * s.R + r0 : nullptr; },
+            s.R - r0);
+      },
+      [&](SharedTile to, int64_t j0) {
+        load_tile(
+            to, [&](int i) { return first + j0 + i < last ? x + g.row(first + j0 + i) * s.C + c0 : nullptr; },
+            s.C - c0);
+      });
+  sum.each([&](int64_t i, int64_t k, float value) {
+    if (r0 + i >= s.R || c0 + k >= s.C) return;
+    const int64_t to = s.at(e, r0 + i, c0 + k);
+    s.p.set(to, s.p[to] + value);
+  });
+}
+
+}  // namespace burrow::cuda

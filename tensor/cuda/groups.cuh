@@ -1,0 +1,58 @@
+#pragma once
+// What grouped kernels see of experts: the places of each, and its side of a tensor that holds all.
+#include "tensor/cuda/values.cuh"
+
+namespace burrow::cuda {
+
+// The groups as plain pointers: expert e owns places offsets[e] <= j < offsets[e+1], row order[j] is theirs.
+struct Groups {
+  const int32_t *order, *offsets;
+  int64_t experts;
+
+  __device__ int64_t begin(int64_t e) const { return offsets[e]; }
+  __device__ int64_t end(int64_t e) const { return offsets[e + 1]; }
+  __device__ int64_t row(int64_t j) const { return order[j]; }
+  __device__ int64_t expert_of(int64_t j) const {
+    int64_t e = 0;
+    while (e + 1 < experts && j >= offsets[e + 1]) ++e;
+    return e;
+  }
+};
+
+// The places of an expert, in tiles of `size`; a block takes every (grid size)-th tile.
+struct Places {
+  int64_t first, last, tiles;
+};
+__device__ inline Places places_of(const Groups& g, int64_t e, int64_t size) {
+  return {g.begin(e), g.end(e), (g.end(e) - g.begin(e) + size - 1) / size};
+}
+
+// The two sides of the experts as one: element (r, c) of expert e's side, r of R and c of C channels, where a
+// is [E*R,C] and b, whose side is turned, [O,E*R].
+struct Sides {
+  Floats p;
+  bool turned;
+  int64_t R, C, stride;  // of a row of the tensor
+
+  __device__ int64_t at(int64_t e, int64_t r, int64_t c) const {
+    return turned ? c * stride + e * R + r : (e * R + r) * stride + c;
+  }
+};
+
+inline Groups groups_of(const char* op, const ExpertGroups& groups) {
+  const int64_t E = groups.offsets.numel() - 1;
+  check_vector(op, "order", groups.order, DType::i32, groups.order.numel());
+  check_vector(op, "offsets", groups.offsets, DType::i32, E + 1);
+  BURROW_CHECK(E >= 1, "[{}] offsets {} of no expert", op, groups.offsets.shape());
+  return {device_data<int32_t>(groups.order), device_data<int32_t>(groups.offsets), E};
+}
+
+// R of h [M,R] beside the sides of E experts: a [E*R,C] or b [O,E*R], whose length in E*R is `side`.
+inline int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places, int64_t side) {
+  const int64_t R = channels(h);
+  BURROW_CHECK(leading(h) == places, "[{}] h {} and {} places of order", op, h.shape(), places);
+  BURROW_CHECK(side == g.experts * R, "[{}] sides of {} for {} experts of rank {}", op, side, g.experts, R);
+  return R;
+}
+
+}  // namespace burrow::cuda
