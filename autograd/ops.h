@@ -77,6 +77,8 @@ ExpertGroups group_by_expert(const Tensor& chosen, int64_t k);               // 
 Var grouped_linear(const Var& x, const Var& a, const ExpertGroups& groups);  // x [N,C], a [E*R,C] -> [M,R]
 // y[j] = alpha weights[n,e] h[j], e the expert of place j and n its row: h [M,R], weights [N,E] -> [M,R]
 Var grouped_scale(const Var& h, const Var& weights, const ExpertGroups& groups, double alpha);
+// y[j] = weights[n,e] silu(gate[j]) up[j]: whole FFNs as experts. gate up [M,F], weights [N,E] -> [M,F]
+Var grouped_swiglu(const Var& gate, const Var& up, const Var& weights, const ExpertGroups& groups);
 // x wᵀ + bias, and b_e h[j] added to the row of each place j: h [M,R], b [O,E*R] -> [N,O]
 Var linear_with_grouped_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b,
                              const ExpertGroups& groups);

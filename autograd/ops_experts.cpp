@@ -45,6 +45,23 @@ Var grouped_scale(const Var& h, const Var& weights, const ExpertGroups& groups, 
   });
 }
 
+Var grouped_swiglu(const Var& gate, const Var& up, const Var& weights, const ExpertGroups& groups) {
+  const Tensor &G = gate.value(), &U = up.value(), &W = weights.value();
+  BURROW_CHECK(G.rank() == 2 && U.shape() == G.shape() && W.rank() == 2 && G.dim(0) == groups.order.numel() &&
+                   W.dim(1) + 1 == groups.offsets.numel(),
+               "[grouped_swiglu] gate {}, up {} and weights {} for {} places of {} experts", G.shape(),
+               U.shape(), W.shape(), groups.order.numel(), groups.offsets.numel() - 1);
+  Tensor y = Tensor::empty(G.shape(), G.dtype(), G.device(), "grouped_swiglu");
+  kernel::grouped_swiglu(y, G, U, W, groups);
+  return record("grouped_swiglu", y, {gate, up, weights}, [G, U, W, groups](const Tensor& dy, Grads& g) {
+    Tensor dgate = g.like(0), dup = g.like(1), dweights = g.like(2);
+    kernel::grouped_swiglu_backward(dgate, dup, dweights, dy, G, U, W, groups);
+    g.add(0, dgate);
+    g.add(1, dup);
+    g.add(2, dweights);
+  });
+}
+
 Var linear_with_grouped_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b,
                              const ExpertGroups& groups) {
   const Tensor &X = x.value(), &W = w.value(), &H = h.value(), &B = b.value();

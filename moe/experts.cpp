@@ -154,7 +154,7 @@ Var MixedFeedForward::operator()(const Var& x, const nn::Pass& pass) const {
     return spread_with_grouped_lora(base(x, pass), h, lora.b, groups);  // [M,F]
   };
   const Var g = spread(*gate, gate_lora_), u = spread(*up, up_lora_);
-  const Var h = grouped_scale(swiglu(g, u), r.weights, groups, 1);
+  const Var h = grouped_swiglu(g, u, r.weights, groups);
   const auto at_places = [&](const Tensor& of_rows) {
     const int64_t M = groups.order.numel();
     Tensor of_places = Tensor::empty({M, 1}, DType::i32, groups.order.device(), "places");

@@ -114,7 +114,7 @@ Var VisualExperts::mixture(const Var& x, const Routing* routing, const Tensor& i
   if (!grouped_) return linear(scale_experts(swiglu(linear(x, gate), linear(x, up)), weights, 1), down);
   const ExpertGroups groups = group_by_expert(gather_rows(Var(routing->chosen), image).value(), top_k_);
   const Var g = grouped_linear(x, gate, groups), u = grouped_linear(x, up, groups);
-  const Var h = grouped_scale(swiglu(g, u), weights, groups, 1);
+  const Var h = grouped_swiglu(g, u, weights, groups);
   const Tensor& X = x.value();
   const Var nothing(Tensor::zeros(X.shape(), X.dtype(), X.device()));
   return scatter_rows(spread_with_grouped_lora(nothing, h, down, groups), groups.order, X.dim(0));

@@ -164,6 +164,19 @@ std::vector<OpCase> routing_cases() {
                  {"no rows", {{0, 5}, {128, 5}}, groups_of(0, 2, 1, 1)}},
        .why = kSums,
        .own_kernels = true},
+      {.name = "grouped_swiglu",
+       .inputs = {"gate", "up", "weights"},
+       .function =
+           [](X x, I i) {
+             return grouped_swiglu(x[0], x[1], x[2], {i[0], i[1]});
+           },
+       .sizes = {{"aligned", {{16, 32}, {16, 32}, {8, 4}}, groups_of(8, 4, 2, 4)},
+                 {"odd, an empty expert", {{14, 7}, {14, 7}, {7, 5}}, groups_of(7, 5, 2, 3)},
+                 {"long rows", {{3, 1100}, {3, 1100}, {3, 2}}, groups_of(3, 2, 1, 2)},
+                 {"no rows", {{0, 4}, {0, 4}, {0, 3}}, groups_of(0, 3, 1, 1)}},
+       .golden = "grouped_swiglu",
+       .golden_index = {"order", "offsets"},
+       .why = kSums},
       {.name = "spread_with_grouped_lora",
        .inputs = {"y", "h", "b"},
        .function =

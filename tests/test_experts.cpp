@@ -166,6 +166,45 @@ TEST_CASE_TEMPLATE("grouped_scale", T, float, double) {
   }
 }
 
+TEST_CASE_TEMPLATE("grouped_swiglu", T, float, double) {
+  for (const Sizes& s : kSizes) {
+    CAPTURE(s.N);
+    CAPTURE(s.E);
+    Outputs outputs;
+    const Tensor chosen = random_choice(s, DTypeOf<T>::value);
+    const ExpertGroups groups = group_by_expert(chosen, s.K);
+    const int64_t M = s.N * s.K, F = s.C;
+    const Tensor gate = random_tensor<T>({M, F}), up = random_tensor<T>({M, F}),
+                 dy = random_tensor<T>({M, F}), w = random_tensor<T>({s.N, s.E});
+    Values va = values_of(gate), vb = values_of(up), vd = values_of(dy), vw = values_of(w), y(va.size()),
+           da(va.size()), db(va.size()), dw(vw.size(), 0);
+    Places(chosen).each([&](int64_t j, int64_t n, int64_t e) {
+      for (int64_t f = 0; f < F; ++f) {
+        const double x = at(va, F)(j, f), sigmoid = 1 / (1 + std::exp(-x)), b = at(vb, F)(j, f),
+                     d = at(vd, F)(j, f);
+        at(y, F)(j, f) = at(vw, s.E)(n, e) * x * sigmoid * b;
+        at(da, F)(j, f) = at(vw, s.E)(n, e) * d * b * sigmoid * (1 + x * (1 - sigmoid));
+        at(db, F)(j, f) = at(vw, s.E)(n, e) * d * x * sigmoid;
+        at(dw, s.E)(n, e) += d * x * sigmoid * b;
+      }
+    });
+    Tensor got = outputs.template make<T>({M, F}), none;
+    kernel::grouped_swiglu(got, gate, up, w, groups);
+    check_near("grouped_swiglu", got, y);
+    const auto backward = [&](bool with_gate, bool with_up, bool with_weights) {
+      Tensor to_gate = with_gate ? outputs.template make<T>({M, F}) : none,
+             to_up = with_up ? outputs.template make<T>({M, F}) : none,
+             to_w = with_weights ? outputs.template make<T>({s.N, s.E}) : none;
+      kernel::grouped_swiglu_backward(to_gate, to_up, to_w, dy, gate, up, w, groups);
+      if (with_gate) check_near("dgate", to_gate, da);
+      if (with_up) check_near("dup", to_up, db);
+      if (with_weights) check_near("dweights", to_w, dw);
+    };
+    backward(true, true, true), backward(true, false, false), backward(false, true, false),
+        backward(false, false, true);
+  }
+}
+
 TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double) {
   const Sizes s{900, 300, 200, 7, 2, 5, 6};  // large enough for a team
   const Tensor chosen = random_choice(s, DTypeOf<T>::value);
@@ -177,7 +216,9 @@ TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double
   const auto run = [&] {
     std::vector<Tensor> out{h.clone(), h.clone(), x.clone(),
                             y.clone(), a.clone(), b.clone(),
-                            h.clone(), w.clone(), random_tensor<T>({M, s.O})};
+                            h.clone(), w.clone(), random_tensor<T>({M, s.O}),
+                            h.clone(), h.clone(), h.clone(),
+                            w.clone()};
     kernel::gather_matmul_nt(out[0], x, a, groups);
     kernel::gather_matmul_nn(out[1], y, b, groups);
     kernel::scatter_matmul_nn(out[2], h, a, groups);
@@ -186,6 +227,8 @@ TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double
     kernel::gather_matmul_tn_b(out[5], y, h, groups);
     kernel::grouped_scale_backward(out[6], out[7], h, h, w, groups, 2);
     kernel::spread_matmul_nt(out[8], y, h, b, groups);
+    kernel::grouped_swiglu(out[9], h, h, w, groups);
+    kernel::grouped_swiglu_backward(out[10], out[11], out[12], h, h, h, w, groups);
     return out;
   };
   check_same_on_threads(run);

@@ -123,6 +123,8 @@ def cases() -> list[Case]:
     group = integers(1, 0, 1, -1, 3, 1, 0)  # -1 belongs to none, group 2 is empty
     target = integers(3, 0, 12, 3, 7)
     even, cached = integers(0, 4, 11), integers(0, 1, 4)
+    # Two of four experts for each of five rows, the third for none.
+    order, expert = integers(0, 1, 4, 0, 1, 2, 3, 2, 3, 4), integers(0, 0, 0, 1, 1, 1, 1, 3, 3, 3)
     two = {"a": (5, 7), "b": (5, 7)}
     return [
         Case("matmul", {"x": (7, 5), "w": (3, 5)}, lambda x, w: F.linear(x, w)),
@@ -159,6 +161,9 @@ def cases() -> list[Case]:
         attention_case("attention_bidirectional", 3, 3, 5, False, even, even),
         attention_case("attention_grouped", 4, 2, 5, True, even, even),
         attention_case("attention_cached", 4, 2, 5, True, cached, even),
+        Case("grouped_swiglu", {"gate": (10, 7), "up": (10, 7), "weights": (5, 4)},
+             lambda gate, up, w: w[order, expert][:, None] * F.silu(gate) * up,
+             integers={"order": order, "offsets": integers(0, 3, 7, 7, 10)}),
         Case("lora_experts", {"x": (7, 5), "a": (6, 5), "b": (4, 6), "weights": (7, 3)},
              lambda x, a, b, w: lora_delta(x, a, b, w, 2, 3.0), numbers={"experts": 3, "rank": 2, "alpha": 3.0}),
     ] + [

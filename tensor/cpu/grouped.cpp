@@ -1,206 +1,10 @@
-// LoRA experts on the rows that chose them: the thin products of thin.h on rows sorted by expert.
-#include <algorithm>
-
-#include "tensor/checks.h"
-#include "tensor/cpu/gemm.h"
+// Rows by the experts that they chose, and what weighs them.
+#include "tensor/cpu/groups.h"
 #include "tensor/cpu/parallel.h"
-#include "tensor/cpu/thin.h"
-#include "tensor/kernels.h"
+#include "tensor/scalar_ops.h"
+#include "tensor/vector_math.h"
 
 namespace burrow::cpu {
-namespace {
-
-// The groups as plain pointers: expert e owns places offsets[e] <= j < offsets[e+1], row order[j] is theirs.
-struct Groups {
-  const int32_t *order, *offsets;
-  int64_t experts;
-
-  int64_t operator()(int64_t j) const { return order[j]; }  // the row of place j
-};
-
-// What the searches of rows_of rely on: experts tile the places, rows ascend within an expert.
-Groups checked(const char* op, const ExpertGroups& groups, int64_t N) {
-  const int64_t M = groups.order.numel(), E = groups.offsets.numel() - 1;
-  check_vector(op, "order", groups.order, DType::i32, M);
-  check_vector(op, "offsets", groups.offsets, DType::i32, E + 1);
-  check_range(op, "order", groups.order, 0, N);
-  const Groups g{groups.order.data<int32_t>(), groups.offsets.data<int32_t>(), E};
-  BURROW_CHECK(E >= 1 && g.offsets[0] == 0 && g.offsets[E] == M,
-               "[{}] offsets {} do not begin at 0 and end at the {} places of order", op,
-               groups.offsets.shape(), M);
-  for (int64_t e = 0; e < E; ++e) {
-    BURROW_CHECK(g.offsets[e] <= g.offsets[e + 1], "[{}] offsets[{}] is {}, more than the next", op, e,
-                 g.offsets[e]);
-  }
-  for (int64_t e = 0; e < E; ++e) {
-    for (int64_t j = g.offsets[e] + 1; j < g.offsets[e + 1]; ++j) {
-      BURROW_CHECK(g.order[j - 1] < g.order[j], "[{}] order[{}] is {}: the rows of expert {} do not ascend",
-                   op, j, g.order[j], e);
-    }
-  }
-  return g;
-}
-
-// f(e, begin, end) for every expert with places [begin, end) of rows in [first, last). A thread that owns
-// rows meets each of them in the order of its experts, so sums into rows need no lock and have one order.
-template <class F>
-void rows_of(const Groups& g, int64_t first, int64_t last, F f) {
-  for (int64_t e = 0; e < g.experts; ++e) {
-    const int32_t *begin = g.order + g.offsets[e], *end = g.order + g.offsets[e + 1];
-    const int32_t* low = std::lower_bound(begin, end, first);
-    const int32_t* high = std::lower_bound(low, end, last);
-    if (low < high) f(e, low - g.order, high - g.order);
-  }
-}
-
-// f(first, last) on the runs of experts that have rows: the sides of the others are neither read nor written.
-template <class F>
-void runs_of_experts(const Groups& g, F f) {
-  for (int64_t e = 0, last = 0; e < g.experts; e = last + 1) {
-    last = e;
-    while (last < g.experts && g.offsets[last] < g.offsets[last + 1]) ++last;
-    if (e < last) f(e, last);
-  }
-}
-
-// b [O,E*R] as b^T [E*R,O], where expert e's side is rows that are as long as those of y.
-template <class T>
-const T* transposed(const Tensor& b, const Groups& g, int64_t R) {
-  const int64_t O = leading(b), ER = channels(b);
-  struct Turned;
-  T* out = scratch<T, Turned>(ER * O);
-  const T* in = b.data<T>();
-  own_columns<T>(O, ER * O, [=](int64_t first, int64_t last) {
-    runs_of_experts(g, [&](int64_t e, int64_t end) {
-      transpose(out + e * R * O + first, O, in + first * ER + e * R, ER, last - first, (end - e) * R);
-    });
-  });
-  return out;
-}
-
-// R of h [M,R] beside the sides of E experts: a [E*R,C] or b [O,E*R], whose length in E*R is `side`.
-int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places, int64_t side) {
-  const int64_t R = channels(h);
-  BURROW_CHECK(leading(h) == places, "[{}] h {} and {} places of order", op, h.shape(), places);
-  BURROW_CHECK(side == g.experts * R, "[{}] sides of {} for {} experts of rank {}", op, side, g.experts, R);
-  return R;
-}
-
-// Experts that are blocks of an FFN, not LoRA: from so many rows of a side on, the rows that chose an expert
-// are gathered and the library multiplies them. A thread owns columns of the result, so that it alone reads
-// its part of the sides.
-constexpr int64_t kWide = 64;
-
-// x[order[j]] at the M places, [M,C], in this thread's scratch.
-template <class T>
-const T* gathered(const T* x, const Groups& g, int64_t M, int64_t C) {
-  struct Gathered;
-  T* rows = scratch<T, Gathered>(M * C);
-  parallel_rows(M, M * C, [=](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) std::copy_n(x + g.order[j] * C, C, rows + j * C);
-  });
-  return rows;
-}
-
-// f(e, begin, end) for every expert that has places [begin, end).
-template <class F>
-void each_busy(const Groups& g, F f) {
-  for (int64_t e = 0; e < g.experts; ++e) {
-    if (g.offsets[e] < g.offsets[e + 1]) f(e, int64_t{g.offsets[e]}, int64_t{g.offsets[e + 1]});
-  }
-}
-
-// h[j] = x[order[j]] side_e^T
-template <class T>
-void wide_gather_nt(T* h, const T* x, const T* sides, const Groups& g, int64_t M, int64_t R, int64_t C) {
-  const bool few = M <= kFewRows;
-  const T* rows = few ? nullptr : gathered(x, g, M, C);
-  own_columns<T>(R, M * R * C, [=](int64_t first, int64_t last) {
-    each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
-      const T* side = sides + (e * R + first) * C;
-      if (few)
-        dot_rows(h + first, x, side, g, begin, end, R, C, false, last - first);
-      else
-        gemm({h + begin * R + first, rows + begin * C, side, end - begin, last - first, C, false, true, false,
-              R});
-    });
-  });
-}
-
-// y[order[j]] += h[j] side_e, in the order of the experts
-template <class T>
-void wide_scatter_nn(T* y, const T* h, const T* sides, const Groups& g, int64_t M, int64_t R, int64_t C) {
-  own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
-    struct Products;
-    const int64_t width = last - first;
-    each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
-      T* products = scratch<T, Products>((end - begin) * width);
-      gemm({products, h + begin * R, sides + e * R * C + first, end - begin, width, R, false, false, false,
-            width, R, C});
-      for (int64_t j = begin; j < end; ++j) {
-        T* to = y + g.order[j] * C + first;
-        for (int64_t c = 0; c < width; ++c) to[c] += products[(j - begin) * width + c];
-      }
-    });
-  });
-}
-
-// side_e += sum_j h[j]^T x[order[j]]
-template <class T>
-void wide_gather_tn(T* sides, const T* h, const T* x, const Groups& g, int64_t M, int64_t R, int64_t C) {
-  const T* rows = gathered(x, g, M, C);
-  own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
-    each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
-      gemm({sides + e * R * C + first, h + begin * R, rows + begin * C + first, R, last - first, end - begin,
-            true, false, true, C, R, C});
-    });
-  });
-}
-
-// h[j] = x[order[j]] side_e^T, with side_e [R,C] in rows: of a as it is, of b as rows of b^T. `turned` says
-// b.
-void gather_products(const char* op, Tensor& h, const Tensor& x, const Tensor& sides,
-                     const ExpertGroups& groups, bool turned) {
-  const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
-  check_matrix(op, turned ? "b" : "a", sides, x.dtype(), turned ? C : g.experts * R,
-               turned ? g.experts * R : C);
-  check_matrix(op, "h", h, x.dtype(), M, R);
-  visit_float(op, x.dtype(), [&]<class T>(T) {
-    const T *in = x.data<T>(), *rows = turned ? transposed<T>(sides, g, R) : sides.data<T>();
-    T* out = h.data<T>();
-    if (R >= kWide) return wide_gather_nt(out, in, rows, g, M, R, C);
-    parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
-      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
-        dot_rows(out, in, rows + e * R * C, g, begin, end, R, C);
-      });
-    });
-  });
-}
-
-// y[order[j]] += h[j] side_e, in the order of the experts; sides as above.
-void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& sides,
-                      const ExpertGroups& groups, bool turned) {
-  const int64_t N = leading(y), C = channels(y), M = groups.order.numel();
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
-  check_matrix(op, turned ? "b" : "a", sides, h.dtype(), turned ? C : g.experts * R,
-               turned ? g.experts * R : C);
-  check_matrix(op, turned ? "y" : "x", y, h.dtype(), N, C);
-  visit_float(op, h.dtype(), [&]<class T>(T) {
-    const T *in = h.data<T>(), *rows = turned ? transposed<T>(sides, g, R) : sides.data<T>();
-    T* out = y.data<T>();
-    if (R >= kWide) return wide_scatter_nn(out, in, rows, g, M, R, C);
-    parallel_rows(N, M * R * C, [=](int64_t first, int64_t last) {
-      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
-        add_to_rows(out, g, out, g, in, rows + e * R * C, begin, end, R, C);
-      });
-    });
-  });
-}
-
-}  // namespace
 
 // order = the rows n of all (n, e) with chosen[n,e] != 0, by e, then by n; offsets[e] = the first place of e
 // in: chosen [N,E]   out: order i32 [N*K], offsets i32 [E+1], written; as many are chosen as order has places
@@ -227,130 +31,6 @@ void group_by_expert(Tensor& order, Tensor& offsets, const Tensor& chosen) {
         if (mask[n * E + e] != T(0)) rows[next[e]++] = static_cast<int32_t>(n);
       }
     }
-  });
-}
-
-// h[j] = x[order[j]] a_e^T, e the expert of place j
-// in: x [N,C], a [E*R,C]   out: h [M,R], written
-// A thread owns rows of x; tiles of 4 rows by 4 ranks, summed in the dtype. Wide sides: as kWide says.
-void gather_matmul_nt(Tensor& h, const Tensor& x, const Tensor& a, const ExpertGroups& groups) {
-  gather_products("gather_matmul_nt", h, x, a, groups, false);
-}
-
-// h[j] = y[order[j]] b_e, e the expert of place j
-// in: y [N,O], b [O,E*R]   out: h [M,R], written
-// A thread owns rows of y; on b^T, made anew for the experts that have rows.
-void gather_matmul_nn(Tensor& h, const Tensor& y, const Tensor& b, const ExpertGroups& groups) {
-  gather_products("gather_matmul_nn", h, y, b, groups, true);
-}
-
-// y[order[j]] += h[j] b_e^T, e the expert of place j, in the order of the experts
-// in: h [M,R], b [O,E*R]   out: y [N,O], added to
-// A thread owns rows of y; on b^T, made anew for the experts that have rows.
-void scatter_matmul_nt(Tensor& y, const Tensor& h, const Tensor& b, const ExpertGroups& groups) {
-  scatter_products("scatter_matmul_nt", y, h, b, groups, true);
-}
-
-// z[j] = y[order[j]] + h[j] b_e^T, e the expert of place j
-// in: y [N,O], h [M,R], b [O,E*R]   out: z [M,O], written
-// A thread owns places; on b^T, made anew for the experts that have rows. Wide sides: a thread owns columns.
-void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor& b,
-                      const ExpertGroups& groups) {
-  const char* op = "spread_matmul_nt";
-  const int64_t N = leading(y), C = channels(y), M = groups.order.numel();
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, channels(b));
-  check_matrix(op, "b", b, h.dtype(), C, g.experts * R);
-  check_matrix(op, "y", y, h.dtype(), N, C);
-  check_matrix(op, "z", z, h.dtype(), M, C);
-  visit_float(op, h.dtype(), [&]<class T>(T) {
-    const T *in = h.data<T>(), *base = y.data<T>(), *rows = transposed<T>(b, g, R);
-    T* out = z.data<T>();
-    if (R >= kWide) {
-      return own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
-        for (int64_t j = 0; j < M; ++j)
-          std::copy_n(base + g.order[j] * C + first, last - first, out + j * C + first);
-        each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
-          gemm({out + begin * C + first, in + begin * R, rows + e * R * C + first, end - begin, last - first,
-                R, false, false, true, C, R, C});
-        });
-      });
-    }
-    parallel_rows(M, M * R * C, [=](int64_t first, int64_t last) {
-      each_busy(g, [&](int64_t e, int64_t begin, int64_t end) {
-        const int64_t low = std::max(begin, first), high = std::min(end, last);
-        if (low < high)
-          add_to_rows(
-              out, [](int64_t j) { return j; }, base, g, in, rows + e * R * C, low, high, R, C);
-      });
-    });
-  });
-}
-
-// x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts
-// in: h [M,R], a [E*R,C]   out: x [N,C], added to
-// A thread owns rows of x; tiles of 4 rows by 4 vectors, summed in the dtype. Wide sides: as kWide says.
-void scatter_matmul_nn(Tensor& x, const Tensor& h, const Tensor& a, const ExpertGroups& groups) {
-  scatter_products("scatter_matmul_nn", x, h, a, groups, false);
-}
-
-// a_e += sum over e's places j of h[j]^T x[order[j]]: the gradient of A
-// in: h [M,R], x [N,C]   out: a [E*R,C], added to
-// A thread owns columns; tiles of 4 ranks by 4 vectors, summed in the dtype in ascending j. Wide sides: as
-// kWide says.
-void gather_matmul_tn_a(Tensor& a, const Tensor& h, const Tensor& x, const ExpertGroups& groups) {
-  const char* op = "gather_matmul_tn_a";
-  const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, leading(a));
-  check_matrix(op, "a", a, h.dtype(), g.experts * R, C);
-  check_matrix(op, "x", x, h.dtype(), N, C);
-  visit_float(op, h.dtype(), [&]<class T>(T) {
-    const T *in = h.data<T>(), *rows = x.data<T>();
-    T* out = a.data<T>();
-    if (R >= kWide) return wide_gather_tn(out, in, rows, g, M, R, C);
-    own_columns<T>(C, M * R * C, [=](int64_t first, int64_t last) {
-      for (int64_t e = 0; e < g.experts; ++e) {
-        if (g.offsets[e] == g.offsets[e + 1]) continue;
-        sum_over_rows(out + e * R * C, in, rows, g, g.offsets[e], g.offsets[e + 1], R, C, first, last, true);
-      }
-    });
-  });
-}
-
-// b_e += sum over e's places j of y[order[j]]^T h[j]: the gradient of B
-// in: y [N,O], h [M,R]   out: b [O,E*R], added to
-// A thread owns rows of b; sums b^T as above, in the dtype, then adds it the other way round.
-void gather_matmul_tn_b(Tensor& b, const Tensor& y, const Tensor& h, const ExpertGroups& groups) {
-  const char* op = "gather_matmul_tn_b";
-  const int64_t N = leading(y), O = channels(y), M = groups.order.numel(), ER = channels(b);
-  const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, ER);
-  check_matrix(op, "b", b, h.dtype(), O, ER);
-  check_matrix(op, "y", y, h.dtype(), N, O);
-  visit_float(op, h.dtype(), [&]<class T>(T) {
-    const T *in = h.data<T>(), *rows = y.data<T>();
-    T* out = b.data<T>();
-    struct Sums;
-    T* sums = scratch<T, Sums>(ER * O);
-    own_columns<T>(O, M * R * O, [=](int64_t first, int64_t last) {
-      struct Turned;
-      const int64_t width = last - first;
-      runs_of_experts(g, [&](int64_t begin, int64_t end) {
-        for (int64_t e = begin; e < end; ++e) {
-          sum_over_rows(sums + e * R * O, in, rows, g, g.offsets[e], g.offsets[e + 1], R, O, first, last,
-                        false);
-        }
-        const int64_t side = (end - begin) * R;
-        T* turned = scratch<T, Turned>(width * side);
-        transpose(turned, side, sums + begin * R * O + first, O, side, width);
-        for (int64_t o = 0; o < width; ++o) {
-          T* to = out + (first + o) * ER + begin * R;
-#pragma omp simd
-          for (int64_t k = 0; k < side; ++k) to[k] += turned[o * side + k];
-        }
-      });
-    });
   });
 }
 
@@ -415,6 +95,95 @@ void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, cons
             out_w[at] = a * sum;
           }
           for (int64_t r = 0; out && r < R; ++r) out[j * R + r] = a * w[at] * g_row[r];
+        }
+      });
+    });
+  });
+}
+
+namespace {
+
+// gate and up as rows of places beside the weights [N,E] of rows.
+Groups checked_swiglu(const char* op, const Tensor& gate, const Tensor& up, const Tensor& weights,
+                      const ExpertGroups& groups) {
+  const int64_t N = leading(weights), E = channels(weights);
+  const Groups g = checked(op, groups, N);
+  rank_of(op, gate, g, groups.order.numel(), E * channels(gate));
+  check_same(op, "up", up, "gate", gate);
+  check_matrix(op, "weights", weights, gate.dtype(), N, E);
+  return g;
+}
+
+// The gradients of one place of weight w; returns sum_f dy silu(gate) up. dgate and dup may be null.
+template <class T>
+T swiglu_gradients(T* dgate, T* dup, const T* dy, const T* gate, const T* up, T w, int64_t F) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t f = 0; f < F; ++f) {
+    const T s = T(1) / (T(1) + vector_exp(-gate[f])), silu = gate[f] * s, d = w * dy[f];
+    sum += dy[f] * silu * up[f];
+    if (dgate) dgate[f] = d * up[f] * (s + silu * (T(1) - s));
+    if (dup) dup[f] = d * silu;
+  }
+  return sum;
+}
+
+}  // namespace
+
+// y[j] = weights[order[j], e] silu(gate[j]) up[j], e the expert of place j
+// in: gate up [M,F], weights [N,E]   out: y [M,F], written; y may be either
+// A thread owns rows of weights.
+// Source: Shazeer, GLU Variants Improve Transformer, 2020; the weights as in MixLoRA (arXiv 2404.15159,
+// section 3).
+void grouped_swiglu(Tensor& y, const Tensor& gate, const Tensor& up, const Tensor& weights,
+                    const ExpertGroups& groups) {
+  const char* op = "grouped_swiglu";
+  const int64_t N = leading(weights), E = channels(weights), F = channels(gate);
+  const Groups g = checked_swiglu(op, gate, up, weights, groups);
+  check_same(op, "y", y, "gate", gate);
+  visit_float(op, gate.dtype(), [&]<class T>(T) {
+    const T *a = gate.data<T>(), *b = up.data<T>(), *w = weights.data<T>();
+    T* out = y.data<T>();
+    parallel_rows(N, 10 * gate.numel(), [=](int64_t first, int64_t last) {
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        for (int64_t j = begin; j < end; ++j) {
+          const T factor = w[g.order[j] * E + e];
+#pragma omp simd
+          for (int64_t i = j * F; i < (j + 1) * F; ++i) out[i] = factor * (scalar::silu::f(a[i]) * b[i]);
+        }
+      });
+    });
+  });
+}
+
+// With w = weights[order[j], e]:  dgate[j] = w dy[j] up[j] silu'(gate[j]),  dup[j] = w dy[j] silu(gate[j]),
+// dweights[order[j], e] = sum_f dy[j,f] silu(gate[j,f]) up[j,f], 0 where no place has (n, e)
+// in: dy gate up [M,F], weights [N,E]
+// out: dgate dup [M,F], dweights [N,E], written; each or undefined
+// A thread owns rows of weights; sums in the dtype.
+void grouped_swiglu_backward(Tensor& dgate, Tensor& dup, Tensor& dweights, const Tensor& dy,
+                             const Tensor& gate, const Tensor& up, const Tensor& weights,
+                             const ExpertGroups& groups) {
+  const char* op = "grouped_swiglu_backward";
+  const int64_t N = leading(weights), E = channels(weights), F = channels(gate);
+  const Groups g = checked_swiglu(op, gate, up, weights, groups);
+  check_same(op, "dy", dy, "gate", gate);
+  if (dgate.defined()) check_same(op, "dgate", dgate, "gate", gate);
+  if (dup.defined()) check_same(op, "dup", dup, "gate", gate);
+  if (dweights.defined()) check_same(op, "dweights", dweights, "weights", weights);
+  visit_float(op, gate.dtype(), [&]<class T>(T) {
+    const T *d = dy.data<T>(), *a = gate.data<T>(), *b = up.data<T>(), *w = weights.data<T>();
+    T *to_gate = dgate.defined() ? dgate.data<T>() : nullptr,
+      *to_up = dup.defined() ? dup.data<T>() : nullptr,
+      *to_w = dweights.defined() ? dweights.data<T>() : nullptr;
+    parallel_rows(N, N * E + 15 * gate.numel(), [=](int64_t first, int64_t last) {
+      if (to_w) std::fill(to_w + first * E, to_w + last * E, T(0));
+      rows_of(g, first, last, [&](int64_t e, int64_t begin, int64_t end) {
+        for (int64_t j = begin; j < end; ++j) {
+          const int64_t at = g.order[j] * E + e, row = j * F;
+          const T sum = swiglu_gradients(to_gate ? to_gate + row : nullptr, to_up ? to_up + row : nullptr,
+                                         d + row, a + row, b + row, w[at], F);
+          if (to_w) to_w[at] = sum;
         }
       });
     });

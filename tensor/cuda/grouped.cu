@@ -81,6 +81,43 @@ __global__ void grouped_scale_backward_kernel(T* dh, Floats dweights, const T* d
   if (team_rank<32>() == 0) dweights.set(at, alpha * sum);
 }
 
+template <class T>
+__global__ void grouped_swiglu_kernel(T* y, const T* gate, const T* up, Floats weights, Groups g, int64_t n,
+                                      int64_t F) {
+  for (int64_t i = first_element(); i < n; i += element_stride()) {
+    const int64_t j = i / F;
+    const float factor = weights[g.row(j) * g.experts + g.expert_of(j)];
+    y[i] = static_cast<T>(factor * (scalar::silu::f(to_float(gate[i])) * to_float(up[i])));
+  }
+}
+
+// A block owns a place.
+template <class T>
+__global__ void grouped_swiglu_backward_kernel(T* dgate, T* dup, Floats dweights, const T* dy, const T* gate,
+                                               const T* up, Floats weights, Groups g, int64_t F) {
+  const int64_t j = blockIdx.x, at = g.row(j) * g.experts + g.expert_of(j);
+  const float w = weights[at];
+  float sum = 0;
+  for (int64_t i = j * F + threadIdx.x; i < (j + 1) * F; i += kThreads) {
+    const float a = to_float(gate[i]), s = 1 / (1 + vector_exp(-a)), silu = a * s, d = to_float(dy[i]),
+                b = to_float(up[i]);
+    sum += d * silu * b;
+    if (dgate) dgate[i] = static_cast<T>(w * d * b * (s + silu * (1 - s)));
+    if (dup) dup[i] = static_cast<T>(w * d * silu);
+  }
+  if (!dweights.p) return;
+  sum = team_sum<kThreads>(sum);
+  if (threadIdx.x == 0) dweights.set(at, sum);
+}
+
+Groups groups_of_swiglu(const char* op, const Tensor& gate, const Tensor& up, const Tensor& weights,
+                        const ExpertGroups& groups) {
+  const Groups g = groups_of(op, groups);
+  rank_of(op, gate, g, groups.order.numel(), channels(weights) * channels(gate));
+  check_same(op, "up", up, "gate", gate);
+  return g;
+}
+
 }  // namespace
 
 // order = the rows n of all (n, e) with chosen[n,e] != 0, by e, then by n; offsets[e] = the first place of e
@@ -137,6 +174,45 @@ void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, cons
   visit_device(op, dy.dtype(), [&]<class T>(T) {
     launch(op, grouped_scale_backward_kernel<T>, teams<32>(M), device_data<T>(dh), out_w, device_data<T>(dy),
            dweights.defined() ? device_data<T>(h) : nullptr, w, g, static_cast<float>(alpha), M, R);
+  });
+}
+
+// y[j] = weights[order[j], e] silu(gate[j]) up[j], e the expert of place j
+// in: gate up [M,F], weights [N,E] f32 or bf16   out: y [M,F], written; y may be either
+// A thread owns every (grid size)-th element; computed in f32.
+// Source: Shazeer, GLU Variants Improve Transformer, 2020; the weights as in MixLoRA (arXiv 2404.15159,
+// section 3).
+void grouped_swiglu(Tensor& y, const Tensor& gate, const Tensor& up, const Tensor& weights,
+                    const ExpertGroups& groups) {
+  const char* op = "grouped_swiglu";
+  const Groups g = groups_of_swiglu(op, gate, up, weights, groups);
+  check_same(op, "y", y, "gate", gate);
+  const Floats w = floats_of(op, "weights", weights, weights.numel());
+  visit_device(op, gate.dtype(), [&]<class T>(T) {
+    launch(op, grouped_swiglu_kernel<T>, elements(gate.numel()), device_data<T>(y), device_data<T>(gate),
+           device_data<T>(up), w, g, gate.numel(), channels(gate));
+  });
+}
+
+// With w = weights[order[j], e]:  dgate[j] = w dy[j] up[j] silu'(gate[j]),  dup[j] = w dy[j] silu(gate[j]),
+// dweights[order[j], e] = sum_f dy[j,f] silu(gate[j,f]) up[j,f], 0 where no place has (n, e)
+// in: dy gate up [M,F], weights [N,E] f32 or bf16
+// out: dgate dup [M,F], dweights [N,E] f32 or bf16, written; each or undefined
+// A block owns a place; sums in f32.
+void grouped_swiglu_backward(Tensor& dgate, Tensor& dup, Tensor& dweights, const Tensor& dy,
+                             const Tensor& gate, const Tensor& up, const Tensor& weights,
+                             const ExpertGroups& groups) {
+  const char* op = "grouped_swiglu_backward";
+  const Groups g = groups_of_swiglu(op, gate, up, weights, groups);
+  check_same(op, "dy", dy, "gate", gate);
+  if (dgate.defined()) check_same(op, "dgate", dgate, "gate", gate);
+  if (dup.defined()) check_same(op, "dup", dup, "gate", gate);
+  if (dweights.defined()) dweights.zero();
+  const Floats w = floats_of(op, "weights", weights, weights.numel()),
+               out_w = floats_of(op, "dweights", dweights, weights.numel());
+  visit_device(op, gate.dtype(), [&]<class T>(T) {
+    launch(op, grouped_swiglu_backward_kernel<T>, {leading(gate)}, device_data<T>(dgate), device_data<T>(dup),
+           out_w, device_data<T>(dy), device_data<T>(gate), device_data<T>(up), w, g, channels(gate));
   });
 }
 

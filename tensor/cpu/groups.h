@@ -1,0 +1,61 @@
+#pragma once
+// What grouped kernels see of experts: the places of each, and which of them a thread's rows have.
+#include <algorithm>
+
+#include "tensor/checks.h"
+#include "tensor/kernels.h"
+
+namespace burrow::cpu {
+
+// The groups as plain pointers: expert e owns places offsets[e] <= j < offsets[e+1], row order[j] is theirs.
+struct Groups {
+  const int32_t *order, *offsets;
+  int64_t experts;
+
+  int64_t operator()(int64_t j) const { return order[j]; }  // the row of place j
+};
+
+// What the searches of rows_of rely on: experts tile the places, rows ascend within an expert.
+inline Groups checked(const char* op, const ExpertGroups& groups, int64_t N) {
+  const int64_t M = groups.order.numel(), E = groups.offsets.numel() - 1;
+  check_vector(op, "order", groups.order, DType::i32, M);
+  check_vector(op, "offsets", groups.offsets, DType::i32, E + 1);
+  check_range(op, "order", groups.order, 0, N);
+  const Groups g{groups.order.data<int32_t>(), groups.offsets.data<int32_t>(), E};
+  BURROW_CHECK(E >= 1 && g.offsets[0] == 0 && g.offsets[E] == M,
+               "[{}] offsets {} do not begin at 0 and end at the {} places of order", op,
+               groups.offsets.shape(), M);
+  for (int64_t e = 0; e < E; ++e) {
+    BURROW_CHECK(g.offsets[e] <= g.offsets[e + 1], "[{}] offsets[{}] is {}, more than the next", op, e,
+                 g.offsets[e]);
+  }
+  for (int64_t e = 0; e < E; ++e) {
+    for (int64_t j = g.offsets[e] + 1; j < g.offsets[e + 1]; ++j) {
+      BURROW_CHECK(g.order[j - 1] < g.order[j], "[{}] order[{}] is {}: the rows of expert {} do not ascend",
+                   op, j, g.order[j], e);
+    }
+  }
+  return g;
+}
+
+// f(e, begin, end) for every expert with places [begin, end) of rows in [first, last). A thread that owns
+// rows meets each of them in the order of its experts, so sums into rows need no lock and have one order.
+template <class F>
+void rows_of(const Groups& g, int64_t first, int64_t last, F f) {
+  for (int64_t e = 0; e < g.experts; ++e) {
+    const int32_t *begin = g.order + g.offsets[e], *end = g.order + g.offsets[e + 1];
+    const int32_t* low = std::lower_bound(begin, end, first);
+    const int32_t* high = std::lower_bound(low, end, last);
+    if (low < high) f(e, low - g.order, high - g.order);
+  }
+}
+
+// R of h [M,R] beside the sides of E experts: a [E*R,C] or b [O,E*R], whose length in E*R is `side`.
+inline int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places, int64_t side) {
+  const int64_t R = channels(h);
+  BURROW_CHECK(leading(h) == places, "[{}] h {} and {} places of order", op, h.shape(), places);
+  BURROW_CHECK(side == g.experts * R, "[{}] sides of {} for {} experts of rank {}", op, side, g.experts, R);
+  return R;
+}
+
+}  // namespace burrow::cpu
