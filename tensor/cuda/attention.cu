@@ -1,5 +1,7 @@
-// Attention over packed segments without a library: tiles of queries and keys in shared memory, products on
-// the CUDA cores in f32, softmax as the tiles come (forward) or from the kept lse (backward).
+// Attention over packed segments without a library: tiles of queries and keys in shared memory, softmax as
+// the tiles come (forward) or from the kept lse (backward). bf16 is multiplied on the tensor cores
+// (attention_mma.cuh), f32 on the CUDA cores, here.
+#include "tensor/cuda/attention_mma.cuh"
 #include "tensor/cuda/attention_wide.cuh"
 
 namespace burrow::cuda {
@@ -156,6 +158,20 @@ __global__ void key_gradient_kernel(T* dk, T* dv, const T* dy, const float* lse,
   store_rows<Tiles>(dv, sum_v, tile, in.Hkv, kv, in.D);
 }
 
+// The gradients' kernels for a type and a size of head, and how many rows their blocks own.
+template <int DM, class T>
+struct GradientKernels {
+  static constexpr int kRows = DM > 64 ? 16 : 32;  // four tiles must fit the 48 KB of shared memory
+  static constexpr auto of_queries = query_gradient_kernel<kRows, DM, T>;
+  static constexpr auto of_keys = key_gradient_kernel<kRows, DM, T>;
+};
+template <int DM>
+struct GradientKernels<DM, bf16> {
+  static constexpr int kRows = kOwned;
+  static constexpr auto of_queries = mma_query_gradient_kernel<DM>;
+  static constexpr auto of_keys = mma_key_gradient_kernel<DM>;
+};
+
 template <class T>
 AttentionInputs<T> inputs_of(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
                              const AttentionRanges& r, const AttentionShape& s) {
@@ -194,8 +210,11 @@ int64_t tile_slots(int64_t N, int64_t B, int64_t rows) { return N == 0 ? 0 : N /
 // in: q [Nq,H*D], k v [Nk,Hkv*D], ranges, shape   out: y [Nq,H*D], lse f32 [Nq,H], written; a query that sees
 // no key gives y = 0 and lse = -infinity
 // A block owns 32 queries of a head, a thread 4 by D/16 results; keys pass 32 at a time; sums in f32.
+// A block of bf16 owns 128 queries, a warp 32 of them; keys pass 32 at a time; p is summed in f32 and rounded
+// to bf16 where it is multiplied.
 // Positions must ascend within a sequence. Heads above 128 have a block a row, and are at most 8192.
 // Source: Dao et al., FlashAttention, 2022 (online softmax, lse for the backward).
+// Source: Dao, FlashAttention-2, 2023 (what a warp owns; scores stay in registers).
 void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionRanges& ranges, const AttentionShape& shape) {
   const char* op = "attention";
@@ -208,8 +227,13 @@ void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const T
       return;
     }
     visit_head_size(in.D, [&]<int DM>(std::integral_constant<int, DM>) {
-      launch(op, forward_kernel<32, DM, T>, {tile_slots(leading(q), in.B, 32), in.H, 1, kAttentionThreads},
-             device_data<T>(y), device_data<float>(lse), in);
+      if constexpr (std::is_same_v<T, bf16>)
+        launch(op, mma_forward_kernel<DM>,
+               {tile_slots(leading(q), in.B, kAsking), in.H, 1, kAttentionThreads}, device_data<T>(y),
+               device_data<float>(lse), in);
+      else
+        launch(op, forward_kernel<32, DM, T>, {tile_slots(leading(q), in.B, 32), in.H, 1, kAttentionThreads},
+               device_data<T>(y), device_data<float>(lse), in);
     });
   });
 }
@@ -220,6 +244,8 @@ void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const T
 // out: dq [Nq,H*D], dk dv [Nk,Hkv*D], written; each or undefined
 // A block owns 32 (D > 64: 16) queries of a head for dq, as many keys of a key head for dk and dv, and
 // takes the other side in order: no two blocks add to one element; sums in f32.
+// A block of bf16 owns 64 rows, a warp 16 of them; the other side passes 32 rows at a time; p and ds / scale
+// are rounded to bf16 before they are multiplied.
 // Positions must ascend within a sequence. Heads above 128 have a block a row, and are at most 8192.
 // Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, const Tensor& y,
@@ -249,17 +275,15 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, co
       return;
     }
     visit_head_size(in.D, [&]<int DM>(std::integral_constant<int, DM>) {
-      constexpr int BT = DM > 64 ? 16 : 32;  // four tiles must fit the 48 KB of shared memory
-      if (dq.defined()) {
-        launch(op, query_gradient_kernel<BT, DM, T>,
-               {tile_slots(leading(q), in.B, BT), in.H, 1, kAttentionThreads}, device_data<T>(dq), g,
+      using Kernels = GradientKernels<DM, T>;
+      const int64_t q_slots = tile_slots(leading(q), in.B, Kernels::kRows),
+                    k_slots = tile_slots(leading(k), in.B, Kernels::kRows);
+      if (dq.defined())
+        launch(op, Kernels::of_queries, {q_slots, in.H, 1, kAttentionThreads}, device_data<T>(dq), g,
                log_sums, delta.data(), in);
-      }
-      if (dk.defined() || dv.defined()) {
-        launch(op, key_gradient_kernel<BT, DM, T>,
-               {tile_slots(leading(k), in.B, BT), in.Hkv, 1, kAttentionThreads}, device_data<T>(dk),
+      if (dk.defined() || dv.defined())
+        launch(op, Kernels::of_keys, {k_slots, in.Hkv, 1, kAttentionThreads}, device_data<T>(dk),
                device_data<T>(dv), g, log_sums, delta.data(), in);
-      }
     });
   });
 }

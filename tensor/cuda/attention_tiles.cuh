@@ -45,6 +45,17 @@ struct AttentionInputs {
   __device__ bool none_seen(const Tile& queries, int64_t key) const {
     return causal && k_positions[key] > q_positions[queries.end - 1];
   }
+  // A query sees the keys up to this position; a key is seen by queries from this position on.
+  __device__ int32_t last_seen(int64_t query) const {
+    return causal ? q_positions[query] : std::numeric_limits<int32_t>::max();
+  }
+  __device__ int32_t first_to_see(int64_t key) const {
+    return causal ? k_positions[key] : std::numeric_limits<int32_t>::min();
+  }
+  // All queries of the tile see this key and those before it.
+  __device__ bool all_see(const Tile& queries, int64_t key) const {
+    return !causal || k_positions[key] <= q_positions[queries.first];
+  }
 };
 
 // to[i][d] = the head's elements of row first + i, 0 beyond end or the head. Rows are `heads` heads of D.
