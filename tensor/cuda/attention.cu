@@ -1,6 +1,7 @@
 // Attention over packed segments without a library: tiles of queries and keys in shared memory, products on
 // the CUDA cores in f32, softmax as the tiles come (forward) or from the kept lse (backward).
 #include "tensor/cuda/attention_wide.cuh"
+#include "tensor/cuda/cudnn.h"
 
 namespace burrow::cuda {
 namespace {
@@ -201,6 +202,7 @@ void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const T
   const char* op = "attention";
   check_same(op, "y", y, "q", q);
   check_vector(op, "lse", lse, DType::f32, leading(q) * shape.heads);
+  if (attention_by_cudnn(y, lse, q, k, v, ranges, shape)) return;
   visit_device(op, q.dtype(), [&]<class T>(T) {
     const auto in = inputs_of<T>(op, q, k, v, ranges, shape);
     if (in.D > kMostTiled) {
@@ -233,6 +235,7 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, co
   if (dq.defined()) check_same(op, "dq", dq, "q", q);
   if (dk.defined()) check_same(op, "dk", dk, "k", k);
   if (dv.defined()) check_same(op, "dv", dv, "v", v);
+  if (attention_backward_by_cudnn(dq, dk, dv, dy, y, lse, q, k, v, ranges, shape)) return;
   visit_device(op, q.dtype(), [&]<class T>(T) {
     const auto in = inputs_of<T>(op, q, k, v, ranges, shape);
     const T* g = device_data<T>(dy);
