@@ -135,6 +135,14 @@ TEST_CASE("cuDNN's attention where it is not there") {
   });
   cuda::options().attention = cuda::AttentionBy::own;
   CHECK(contains(message, "cuDNN"));
+  const auto chosen = [](const DeviceChoice& choice) {
+    return message_of([&] { choose_device(choice, [](const std::string&) {}); });
+  };
+  CHECK(chosen({"cuda", false, "cudnn"}) ==
+        fmt::format("--attention cudnn: {}; --attention own does without it", cuda::cudnn_info().absent));
+  CHECK(contains(chosen({"cuda", false, "flash"}), "--attention flash: own or cudnn"));
+  CHECK(contains(chosen({"cpu", false, "cudnn"}), "--attention cudnn is for --device cuda"));
+  CHECK(chosen({"cuda", false, "own"}) == "(nothing was thrown)");
 }
 
 TEST_CASE("adamw, sums of squares and entropy") {
