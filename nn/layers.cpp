@@ -23,7 +23,7 @@ Pass::Pass(const Segments& s, Device device) : segments(&s) {
   sequence = Tensor::of({N}, s.sequence).to(device);
   ordinal = Tensor::of({N}, row_ordinal).to(device);
   const Tensor offsets = Tensor::of({s.count() + 1}, s.offsets).to(device);
-  ranges = {offsets, offsets, position, position};
+  ranges = {offsets, offsets, position, position, known_ranges(s.offsets, s.offsets, s.position, s.position)};
 }
 
 Linear::Linear(std::string name, int64_t in, int64_t out, bool bias, WeightSource& source, Init init,

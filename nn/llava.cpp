@@ -64,6 +64,7 @@ void enter_cache(Pass& pass, KvCache& cache) {
   pass.cache_slots = Tensor::of({s.rows()}, slots).to(device);
   pass.ranges.k_offsets = cache.offsets.to(device);
   pass.ranges.k_positions = cache.positions.to(device);
+  pass.ranges.known = {};  // the keys are other rows now
 }
 
 std::vector<int32_t> best_tokens(const Llava& model, const Tensor& hidden) {

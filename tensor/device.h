@@ -7,10 +7,15 @@
 
 namespace burrow::cuda {
 
+// Whose kernels compute attention: Burrow's, or NVIDIA's for the calls that it can take
+// (tensor/cuda/cudnn.h).
+enum class AttentionBy { own, cudnn };
+
 // How the device is used; everything is off unless somebody asks.
 struct Options {
   bool tf32 = false;     // f32 products on tensor cores: 10 bits of mantissa
   bool planned = false;  // no device is needed: memory is counted alone, kernels and copies do nothing
+  AttentionBy attention = AttentionBy::own;
 };
 Options& options();
 
@@ -23,6 +28,13 @@ struct DeviceInfo {
   int driver = 0, runtime = 0;  // as CUDA counts: 13000 is 13.0
 };
 DeviceInfo device_info();
+
+// cuDNN as AttentionBy::cudnn finds it, which loads the library.
+struct CudnnInfo {
+  std::string absent = {};  // why it cannot be used; empty where it can
+  size_t version = 0;       // as cuDNN counts: 91900 is 9.19.0
+};
+CudnnInfo cudnn_info();
 
 bool built();        // compiled with BURROW_CUDA
 int device_count();  // 0 without a GPU or a driver

@@ -1,5 +1,6 @@
 #include "tensor/kernels.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
@@ -19,6 +20,26 @@ constexpr std::array<const char*, kKernels> kNames = {
 };
 
 }  // namespace
+
+KnownRanges known_ranges(std::span<const int32_t> q_offsets, std::span<const int32_t> k_offsets,
+                         std::span<const int32_t> q_positions, std::span<const int32_t> k_positions) {
+  KnownRanges known;
+  for (const auto& [offsets, positions] : {std::pair{q_offsets, q_positions}, {k_offsets, k_positions}}) {
+    if (offsets.empty() || offsets.front() != 0 || offsets.back() != static_cast<int64_t>(positions.size()))
+      return {};  // rows outside
+    for (size_t b = 0; b + 1 < offsets.size(); ++b) {
+      if (offsets[b + 1] <= offsets[b]) return {};  // a sequence without rows
+      known.longest = std::max<int64_t>(known.longest, offsets[b + 1] - offsets[b]);
+    }
+  }
+  if (q_offsets.size() != k_offsets.size()) return {};
+  known.aligned = std::ranges::equal(q_offsets, k_offsets) && std::ranges::equal(q_positions, k_positions);
+  for (size_t b = 0; known.aligned && b + 1 < q_offsets.size(); ++b) {
+    for (auto n = static_cast<size_t>(q_offsets[b]) + 1; n < static_cast<size_t>(q_offsets[b + 1]); ++n)
+      known.aligned = known.aligned && q_positions[n] == q_positions[n - 1] + 1;
+  }
+  return known;
+}
 
 void count_kernel_call(KernelId id) {
   calls[static_cast<size_t>(id)].fetch_add(1, std::memory_order_relaxed);

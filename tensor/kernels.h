@@ -5,6 +5,7 @@
 // needs once: call counters, the profile and the optional finite check. Without CUDA, cuda::f says so
 // (tensor/cuda/absent.cpp).
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,10 +17,22 @@
 
 namespace burrow {
 
+// What the host knew of ranges before they went to the device, where it cannot look without waiting. A
+// library's kernel needs it (tensor/cuda/cudnn.h); ours do not.
+struct KnownRanges {
+  int64_t longest = 0;   // rows of the longest sequence, where each has queries and keys and each row is in
+                         // one; 0 where that is not so, or not known
+  bool aligned = false;  // queries and keys are the same rows, at positions that ascend by 1
+};
+// From what becomes the tensors of AttentionRanges.
+KnownRanges known_ranges(std::span<const int32_t> q_offsets, std::span<const int32_t> k_offsets,
+                         std::span<const int32_t> q_positions, std::span<const int32_t> k_positions);
+
 // Which rows belong to which sequence, for queries and keys apart (a KV cache has more keys).
 struct AttentionRanges {
   Tensor q_offsets, k_offsets;      // i32 [B+1]
   Tensor q_positions, k_positions;  // i32 [Nq], [Nk]
+  KnownRanges known = {};
 };
 // Heads and their size; H is a multiple of Hkv, the key heads (grouped queries).
 struct AttentionShape {

@@ -61,15 +61,17 @@ double seconds_of(F&& f) {
   return found[3];
 }
 
+// The seconds of a call, 0 where the name is not asked for.
 template <class F>
-void bench(const std::string& name, double amount, bool bytes, F&& f) {
-  if (name.find(only) == std::string::npos) return;
+double bench(const std::string& name, double amount, bool bytes, F&& f) {
+  if (name.find(only) == std::string::npos) return 0;
   const double seconds = seconds_of(f), rate = amount / seconds,
                share = rate / (bytes ? copy_rate : product_rate);
   fmt::print("{:<44}{:>10.1f} us {:>9.2f} {} {:>6.1f} % of {}\n", name, seconds * 1e6, rate * 1e-12,
              bytes ? "TB/s  " : "TFLOP/s", 100 * share, bytes ? "a copy" : "a product");
   json += fmt::format("{}\n  {{\"name\": \"{}\", \"seconds\": {}, \"{}\": {}, \"share\": {}}}",
                       json.empty() ? "" : ",", name, seconds, bytes ? "bytes" : "flops", amount, share);
+  return seconds;
 }
 
 void measure_peaks() {
@@ -134,15 +136,33 @@ void attention() {
   const Tensor offsets =
       index_of((N + T - 1) / T + 1, [](int64_t i) { return static_cast<int32_t>(std::min(N, i * T)); });
   const Tensor position = index_of(N, [](int64_t i) { return static_cast<int32_t>(i % T); });
-  const AttentionRanges ranges{offsets, offsets, position, position};
+  const AttentionRanges ranges{offsets, offsets, position, position, {T, true}};
   const AttentionShape shape{H, H, D, true, 0.088};
   Tensor y = Tensor::empty(q.shape(), q.dtype(), Device::cuda),
          lse = Tensor::empty({N, H}, DType::f32, Device::cuda);
   Tensor dq = y.clone(), dk = y.clone(), dv = y.clone();
   const double flops = 4.0 * H * D * (N / T * (T * (T + 1.0) / 2) + N % T * (N % T + 1.0) / 2);
-  bench("attention, causal", flops, false, [&] { kernel::attention(y, lse, q, k, v, ranges, shape); });
-  bench("attention_backward, causal", 2.5 * flops, false,
-        [&] { kernel::attention_backward(dq, dk, dv, dy, y, lse, q, k, v, ranges, shape); });
+  const auto both = [&](const std::string& by) {
+    const double forward = bench("attention, causal" + by, flops, false,
+                                 [&] { kernel::attention(y, lse, q, k, v, ranges, shape); });
+    const double backward = bench("attention_backward, causal" + by, 2.5 * flops, false, [&] {
+      kernel::attention_backward(dq, dk, dv, dy, y, lse, q, k, v, ranges, shape);
+    });
+    return std::pair{forward, backward};
+  };
+  const auto [own, own_backward] = both("");
+  const cuda::CudnnInfo cudnn = cuda::cudnn_info();
+  if (!cudnn.absent.empty()) {
+    fmt::print("SKIPPED ({}): attention by cuDNN\n", cudnn.absent);
+    return;
+  }
+  cuda::options().attention = cuda::AttentionBy::cudnn;
+  const auto [library, library_backward] = both(", cuDNN");
+  cuda::options().attention = cuda::AttentionBy::own;
+  if (own > 0 && library > 0 && own_backward > 0 && library_backward > 0) {
+    fmt::print("own attention runs at {:.1f} % of cuDNN's speed forward, {:.1f} % backward\n",
+               100 * library / own, 100 * library_backward / own_backward);
+  }
 }
 
 void experts() {

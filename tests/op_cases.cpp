@@ -31,7 +31,10 @@ AttentionRanges ranges_of(const Tensor& q_offsets, const Tensor& k_offsets) {
     for (int32_t i = 0; i < keys; ++i) k_position.push_back(i);
   }
   const Device device = q_offsets.device();
-  return {q_offsets, k_offsets, index_of(q_position).to(device), index_of(k_position).to(device)};
+  const std::span<const int32_t> q_cuts(q.data<int32_t>(), static_cast<size_t>(q.numel())),
+      k_cuts(k.data<int32_t>(), static_cast<size_t>(k.numel()));
+  return {q_offsets, k_offsets, index_of(q_position).to(device), index_of(k_position).to(device),
+          known_ranges(q_cuts, k_cuts, q_position, k_position)};
 }
 
 OpFunction attention_function(int64_t heads, int64_t kv_heads, int64_t size, bool causal) {
@@ -299,7 +302,14 @@ std::vector<OpCase> attention_cases() {
        .function = attention_function(2, 1, 128, true),
        .sizes = {attention_size("keys before the queries", 2, 1, 128, {20, 3}, {45, 3}),
                  attention_size("several blocks, queries without keys", 2, 1, 128, {150, 0, 40},
-                                {150, 2, 30})},
+                                {150, 2, 30}),
+                 attention_size("the queries' rows", 2, 1, 128, {70, 1, 30}, {70, 1, 30})},
+       .f32 = 2e-6,
+       .why = kSums},
+      {.name = "attention, causal heads of 64",
+       .inputs = qkv,
+       .function = attention_function(3, 3, 64, true),
+       .sizes = {attention_size("longer than a tile", 3, 3, 64, {3, 140}, {3, 140})},
        .f32 = 2e-6,
        .why = kSums},
       {.name = "attention, wide heads",

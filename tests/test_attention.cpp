@@ -2,7 +2,9 @@
 // grouped queries, fewer queries than keys, positions that do not begin at 0, queries that see no key.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <numeric>
+#include <set>
 
+#include "tensor/cuda/cudnn.h"
 #include "tests/kernel_testing.h"
 
 using namespace burrow;
@@ -158,6 +160,66 @@ TEST_CASE_TEMPLATE("attention refuses what does not fit", T, float, double) {
   CHECK(contains(run({0, 4}, 2), "q_offsets run from 0 to 4, expected 0 to 5"));
   CHECK(contains(run({0, 3, 2, 5}, 2), "q_offsets fall from 3 to 2 at sequence 1"));
   CHECK(contains(run({0, 5}, 3), "[attention] q is"));
+}
+
+using Rows = std::vector<int32_t>;
+
+TEST_CASE("what the host knows of ranges") {
+  const auto known = [](const Rows& q_cuts, const Rows& k_cuts, const Rows& q_at, const Rows& k_at) {
+    return known_ranges(q_cuts, k_cuts, q_at, k_at);
+  };
+  const Rows at{0, 1, 2, 0, 1};
+  CHECK(known({0, 3, 5}, {0, 3, 5}, at, at).longest == 3);
+  CHECK(known({0, 3, 5}, {0, 3, 5}, at, at).aligned);
+  CHECK(known({0, 3, 5}, {0, 3, 5}, {7, 8, 9, 4, 5}, {7, 8, 9, 4, 5}).aligned);
+  CHECK_FALSE(known({0, 3, 5}, {0, 3, 5}, {0, 1, 3, 0, 1}, {0, 1, 3, 0, 1}).aligned);  // a gap
+  CHECK_FALSE(known({0, 3, 5}, {0, 3, 5}, at, {0, 1, 2, 0, 2}).aligned);               // other places
+  CHECK_FALSE(known({0, 3, 5}, {0, 2, 5}, at, at).aligned);                            // other rows
+  CHECK(known({0, 1, 2}, {0, 4, 5}, {3, 0}, {0, 1, 2, 3, 0}).longest == 4);            // keys are more
+  // A sequence without queries, one without keys, rows in no sequence, no sequence: nothing is known.
+  CHECK(known({0, 0, 5}, {0, 3, 5}, at, at).longest == 0);
+  CHECK(known({0, 3, 5}, {0, 5, 5}, at, at).longest == 0);
+  CHECK(known({0, 3, 4}, {0, 3, 4}, at, at).longest == 0);
+  CHECK(known({1, 3, 5}, {1, 3, 5}, at, at).longest == 0);
+  CHECK(known({0, 5}, {0, 3, 5}, at, at).longest == 0);
+  CHECK(known({0}, {0}, {}, {}).longest == 0);
+  CHECK(known({}, {}, {}, {}).longest == 0);
+  CHECK_FALSE(known({0, 3, 4}, {0, 3, 4}, at, at).aligned);
+}
+
+// By the arguments alone: no device and no library is asked.
+TEST_CASE("which attention cuDNN may have") {
+  const auto why = [](DType dtype, int64_t rows, const KnownRanges& known, const AttentionShape& shape) {
+    const Tensor q = Tensor::zeros({rows, shape.heads * shape.head_size}, dtype),
+                 k = Tensor::zeros({rows, shape.kv_heads * shape.head_size}, dtype);
+    const char* reason = cuda::why_own_attention(q, k, {{}, {}, {}, {}, known}, shape);
+    return std::string(reason ? reason : "");
+  };
+  const KnownRanges training{4, true}, apart{4, false};
+  const AttentionShape causal{4, 2, 64, true, 1}, both_ways{4, 4, 128, false, 1};
+  CHECK(why(DType::bf16, 4, training, causal).empty());
+  CHECK(why(DType::bf16, 4, training, both_ways).empty());
+  CHECK(why(DType::bf16, 4, apart, both_ways).empty());
+  CHECK(contains(why(DType::bf16, 4, apart, causal), "causal mask"));
+  CHECK(contains(why(DType::bf16, 4, {}, both_ways), "may be empty"));
+  CHECK(contains(why(DType::bf16, 4, {0, true}, causal), "may be empty"));
+  CHECK(contains(why(DType::bf16, 0, training, causal), "no rows"));
+  CHECK(contains(why(DType::f32, 4, training, causal), "not bf16"));
+  for (const int64_t size : {32, 63, 96, 256})
+    CHECK(contains(why(DType::bf16, 4, training, {4, 2, size, true, 1}), "not of 64 or 128"));
+}
+
+TEST_CASE("sizes of cuDNN's plans hold the call's and are few") {
+  std::set<cuda::FusedSizes> sizes;
+  for (int64_t n = 1; n <= 5000; ++n) {
+    const cuda::FusedSizes s = cuda::fused_sizes(n, n, n, n);
+    sizes.insert(s);
+    CHECK(std::min({s.batch, s.longest, s.q_rows, s.k_rows}) >= n);
+    CHECK(std::max(s.batch * 8, n < 1024 ? 0 : s.longest * 8) <= std::max<int64_t>(n * 9 + 7, 128));
+    CHECK(cuda::fused_sizes(s.batch, s.longest, s.q_rows, s.k_rows) == s);  // a size is its own
+  }
+  CHECK(sizes.size() < 100);
+  CHECK(cuda::fused_sizes(10, 832, 8192, 8100) == cuda::FusedSizes{10, 896, 8192, 8192});
 }
 
 TEST_CASE_TEMPLATE("rope", T, float, double) {

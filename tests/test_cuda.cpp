@@ -4,6 +4,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include "autograd/ops.h"
 #include "data/make.h"
+#include "tensor/cuda/cudnn.h"
 #include "tensor/device.h"
 #include "tests/folder.h"
 #include "tests/guarded_memory.h"
@@ -138,6 +139,53 @@ TEST_CASE("dropout draws the CPU's mask") {
     return std::vector<Tensor>{y};
   });
   CHECK(same_bits(got[0], want[0]));
+}
+
+TEST_CASE("packed rows as cuDNN wants to be told of them") {
+  const Tensor q = index_of({0, 3, 3, 8}).to(Device::cuda), k = index_of({0, 2, 9, 10}).to(Device::cuda);
+  for (const int64_t batch : {3, 7, 300}) {
+    const cuda::RaggedRows rows = cuda::ragged_rows({q, k, {}, {}}, {4, 2, 64, true, 1}, batch);
+    const auto fetch = [](auto* from, int64_t n) {
+      std::vector<std::remove_pointer_t<decltype(from)>> to(static_cast<size_t>(n));
+      cuda::copy_to_host(to.data(), from, to.size() * sizeof *from);
+      return to;
+    };
+    const auto filled_up = [batch](auto values, int64_t extra, auto with) {
+      values.resize(static_cast<size_t>(batch + extra), with);
+      return values;
+    };
+    using Begins = std::vector<int64_t>;
+    CHECK(fetch(rows.q_begins, batch + 1) == filled_up(Begins{0, 3 * 256, 3 * 256, 8 * 256}, 1, 8 * 256));
+    CHECK(fetch(rows.k_begins, batch + 1) == filled_up(Begins{0, 2 * 128, 9 * 128, 10 * 128}, 1, 10 * 128));
+    CHECK(fetch(rows.lse_begins, batch + 1) == filled_up(Begins{0, 12, 12, 32}, 1, 32));
+    CHECK(fetch(rows.q_lengths, batch) == filled_up(std::vector<int32_t>{3, 0, 5}, 0, 0));
+    CHECK(fetch(rows.k_lengths, batch) == filled_up(std::vector<int32_t>{2, 7, 1}, 0, 0));
+    for (const void* p : {static_cast<void*>(rows.q_begins), static_cast<void*>(rows.lse_begins),
+                          static_cast<void*>(rows.q_lengths), static_cast<void*>(rows.k_lengths)})
+      CHECK(reinterpret_cast<uintptr_t>(p) % 16 == 0);
+  }
+}
+
+// Nothing but the option asks for the library, so without one the option is an error and not another kernel.
+TEST_CASE("cuDNN's attention where it is not there") {
+  if (cuda::cudnn_info().absent.empty()) return;
+  const Tensor at = index_of({0}).to(Device::cuda), cuts = index_of({0, 1}).to(Device::cuda),
+               x = Tensor::zeros({1, 64}, DType::bf16, Device::cuda);
+  Tensor y = x.clone(), lse = Tensor::zeros({1, 1}, DType::f32, Device::cuda);
+  cuda::options().attention = cuda::AttentionBy::cudnn;
+  const std::string message = message_of([&] {
+    kernel::attention(y, lse, x, x, x, {cuts, cuts, at, at, {1, true}}, {1, 1, 64, true, 1});
+  });
+  cuda::options().attention = cuda::AttentionBy::own;
+  CHECK(contains(message, "cuDNN"));
+  const auto chosen = [](const DeviceChoice& choice) {
+    return message_of([&] { choose_device(choice, [](const std::string&) {}); });
+  };
+  CHECK(chosen({"cuda", false, "cudnn"}) ==
+        fmt::format("--attention cudnn: {}; --attention own does without it", cuda::cudnn_info().absent));
+  CHECK(contains(chosen({"cuda", false, "flash"}), "--attention flash: own or cudnn"));
+  CHECK(contains(chosen({"cpu", false, "cudnn"}), "--attention cudnn is for --device cuda"));
+  CHECK(chosen({"cuda", false, "own"}) == "(nothing was thrown)");
 }
 
 TEST_CASE("adamw, sums of squares and entropy") {

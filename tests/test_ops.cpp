@@ -1,6 +1,7 @@
 // Every row of op_cases.cpp as a test case of its own, on the CPU and on CUDA; then the kernels that no
 // gradient needs. A run without arguments fails where a line of kernels.def was never called.
 #define DOCTEST_CONFIG_IMPLEMENT
+#include "tensor/cuda/cudnn.h"
 #include "tensor/device.h"
 #include "tests/numbers.h"
 #include "tests/op_harness.h"
@@ -143,17 +144,31 @@ bool every_kernel_was_called() {
   return all;
 }
 
+// Attention on the device is cuDNN's from here on; false, with the reason printed, where it is not there.
+bool choose_cudnn() {
+  const cuda::CudnnInfo info = cuda::cudnn_info();
+  if (!info.absent.empty()) fmt::print("SKIPPED ({}): attention's rows by cuDNN\n", info.absent);
+  cuda::options().attention = cuda::AttentionBy::cudnn;
+  return info.absent.empty();
+}
+
 }  // namespace
 
-// With --cuda alone: the rows on the device, and 77 (skipped) where there is none.
+// With --cuda alone: the rows on the device, and 77 (skipped) where there is none. With --cuda --cudnn: those
+// of attention, by cuDNN where it takes them, and 77 where it is not there.
 int main(int argc, char** argv) {
   const bool device = cuda::built() && cuda::device_count() > 0;
-  const bool only_cuda = argc == 2 && std::string_view(argv[1]) == "--cuda";
+  const bool only_cuda = (argc == 2 || argc == 3) && std::string_view(argv[1]) == "--cuda";
+  const bool only_cudnn = only_cuda && argc == 3 && std::string_view(argv[2]) == "--cudnn";
   register_rows(std::make_index_sequence<kMostRows>(), device);
-  if (only_cuda && !device) return 77;
+  if ((only_cuda && !device) || (only_cudnn && !choose_cudnn())) return 77;
   doctest::Context context(argc, argv);
-  if (only_cuda) context.addFilter("test-case", "op on CUDA: *");
+  if (only_cuda) context.addFilter("test-case", only_cudnn ? "op on CUDA: attention*" : "op on CUDA: *");
   const int result = context.run();
+  if (only_cudnn && cuda::attention_calls_by_cudnn() == 0) {
+    fmt::print("FAILED: cuDNN took none of attention's rows\n");
+    return 1;
+  }
   if (context.shouldExit()) return result;
   worst_errors().print();
   const bool full = argc == 1;  // arguments may filter

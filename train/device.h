@@ -1,5 +1,5 @@
 #pragma once
-// Where a model runs: the command line's --device and --fast.
+// Where a model runs: the command line's --device, --fast and --attention.
 #include <functional>
 #include <string>
 
@@ -10,8 +10,11 @@ namespace burrow::train {
 struct DeviceChoice {
   std::string name = "cpu";
   bool fast = false;
+  std::string attention = "own";
 };
-// Throws, with the reason, where the device is not there. `say` receives what --fast gave up.
+// Throws, with the reason, where the device or what is asked of it is not there. `say` receives what --fast
+// and
+// --attention gave up.
 Device choose_device(const DeviceChoice& choice, const std::function<void(const std::string&)>& say);
 // "cpu", or the name of the GPU.
 std::string describe(Device device);

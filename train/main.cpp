@@ -25,6 +25,10 @@ void add_device(CLI::App* command, DeviceChoice& device) {
   command->add_option("--device", device.name, "cpu or cuda")->capture_default_str();
   command->add_flag("--fast", device.fast,
                     "cuda: f32 products in TF32, faster and less exact; it says what it gave up");
+  command
+      ->add_option("--attention", device.attention,
+                   "cuda: own, or cudnn for what NVIDIA's library can take of it")
+      ->capture_default_str();
 }
 
 void add_train(CLI::App& app, TrainCommand& c, int& code) {

@@ -1,4 +1,5 @@
 // The CUDA side of a build without CUDA: every function of the seam says that it is not there.
+#include "tensor/cuda/cudnn.h"
 #include "tensor/device.h"
 #include "tensor/kernels.h"
 
@@ -19,6 +20,8 @@ void copy_to_host(void*, const void*, size_t) { absent(); }
 void copy_on_device(void*, const void*, size_t) { absent(); }
 void fill(void*, int, size_t) { absent(); }
 void synchronise() { absent(); }
+
+RaggedRows ragged_rows(const AttentionRanges&, const AttentionShape&, int64_t) { absent(); }
 
 #define KERNEL(backends, name, params, args)                             \
   void name params {                                                     \

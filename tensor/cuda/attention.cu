@@ -3,6 +3,7 @@
 // (attention_mma.cuh), f32 on the CUDA cores, here.
 #include "tensor/cuda/attention_mma.cuh"
 #include "tensor/cuda/attention_wide.cuh"
+#include "tensor/cuda/cudnn.h"
 
 namespace burrow::cuda {
 namespace {
@@ -220,6 +221,7 @@ void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const T
   const char* op = "attention";
   check_same(op, "y", y, "q", q);
   check_vector(op, "lse", lse, DType::f32, leading(q) * shape.heads);
+  if (attention_by_cudnn(y, lse, q, k, v, ranges, shape)) return;
   visit_device(op, q.dtype(), [&]<class T>(T) {
     const auto in = inputs_of<T>(op, q, k, v, ranges, shape);
     if (in.D > kMostTiled) {
@@ -259,6 +261,7 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, co
   if (dq.defined()) check_same(op, "dq", dq, "q", q);
   if (dk.defined()) check_same(op, "dk", dk, "k", k);
   if (dv.defined()) check_same(op, "dv", dv, "v", v);
+  if (attention_backward_by_cudnn(dq, dk, dv, dy, y, lse, q, k, v, ranges, shape)) return;
   visit_device(op, q.dtype(), [&]<class T>(T) {
     const auto in = inputs_of<T>(op, q, k, v, ranges, shape);
     const T* g = device_data<T>(dy);
