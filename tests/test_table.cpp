@@ -155,6 +155,10 @@ margin = 1
   CHECK(markdown.find("quick") == markdown.npos);
   CHECK(markdown.find("- g: **mix**, 60.00 ± 0.00 (1 of 2 rows are complete)") != markdown.npos);
 
+  TableReport elsewhere = report;
+  elsewhere.devices = {"cpu", "cuda: a GPU"};
+  CHECK(to_markdown(elsewhere).find("threads per cell: 1; on cpu and cuda: a GPU.") != std::string::npos);
+
   const std::string csv = to_csv(report);
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 1 + 5 * 3 + 3 * 3);
   CHECK(csv.find("\nsingles,\"each, alone\",\"\",\"mean\",3,70,") != csv.npos);

@@ -124,6 +124,12 @@ echo '{}' > "$2/result.json"
     write_file_atomically((cell.path / "config.toml").string(), cell.config);
   }
   finish(cell_of(plan, "mix", 1), result_text(0.5, 0.25));
+  command.device = {"gpu", false};  // told before anything is started
+  CHECK(error_of([&] { run_table(command); }) == "--device gpu: cpu or cuda");
+  command.device = {"cpu", true};
+  CHECK(error_of([&] { run_table(command); }).find("--fast is for --device cuda") == 0);
+  CHECK(!fs::exists(folder / "calls.txt"));
+  command.device = {};
   CHECK(run_table(command) == 1);
   const std::string calls = read_file(folder / "calls.txt");
   CHECK(std::count(calls.begin(), calls.end(), '\n') == 7);

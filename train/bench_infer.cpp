@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "moe/attach.h"
+#include "tensor/device.h"
 #include "tensor/files.h"
 #include "tensor/profile.h"
 #include "tensor/rng.h"
@@ -130,11 +131,17 @@ Segments one_sequence(int64_t T) {
 // The FFNs of all layers on N rows that differ.
 double ffn_seconds(const nn::Llava& model, const Segments& segments) {
   const NoGrad no_grad;
-  const nn::Pass pass(segments);
+  const Device device = model.device();
+  const nn::Pass pass(segments, device);
   QuickWeights draw;
-  const Var x(draw.take("x", {segments.rows(), model.config.decoder.width}, nn::Init::linear, 1));
+  const Var x(draw.take("x", {segments.rows(), model.config.decoder.width}, nn::Init::linear, 1).to(device));
+  const auto wait = [device] {
+    if (device == Device::cuda) cuda::synchronise();
+  };
+  wait();
   const double begin = seconds_now();
   for (const nn::DecoderBlock& block : model.decoder.blocks) (*block.ffn)(x, pass);
+  wait();
   return seconds_now() - begin;
 }
 
@@ -214,6 +221,7 @@ Json print(const std::vector<Subject>& subjects, int64_t T) {
 }  // namespace
 
 int run_bench_infer(const BenchInferCommand& c) {
+  const Device device = choose_device(c.device, [](const std::string& line) { fmt::print("{}\n", line); });
   RunConfig config;
   Document document = Document::load(c.config);
   for (const std::string& o : c.overrides) document.apply_override(o, fields_of(config));
@@ -222,12 +230,14 @@ int run_bench_infer(const BenchInferCommand& c) {
   sizes.vision.layers = 0;  // the decoder alone
   nn::check(sizes);
   std::vector<Subject> subjects = make_subjects(sizes, config.model.weights, c.variants);
+  for (Subject& s : subjects) s.model->move_to(device);
   const nn::DecoderConfig& d = sizes.decoder;
   fmt::print(
-      "C {}, F {}, {} layers, {} tokens in the vocabulary; {} weights; {} threads; medians of {} rounds in "
-      "turns\n",
+      "C {}, F {}, {} layers, {} tokens in the vocabulary; {} weights; {}, {} threads; medians of {} rounds "
+      "in turns\n",
       d.width, d.mlp_width, d.layers, d.vocabulary,
-      config.model.weights.empty() ? "random" : config.model.weights, omp_get_max_threads(), c.rounds);
+      config.model.weights.empty() ? "random" : config.model.weights, describe(device), omp_get_max_threads(),
+      c.rounds);
   const Segments prompt = one_sequence(c.prompt);
   std::vector<int32_t> tokens;
   Random random(1);

@@ -35,6 +35,7 @@ int run_ask(const std::string& run, const std::string& image, const std::string&
 struct RoutingCommand {
   std::string run, split, out;
   int64_t limit = 0;
+  DeviceChoice device = {};
 };
 // Writes CSV: of each router and expert the mean weight, its standard deviation over rows and their number,
 // by the language that records name, or else by data set.
@@ -57,6 +58,7 @@ struct BenchInferCommand {
   std::string config, json;
   std::vector<std::string> overrides, variants{"1R4E1K"};
   int64_t prompt = 512, new_tokens = 32, rounds = 5;
+  DeviceChoice device = {};
 };
 // Prints tokens a second of the config's decoder, of its variants of FactorLLM and of dense FFNs as narrow.
 int run_bench_infer(const BenchInferCommand& command);

@@ -241,6 +241,7 @@ void add_bench(CLI::App& app, BenchInferCommand& c, BenchTrainArguments& train, 
       ->check(count())
       ->capture_default_str();
   infer->add_option("--json", c.json, "write the figures to this file");
+  add_device(infer, c.device);
   add_bench_train(bench, train, code);
   infer->callback([&] { code = run_bench_infer(c); });
 }
@@ -271,6 +272,7 @@ void add_routing(CLI::App& app, RoutingCommand& c, int& code) {
   routing->add_option("--split", c.split, "train, validation or test (default: the config's eval.split)");
   routing->add_option("--limit", c.limit, "samples of each set (default: all)")->check(count());
   routing->add_option("--out", c.out, "file to write (default: printed)");
+  add_device(routing, c.device);
   routing->callback([&] { code = run_routing(c); });
 }
 
@@ -283,12 +285,14 @@ void add_table(CLI::App& app, TableCommand& c, int& code) {
   table->add_option("--out", c.out, "folder of the cells and the table (default: runs/<name of the config>)");
   table
       ->add_option("--jobs", c.jobs,
-                   "cells at once, the threads shared between them (default: the faster on this machine)")
+                   "cells at once, the threads shared between them (default: the faster on this machine; "
+                   "1 on a GPU)")
       ->check(count());
   table->add_option("--set", c.overrides, "key=value over every cell's config (repeatable)");
   table->add_option("--seeds", c.seeds, "only the first so many seeds")->check(count());
   table->add_flag("--list", c.list, "print the cells and whether they are finished, and stop");
   table->add_flag("--report", c.report_only, "print the table from the finished cells, train nothing");
+  add_device(table, c.device);
   table->callback([&] { code = run_table(c); });
 }
 

@@ -72,11 +72,11 @@ void add_set(ByGroup& groups, const Setup& setup, const data::Dataset& set, cons
 
 int run_routing(const RoutingCommand& c) {
   const NoGrad no_grad;
-  const Setup setup = load_run(c.run);
+  const auto say = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+  const Setup setup = load_run(c.run, choose_device(c.device, say));
   const std::string split = c.split.empty() ? setup.config.eval.split : c.split;
   const auto sets = load_sets(setup, split_named(split), setup.config.eval.sets);
-  FeatureCache features(setup.model->tower, setup.config.data.feature_cache,
-                        [](const std::string& line) { fmt::print(stderr, "{}\n", line); });
+  FeatureCache features(setup.model->tower, setup.config.data.feature_cache, say);
   for (const data::Dataset& set : sets) features.add(set);
   ByGroup groups;
   for (size_t d = 0; d < sets.size(); ++d)

@@ -10,6 +10,7 @@
 #include "tensor/files.h"
 #include "tensor/profile.h"
 #include "tensor/rng.h"
+#include "train/device.h"
 #include "train/optimizer.h"
 #include "train/readback.h"
 
@@ -58,6 +59,17 @@ std::vector<int64_t> read_lengths(const std::string& path) {
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+// Frozen weights that multiply every row: the Linears of the decoder's blocks. The N of 4 N FLOPs a token.
+// Neither the tower counts, which a step does not run, nor the head, which sees the supervised rows alone.
+double multiplied_parameters(nn::Llava& model) {
+  double count = 0;
+  model.decoder.parameters([&](const std::string& name, Var& p) {
+    const bool block = name.find(".layers.") != std::string::npos;
+    if (block && p.value().rank() == 2 && !p.needs_grad()) count += static_cast<double>(p.value().numel());
+  });
+  return count;
 }
 
 }  // namespace
@@ -170,9 +182,8 @@ int run_bench_train(const BenchTrainCommand& command, Device device) {
     if (device == Device::cuda) cuda::synchronise();
     if (i >= 2) seconds.push_back(seconds_now() - begin);
   }
-  const moe::ParameterCounts& counts = attachment.counts();
   const double step = median(seconds), rate = static_cast<double>(tokens * config.train.accumulation) / step;
-  const double model_flops = 4.0 * static_cast<double>(counts.total - counts.trainable) * rate;
+  const double model_flops = 4.0 * multiplied_parameters(model) * rate;
   const size_t peak = memory_report(device).peak;
   fmt::print(
       "{}: {} sequences, {} tokens a step; median of {} steps {:.1f} ms, {:.0f} tokens/s, {:.1f} TFLOP/s of "
@@ -182,10 +193,16 @@ int run_bench_train(const BenchTrainCommand& command, Device device) {
       1e3 * step, rate, 1e-12 * model_flops, static_cast<double>(peak) / (1 << 30),
       loss / static_cast<double>(std::max<int64_t>(1, batch.targets.numel())));
   if (!command.json.empty()) {
-    const nlohmann::ordered_json json = {
-        {"method", config.method.name}, {"tokens", tokens * config.train.accumulation},
-        {"seconds", seconds},           {"tokens_per_second", rate},
-        {"flops_of_4n", model_flops},   {"peak_bytes", peak}};
+    const nlohmann::ordered_json json = {{"method", config.method.name},
+                                         {"device", describe(device)},
+                                         {"tokens", tokens * config.train.accumulation},
+                                         {"sequences", batch.segments.count() * config.train.accumulation},
+                                         {"supervised", batch.targets.numel() * config.train.accumulation},
+                                         {"seconds", seconds},
+                                         {"median_seconds", step},
+                                         {"tokens_per_second", rate},
+                                         {"flops_of_4n", model_flops},
+                                         {"peak_bytes", peak}};
     write_file_atomically(command.json, json.dump(2) + "\n");
   }
   return 0;

@@ -128,8 +128,9 @@ class TableProgress {
 
 int64_t cores() { return std::max<int64_t>(1, std::thread::hardware_concurrency()); }
 
-// Cells of one thread each are faster together than one cell with many threads: the matrices are small.
-int64_t default_jobs() { return cores(); }
+// Cells of one thread each are faster together than one cell with many threads: the matrices are small. A GPU
+// is one machine, whose memory the cells would share.
+int64_t default_jobs(const TableCommand& command) { return command.device.name == "cpu" ? cores() : 1; }
 
 std::string program_of(const TableCommand& command) {
   return command.program.empty() ? fs::read_symlink("/proc/self/exe").string() : command.program;
@@ -141,20 +142,29 @@ std::vector<std::string> with_overrides(std::vector<std::string> command,
   return command;
 }
 
-Job job_of(const TablePlan& plan, const Cell& cell, const std::string& program) {
+std::vector<std::string> on_device(std::vector<std::string> command, const DeviceChoice& device) {
+  if (device.name != "cpu") command.insert(command.end(), {"--device", device.name});
+  if (device.fast) command.emplace_back("--fast");
+  return command;
+}
+
+Job job_of(const TablePlan& plan, const Cell& cell, const std::string& program, const DeviceChoice& device) {
   Job job{name_of(plan, cell), with_overrides({program, "train", plan.config.run}, cell.overrides),
           cell.path / "log.txt"};
   job.command.insert(job.command.end(), {"--out", cell.path.string(), "--resume"});
+  job.command = on_device(std::move(job.command), device);
   return job;
 }
 
 // Once for all, so that cells beside each other do not compute the same features. False: interrupted.
-bool compute_features(const TablePlan& plan, const std::string& program) {
+bool compute_features(const TablePlan& plan, const std::string& program, const DeviceChoice& device) {
   if (plan.run.data.feature_cache.empty() || !plan.run.model.sizes.vision.present()) return true;
   const fs::path log = plan.out / "features.log";
   fmt::print(stderr, "visual features of {}\n", plan.config.run);
   int code = 0;
-  const Job job{"features", with_overrides({program, "features", plan.config.run}, plan.overrides), log};
+  const Job job{"features",
+                on_device(with_overrides({program, "features", plan.config.run}, plan.overrides), device),
+                log};
   JobEvents events;
   events.ended = [&](size_t, int c, double) { code = c; };
   if (!run_jobs({job}, 1, cores(), events)) return false;
@@ -182,12 +192,12 @@ int run_cells(const TablePlan& plan, const TableCommand& command) {
   const std::vector<const Cell*> cells = unfinished(plan);
   if (cells.empty()) return 0;
   const std::string program = program_of(command);
-  if (!compute_features(plan, program)) return kInterrupted;
-  const int64_t at_once = command.jobs > 0 ? command.jobs : default_jobs();
+  if (!compute_features(plan, program, command.device)) return kInterrupted;
+  const int64_t at_once = command.jobs > 0 ? command.jobs : default_jobs(command);
   std::vector<Job> jobs;
   for (const Cell* cell : cells) {
     fs::create_directories(cell->path);
-    jobs.push_back(job_of(plan, *cell, program));
+    jobs.push_back(job_of(plan, *cell, program, command.device));
   }
   TableProgress progress(plan, cells, at_once);
   JobEvents events;
@@ -239,6 +249,7 @@ int run_table(const TableCommand& command) {
     write_report(plan);
     return 0;
   }
+  choose_device(command.device, [](const std::string& line) { fmt::print(stderr, "{}\n", line); });
   fs::create_directories(plan.out);
   const FileLock lock((plan.out / "table.lock").string());
   remove_abandoned_temporaries(plan.out.string(), 0);

@@ -5,14 +5,17 @@
 #include <string>
 #include <vector>
 
+#include "train/device.h"
+
 namespace burrow::train {
 
 struct TableCommand {
   std::string config, out;
   std::vector<std::string> overrides;
-  int64_t jobs = 0;   // 0: the faster on this machine
+  int64_t jobs = 0;   // 0: the faster on this machine; on a GPU one
   int64_t seeds = 0;  // 0: as many as the table says
   bool list = false, report_only = false;
+  DeviceChoice device = {};  // of every cell that is trained now
   std::string program = {};  // what trains a cell; empty: this very program
 };
 

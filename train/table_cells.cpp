@@ -266,6 +266,7 @@ std::optional<CellResult> read_cell(const Cell& cell, const std::vector<std::str
       const Json p = parse_file(cell.path / "provenance.json");
       result.commit = p.value("commit", "");
       result.cpu = p.value("cpu", "");
+      result.device = p.value("device", "");
       if (p.contains("threads")) result.threads = p["threads"].dump();
     }
   } catch (const nlohmann::json::exception& e) {

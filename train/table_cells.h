@@ -56,7 +56,7 @@ struct CellResult {
   int64_t trainable = 0, active = 0, total = 0, steps = 0;
   double active_experts = 0;  // of a token in the end, mean over routers and sets; 0: no router, or not known
   double tokens_per_second = 0, peak_memory = 0;  // bytes; 0: not known
-  std::string commit, cpu, threads;               // empty: not known
+  std::string commit, cpu, threads, device;       // empty: not known
 };
 // Nothing when the cell is not finished.
 std::optional<CellResult> read_cell(const Cell& cell, const std::vector<std::string>& sets);

@@ -248,6 +248,7 @@ TableReport make_report(const TablePlan& plan) {
     add_once(report.commits, result->commit);
     add_once(report.cpus, result->cpu);
     add_once(report.threads, result->threads);
+    add_once(report.devices, result->device);
   }
   for (size_t r = 0; r < results.size(); ++r) report.rows.push_back(make_row(plan, r, results));
   if (!plan.config.reference.empty()) {

@@ -74,7 +74,7 @@ struct TableReport {
   std::string no_baselines;          // why
   std::vector<ClaimReport> claims;
   std::vector<GroupReport> groups;
-  std::vector<std::string> commits, cpus, threads;  // of the cells, each once
+  std::vector<std::string> commits, cpus, threads, devices;  // of the cells, each once
 };
 
 // Reads the results of the finished cells; the others are missing values.

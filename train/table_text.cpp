@@ -200,6 +200,12 @@ std::string or_unknown(const std::vector<std::string>& values) {
   return values.empty() ? "unknown" : fmt::format("{}", fmt::join(values, " and "));
 }
 
+// Where the cells were trained, unless it was the CPU: that is named already.
+std::string devices_text(const TableReport& report) {
+  if (report.devices.empty() || report.devices == std::vector<std::string>{"cpu"}) return "";
+  return fmt::format("; on {}", fmt::join(report.devices, " and "));
+}
+
 Json number(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
 
 Json json_of(const Comparison& c) {
@@ -287,10 +293,10 @@ std::string to_markdown(const TableReport& report) {
   if (plan.config.quick) text += "**quick: fewer steps and seeds, not the table's numbers**\n\n";
   text += fmt::format(
       "{} on the {} split in percent, mean ± standard error over {} seed{} ({}). {} of {} cells are"
-      " finished. Commit {}; {}; threads per cell: {}.\n\n",
+      " finished. Commit {}; {}; threads per cell: {}{}.\n\n",
       scores_are(plan), plan.run.eval.split, plan.seeds.size(), plan.seeds.size() == 1 ? "" : "s",
       fmt::join(plan.seeds, ", "), report.finished, report.cells, or_unknown(report.commits),
-      or_unknown(report.cpus), or_unknown(report.threads));
+      or_unknown(report.cpus), or_unknown(report.threads), devices_text(report));
   return text + scores_table(report) + notes(report) + claims_table(report) + groups_text(report);
 }
 
@@ -333,7 +339,8 @@ std::string to_json(const TableReport& report) {
             {"seeds", plan.seeds},         {"reference", plan.config.reference},
             {"cells", report.cells},       {"finished", report.finished},
             {"overrides", plan.overrides}, {"commits", report.commits},
-            {"cpus", report.cpus},         {"threads", report.threads}};
+            {"cpus", report.cpus},         {"threads", report.threads},
+            {"devices", report.devices}};
   json["rows"] = Json::array();
   for (const RowReport& row : report.rows) json["rows"].push_back(json_of(report, row));
   json["baselines"] = Json::object();

@@ -1,0 +1,142 @@
+"""What the figures of scripts/gpu_check mean: the cases of a training step, targets, and the tables that are printed by
+gpu_check and written into docs/results/gpu.md by gpu_report."""
+
+ALL_LINEARS = '["q_proj","k_proj","v_proj","o_proj","gate_proj","up_proj","down_proj"]'
+STEPS = {  # what docs/results/gpu.md calls them: the method's options
+    "LoRA r = 32, all seven Linears": ["name=lora", "rank=32", f"expert_targets={ALL_LINEARS}"],
+    "LoRA r = 32, FFN": ["name=lora", "rank=32"],
+    "MoLE E = 3, r = 32": ["name=mole", "experts=3", "rank=32"],
+    "MoLE E = 8, r = 32": ["name=mole", "experts=8", "rank=32"],
+    "MoLE E = 8, r = 128": ["name=mole", "experts=8", "rank=128"],
+    "dense E = 3, r = 32": ["name=dense", "experts=3", "rank=32"],
+}
+LORA, LORA_FFN, MOLE_3, MOLE_8, MOLE_8_128, DENSE = STEPS
+# MoLE sits on the FFN alone, so that its step is compared with the LoRA that does, too.
+OVER_LORA_FFN = {MOLE_3: 1.05, MOLE_8: 1.10, MOLE_8_128: None, DENSE: None}
+OVER_PEER = [(LORA, "LoRA, packed", 1.2), (LORA, "LoRA, packed, one mask", 1.2), (LORA, "LoRA, padded", 1.5),
+             (LORA, "LoRA, padded, by length", 1.5), (MOLE_3, "MoLE E=3, loop", 2.5), (MOLE_8, "MoLE E=8, loop", 2.5)]
+MFU = 0.45
+# Dense bf16 FLOP/s as the vendor gives them, by a part of the card's name; the first that fits.
+NOMINAL = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
+
+
+def nominal_peak(card):
+    return next((peak for name, peak in NOMINAL.items() if name in card), None)
+
+
+def mfu(step):
+    """By 4 N FLOPs a token; None on a card that NOMINAL does not have."""
+    peak = nominal_peak(step["device"])
+    return step["flops_of_4n"] / peak if peak else None
+
+
+def peers_of(facts):
+    return (facts["peers"] or {"cases": []})["cases"]
+
+
+def ratio(a, b, key):
+    return a[key] / b[key] if a and b and key in a and key in b else None
+
+
+def verdicts(facts):
+    """Each figure with its target; the value is None where it was not measured."""
+    steps, peers = facts["steps"], {c["name"]: c for c in peers_of(facts)}
+    lora = steps.get(LORA)
+    found = [{"what": f"{LORA}: MFU (4 N)", "value": mfu(lora) if lora else None, "least": MFU, "unit": "%"}]
+    for label, most in OVER_LORA_FFN.items():
+        found.append({"what": f"{label}: step over that of {LORA_FFN}", "unit": "x", "most": most,
+                      "value": ratio(steps.get(label), steps.get(LORA_FFN), "median_seconds")})
+    for label, peer, least in OVER_PEER:
+        found.append({"what": f"{label}: tokens/s over PyTorch's {peer}", "unit": "x", "least": least,
+                      "value": ratio(steps.get(label), peers.get(peer), "tokens_per_second")})
+    for v in found:
+        v["reached"] = reached(v["value"], v.get("least"), v.get("most"))
+    return found
+
+
+def reached(value, least, most):
+    if value is None:
+        return "not measured"
+    if least is None and most is None:
+        return "-"
+    return "yes" if (least is None or value >= least) and (most is None or value <= most) else "**no**"
+
+
+def compare_tables(gpu, cpu):
+    """Of each row and score that both have with errors: the difference, in standard errors of it."""
+    rows, found = {r["name"]: r for r in cpu["rows"]}, []
+    for row in gpu["rows"]:
+        for score, mine in row["scores"].items():
+            theirs = rows.get(row["name"], {"scores": {}})["scores"].get(score)
+            if not theirs or None in (mine["mean"], theirs["mean"], mine["standard_error"], theirs["standard_error"]):
+                continue
+            error = (mine["standard_error"] ** 2 + theirs["standard_error"] ** 2) ** 0.5
+            difference = mine["mean"] - theirs["mean"]
+            found.append({"row": row["label"], "score": score, "cpu": theirs, "gpu": mine, "difference": difference,
+                          "errors": abs(difference) / error if error > 0 else 0.0 if difference == 0 else None})
+    return found
+
+
+# ---- as Markdown
+
+
+def markdown(head, rows):
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def text(value, unit):
+    return "-" if value is None else f"{100 * value:.1f} %" if unit == "%" else f"{value:.2f}x"
+
+
+def gib(size):
+    return f"{size / 2**30:.2f} GiB" if size else "-"
+
+
+def step_rows(facts):
+    product = (facts["kernels"] or {}).get("product")
+    outcomes = {r["label"]: r["outcome"] for r in facts["results"]}
+    for label in STEPS:
+        s = facts["steps"].get(label)
+        if s:
+            share = text(s["flops_of_4n"] / product, "%") if product else "-"
+            yield [label, f"{1e3 * s['median_seconds']:.1f}", f"{s['tokens_per_second']:.0f}", text(mfu(s), "%"), share, gib(s["peak_bytes"])]
+        else:
+            yield [label, outcomes.get(label, "not run"), "-", "-", "-", "-"]
+
+
+def peer_rows(facts):
+    for c in peers_of(facts):
+        if c["outcome"] == "measured":
+            yield [c["name"], f"{1e3 * c['median_seconds']:.1f}", f"{c['tokens_per_second']:.0f}", str(c["micro_batches"]),
+                   f"{c['rows_computed']} for {c['tokens']}", gib(c["peak_bytes"])]
+        else:
+            yield [c["name"], c["outcome"], "-", "-", "-", "-"]
+
+
+def bench_tables(facts):
+    parts = [markdown(["Burrow", "ms a step", "tokens/s", "MFU (4 N)", "of a product", "peak memory"], step_rows(facts)),
+             "MFU: 4 N FLOPs a token over the vendor's dense bf16 peak, N the frozen weights of the decoder's blocks; of a "
+             "product: over the largest\nproduct that bench_cuda measured. Memory is that of tensors, without the driver's.\n"]
+    if peers := facts["peers"]:
+        parts += [markdown(["PyTorch", "ms a step", "tokens/s", "micro-batches", "rows computed", "peak memory"], peer_rows(facts)),
+                  f"torch {peers['torch']}, transformers {peers['transformers']}, peft {peers['peft']}; packed attention: {peers['attention']}.\n"]
+    else:
+        parts.append("No figures of PyTorch: " + "; ".join(f"{r['label']}: {r['outcome']}" for r in facts["results"] if "peers" in r["label"]) + ".\n")
+    rows = []
+    for v in facts["verdicts"]:
+        target = f"at least {text(v['least'], v['unit'])}" if v.get("least") else f"at most {text(v['most'], v['unit'])}" if v.get("most") else "-"
+        rows.append([v["what"], text(v["value"], v["unit"]), target, v["reached"]])
+    return "\n".join([*parts, markdown(["figure", "measured", "target", "reached"], rows)])
+
+
+def table_tables(facts):
+    scores = facts["scores"]
+    if not scores:
+        return f"`{facts['table']}`, {facts['gpu_cells']}: nothing to compare: no score that both devices have with an error.\n"
+    value = lambda s: f"{s['mean']:.2f} ± {s['standard_error']:.2f}"
+    rows = [[s["row"], s["score"], value(s["cpu"]), value(s["gpu"]), f"{s['difference']:+.2f}", "-" if s["errors"] is None else f"{s['errors']:.1f}"]
+            for s in scores]
+    within = lambda most: sum(s["errors"] is not None and s["errors"] <= most for s in scores)
+    return (f"`{facts['table']}`, {facts['gpu_cells']}, the CPU's from {facts['cpu_figures']}: {within(1)} of {len(scores)} scores are within one standard error "
+            f"of the difference, {within(2)} within two.\n\n" + markdown(["row", "score", "CPU", "GPU", "difference", "in its errors"], rows))
