@@ -174,15 +174,22 @@ void experts() {
   bench("group_by_expert", 4.0 * N * (2 * E + 1), true,
         [&] { kernel::group_by_expert(groups.order, groups.offsets, mask); });
   kernel::group_by_expert(groups.order, groups.offsets, mask);
-  const Tensor x = random_tensor({N, C}), a = random_tensor({E * R, C}), b = random_tensor({C, E * R}),
-               masked = random_tensor({N, E * R});
-  Tensor h = random_tensor({N, R}), y = random_tensor({N, C}), da = random_tensor({E * R, C}, DType::f32),
-         scaled = random_tensor({N, E * R});
-  const double side = 2.0 * N * (C + R);
-  bench("gather_matmul_nt, top-1", side, true, [&] { kernel::gather_matmul_nt(h, x, a, groups); });
-  bench("scatter_matmul_nt, top-1", side + 2.0 * N * C, true,
-        [&] { kernel::scatter_matmul_nt(y, h, b, groups); });
-  bench("gather_matmul_tn_a, top-1", side, true, [&] { kernel::gather_matmul_tn_a(da, h, x, groups); });
+  const Tensor x = random_tensor({N, C});
+  Tensor y = random_tensor({N, C}), z = random_tensor({N, C});
+  for (const int64_t rank : {R, int64_t{128}}) {  // the second above the E*R that is masked
+    const Tensor a = random_tensor({E * rank, C}), b = random_tensor({C, E * rank});
+    Tensor h = random_tensor({N, rank}), da = random_tensor({E * rank, C}, DType::f32);
+    const double side = 2.0 * N * (C + rank);
+    const std::string of = fmt::format(", top-1, R = {}", rank);
+    bench("gather_matmul_nt" + of, side, true, [&] { kernel::gather_matmul_nt(h, x, a, groups); });
+    bench("scatter_matmul_nt" + of, side + 2.0 * N * C, true,
+          [&] { kernel::scatter_matmul_nt(y, h, b, groups); });
+    bench("spread_matmul_nt" + of, side + 2.0 * N * C, true,
+          [&] { kernel::spread_matmul_nt(z, y, h, b, groups); });
+    bench("gather_matmul_tn_a" + of, side, true, [&] { kernel::gather_matmul_tn_a(da, h, x, groups); });
+  }
+  const Tensor masked = random_tensor({N, E * R});
+  Tensor scaled = random_tensor({N, E * R});
   bench("scale_experts, masked", 4.0 * N * E * R, true,
         [&] { kernel::scale_experts(scaled, masked, weights, 2); });
 }
