@@ -165,12 +165,15 @@ __device__ void load_rows(SharedRows<C> to, const bf16* from, int64_t stride, in
 template <bool Turned>
 __device__ void load_matrices(uint32_t (&to)[4], const Chunk* row) {
 #ifdef BURROW_CUDA_EMULATED
-  const auto rows = emulate::of_lanes(row);
-  const auto element = [&](int r, int i) { return rows[r]->pair[i / 2] >> i % 2 * 16 & 0xffff; };
+  struct Given {
+    const Chunk* row;
+  };
+  const auto lanes = emulate::of_lanes(Given{row});
+  const auto element = [&](int r, int i) { return lanes[r].row->pair[i / 2] >> i % 2 * 16 & 0xffff; };
   const int g = lane_group(), t = lane_of_group();
   for (int j = 0; j < 4; ++j)
-    to[j] =
-        Turned ? element(8 * j + 2 * t, g) | element(8 * j + 2 * t + 1, g) << 16 : rows[8 * j + g]->pair[t];
+    to[j] = Turned ? element(8 * j + 2 * t, g) | element(8 * j + 2 * t + 1, g) << 16
+                   : lanes[8 * j + g].row->pair[t];
 #else
   const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   if constexpr (Turned)

@@ -47,15 +47,15 @@ struct Lanes {
   const unsigned char* given;
   T operator[](unsigned lane) const {
     T value;
-    std::memcpy(&value, given + lane % 32 * kMostBytes, sizeof value);
+    std::memcpy(&value, given + lane % 32 * kMostBytes, sizeof(T));
     return value;
   }
 };
 // Each lane gives its value.
 template <class T>
 Lanes<T> of_lanes(const T& value) {
-  static_assert(sizeof value <= kMostBytes);
-  return {exchange(&value, sizeof value)};
+  static_assert(sizeof(T) <= kMostBytes);
+  return {exchange(&value, sizeof(T))};
 }
 
 // The thread's copies to shared memory that run beside it: the first `bytes` of `whole`, the rest 0. They are
