@@ -9,6 +9,7 @@
 #include "tests/folder.h"
 #include "tests/guarded_memory.h"
 #include "tests/numbers.h"
+#include "train/device.h"
 #include "train/trainer.h"
 
 using namespace burrow;

@@ -12,9 +12,8 @@ struct DeviceChoice {
   bool fast = false;
   std::string attention = "own";
 };
-// Throws, with the reason, where the device or what is asked of it is not there. `say` receives what --fast
-// and
-// --attention gave up.
+// Throws, with the reason, where the device or what is asked of it is not there. `say` receives what was
+// given up for --fast and --attention.
 Device choose_device(const DeviceChoice& choice, const std::function<void(const std::string&)>& say);
 // "cpu", or the name of the GPU.
 std::string describe(Device device);
