@@ -110,6 +110,8 @@ Var SharedInput::dropped(const LoraExperts& reader, const Var& x, const Tensor& 
 Var SharedInput::narrow(const LoraExperts& reader, const Var& x, const nn::Pass& pass) {
   ask(reader, x, pass);
   if (!dropped_.defined()) dropped_ = reader.draw_dropout(x, pass.ordinal, pass.position, pass);
+  BURROW_CHECK(reader.masked(x.value().device()), "[experts] '{}' is grouped, but its routing has no groups",
+               reader.name_);
   std::vector<Var> sides;
   int64_t first = 0, width = 0;
   for (const Reader& r : readers_) {
