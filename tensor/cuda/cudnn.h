@@ -16,7 +16,7 @@ const char* why_own_attention(const Tensor& q, const Tensor& k, const AttentionR
 // The sizes of a plan, each at least the call's: rounded up, so that a few plans serve every step.
 struct FusedSizes {
   int64_t batch = 0, longest = 0, q_rows = 0, k_rows = 0;
-  auto operator<=>(const FusedSizes&) const = default;
+  auto operator<=>(const FusedSizes&) const = default;  // NOLINT(modernize-use-nullptr): there is none
 };
 // From those of a call.
 FusedSizes fused_sizes(int64_t batch, int64_t longest, int64_t q_rows, int64_t k_rows);
@@ -50,7 +50,7 @@ struct FusedProblem {
   int64_t heads = 1, kv_heads = 1, head_size = 1;
   bool causal = false, backward = false;
   float scale = 1;
-  auto operator<=>(const FusedProblem&) const = default;
+  auto operator<=>(const FusedProblem&) const = default;  // NOLINT(modernize-use-nullptr): there is none
 };
 // The library's objections to the graph of a problem on devices of a compute capability (90 is 9.0), as far
 // as they show without a device; empty where it has none.
