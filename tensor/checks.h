@@ -49,6 +49,14 @@ inline void check_residual(const char* op, const Tensor& sum, const Tensor& x, c
   check_same(op, "sum", sum, "x", x);
 }
 
+// R of h [M,R] beside the sides of E experts: a [E*R,C] or b [O,E*R], whose length in E*R is `side`.
+inline int64_t rank_of(const char* op, const Tensor& h, int64_t experts, int64_t places, int64_t side) {
+  const int64_t R = channels(h);
+  BURROW_CHECK(leading(h) == places, "[{}] h {} and {} places of order", op, h.shape(), places);
+  BURROW_CHECK(side == experts * R, "[{}] sides of {} for {} experts of rank {}", op, side, experts, R);
+  return R;
+}
+
 // Every element of `index` in [low, high). Indices on the GPU are not looked at: that would make the host
 // wait for the device in every kernel.
 inline void check_range(const char* op, const char* name, const Tensor& index, int64_t low, int64_t high) {

@@ -42,7 +42,7 @@ void grouped_scale(Tensor& y, const Tensor& h, const Tensor& weights, const Expe
   const char* op = "grouped_scale";
   const int64_t N = leading(weights), E = channels(weights), M = leading(h), R = channels(h);
   const Groups g = checked(op, groups, N);
-  rank_of(op, h, g, groups.order.numel(), E * R);
+  rank_of(op, h, g.experts, groups.order.numel(), E * R);
   check_matrix(op, "weights", weights, h.dtype(), N, E);
   check_same(op, "y", y, "h", h);
   visit_float(op, h.dtype(), [&]<class T>(T) {
@@ -69,7 +69,7 @@ void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, cons
   const char* op = "grouped_scale_backward";
   const int64_t N = leading(weights), E = channels(weights), M = leading(dy), R = channels(dy);
   const Groups g = checked(op, groups, N);
-  rank_of(op, dy, g, groups.order.numel(), E * R);
+  rank_of(op, dy, g.experts, groups.order.numel(), E * R);
   check_matrix(op, "weights", weights, dy.dtype(), N, E);
   if (dh.defined()) check_same(op, "dh", dh, "dy", dy);
   if (dweights.defined()) {
@@ -108,7 +108,7 @@ Groups checked_swiglu(const char* op, const Tensor& gate, const Tensor& up, cons
                       const ExpertGroups& groups) {
   const int64_t N = leading(weights), E = channels(weights);
   const Groups g = checked(op, groups, N);
-  rank_of(op, gate, g, groups.order.numel(), E * channels(gate));
+  rank_of(op, gate, g.experts, groups.order.numel(), E * channels(gate));
   check_same(op, "up", up, "gate", gate);
   check_matrix(op, "weights", weights, gate.dtype(), N, E);
   return g;

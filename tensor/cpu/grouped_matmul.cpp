@@ -110,7 +110,7 @@ void gather_products(const char* op, Tensor& h, const Tensor& x, const Tensor& s
                      const ExpertGroups& groups, bool turned) {
   const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
   const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
+  const int64_t R = rank_of(op, h, g.experts, M, turned ? channels(sides) : leading(sides));
   check_matrix(op, turned ? "b" : "a", sides, x.dtype(), turned ? C : g.experts * R,
                turned ? g.experts * R : C);
   check_matrix(op, "h", h, x.dtype(), M, R);
@@ -131,7 +131,7 @@ void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& 
                       const ExpertGroups& groups, bool turned) {
   const int64_t N = leading(y), C = channels(y), M = groups.order.numel();
   const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
+  const int64_t R = rank_of(op, h, g.experts, M, turned ? channels(sides) : leading(sides));
   check_matrix(op, turned ? "b" : "a", sides, h.dtype(), turned ? C : g.experts * R,
                turned ? g.experts * R : C);
   check_matrix(op, turned ? "y" : "x", y, h.dtype(), N, C);
@@ -178,7 +178,7 @@ void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor&
   const char* op = "spread_matmul_nt";
   const int64_t N = leading(y), C = channels(y), M = groups.order.numel();
   const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, channels(b));
+  const int64_t R = rank_of(op, h, g.experts, M, channels(b));
   check_matrix(op, "b", b, h.dtype(), C, g.experts * R);
   check_matrix(op, "y", y, h.dtype(), N, C);
   check_matrix(op, "z", z, h.dtype(), M, C);
@@ -221,7 +221,7 @@ void gather_matmul_tn_a(Tensor& a, const Tensor& h, const Tensor& x, const Exper
   const char* op = "gather_matmul_tn_a";
   const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
   const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, leading(a));
+  const int64_t R = rank_of(op, h, g.experts, M, leading(a));
   check_matrix(op, "a", a, h.dtype(), g.experts * R, C);
   check_matrix(op, "x", x, h.dtype(), N, C);
   visit_float(op, h.dtype(), [&]<class T>(T) {
@@ -244,7 +244,7 @@ void gather_matmul_tn_b(Tensor& b, const Tensor& y, const Tensor& h, const Exper
   const char* op = "gather_matmul_tn_b";
   const int64_t N = leading(y), O = channels(y), M = groups.order.numel(), ER = channels(b);
   const Groups g = checked(op, groups, N);
-  const int64_t R = rank_of(op, h, g, M, ER);
+  const int64_t R = rank_of(op, h, g.experts, M, ER);
   check_matrix(op, "b", b, h.dtype(), O, ER);
   check_matrix(op, "y", y, h.dtype(), N, O);
   visit_float(op, h.dtype(), [&]<class T>(T) {

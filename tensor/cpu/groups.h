@@ -50,12 +50,4 @@ void rows_of(const Groups& g, int64_t first, int64_t last, F f) {
   }
 }
 
-// R of h [M,R] beside the sides of E experts: a [E*R,C] or b [O,E*R], whose length in E*R is `side`.
-inline int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places, int64_t side) {
-  const int64_t R = channels(h);
-  BURROW_CHECK(leading(h) == places, "[{}] h {} and {} places of order", op, h.shape(), places);
-  BURROW_CHECK(side == g.experts * R, "[{}] sides of {} for {} experts of rank {}", op, side, g.experts, R);
-  return R;
-}
-
 }  // namespace burrow::cpu

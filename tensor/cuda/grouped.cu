@@ -113,7 +113,7 @@ __global__ void grouped_swiglu_backward_kernel(T* dgate, T* dup, Floats dweights
 Groups groups_of_swiglu(const char* op, const Tensor& gate, const Tensor& up, const Tensor& weights,
                         const ExpertGroups& groups) {
   const Groups g = groups_of(op, groups);
-  rank_of(op, gate, g, groups.order.numel(), channels(weights) * channels(gate));
+  rank_of(op, gate, g.experts, groups.order.numel(), channels(weights) * channels(gate));
   check_same(op, "up", up, "gate", gate);
   return g;
 }
@@ -144,7 +144,7 @@ void grouped_scale(Tensor& y, const Tensor& h, const Tensor& weights, const Expe
                    double alpha) {
   const char* op = "grouped_scale";
   const Groups g = groups_of(op, groups);
-  const int64_t R = rank_of(op, h, g, groups.order.numel(), channels(weights) * channels(h));
+  const int64_t R = rank_of(op, h, g.experts, groups.order.numel(), channels(weights) * channels(h));
   check_same(op, "y", y, "h", h);
   const Floats w = floats_of(op, "weights", weights, weights.numel());
   visit_device(op, h.dtype(), [&]<class T>(T) {
@@ -163,7 +163,7 @@ void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, cons
   const char* op = "grouped_scale_backward";
   const Groups g = groups_of(op, groups);
   const int64_t M = leading(dy),
-                R = rank_of(op, dy, g, groups.order.numel(), channels(weights) * channels(dy));
+                R = rank_of(op, dy, g.experts, groups.order.numel(), channels(weights) * channels(dy));
   if (dh.defined()) check_same(op, "dh", dh, "dy", dy);
   if (dweights.defined()) {
     check_same(op, "h", h, "dy", dy);

@@ -106,7 +106,7 @@ void gather_products(const char* op, Tensor& h, const Tensor& x, const Tensor& s
                      const ExpertGroups& groups, bool turned) {
   const Groups g = groups_of(op, groups);
   const int64_t C = channels(x), M = groups.order.numel();
-  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
+  const int64_t R = rank_of(op, h, g.experts, M, turned ? channels(sides) : leading(sides));
   const Sides s = sides_of(op, sides, g, R, C, turned);
   check_matrix(op, "h", h, x.dtype(), M, R);
   if (x.dtype() == DType::bf16) {
@@ -124,7 +124,7 @@ void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& 
                       const ExpertGroups& groups, bool turned) {
   const Groups g = groups_of(op, groups);
   const int64_t C = channels(y), M = groups.order.numel();
-  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
+  const int64_t R = rank_of(op, h, g.experts, M, turned ? channels(sides) : leading(sides));
   const Sides s = sides_of(op, sides, g, R, C, turned);
   const Floats out = floats_of(op, turned ? "y" : "x", y, y.numel());
   const bool half = h.dtype() == DType::bf16;
@@ -146,7 +146,7 @@ void sum_outer_products(const char* op, Tensor& sides, const Tensor& h, const Te
                         const ExpertGroups& groups, bool turned) {
   const Groups g = groups_of(op, groups);
   const int64_t C = channels(x), M = groups.order.numel();
-  const int64_t R = rank_of(op, h, g, M, turned ? channels(sides) : leading(sides));
+  const int64_t R = rank_of(op, h, g.experts, M, turned ? channels(sides) : leading(sides));
   const Sides s = sides_of(op, sides, g, R, C, turned);
   check_matrix(op, turned ? "y" : "x", x, h.dtype(), leading(x), C);
   if (h.dtype() == DType::bf16) {
@@ -189,7 +189,7 @@ void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor&
                       const ExpertGroups& groups) {
   const char* op = "spread_matmul_nt";
   const Groups g = groups_of(op, groups);
-  const int64_t C = channels(y), M = groups.order.numel(), R = rank_of(op, h, g, M, channels(b));
+  const int64_t C = channels(y), M = groups.order.numel(), R = rank_of(op, h, g.experts, M, channels(b));
   const Sides s = sides_of(op, b, g, R, C, true);
   check_matrix(op, "y", y, h.dtype(), leading(y), C);
   check_matrix(op, "z", z, h.dtype(), M, C);

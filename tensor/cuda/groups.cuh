@@ -47,12 +47,4 @@ inline Groups groups_of(const char* op, const ExpertGroups& groups) {
   return {device_data<int32_t>(groups.order), device_data<int32_t>(groups.offsets), E};
 }
 
-// R of h [M,R] beside the sides of E experts: a [E*R,C] or b [O,E*R], whose length in E*R is `side`.
-inline int64_t rank_of(const char* op, const Tensor& h, const Groups& g, int64_t places, int64_t side) {
-  const int64_t R = channels(h);
-  BURROW_CHECK(leading(h) == places, "[{}] h {} and {} places of order", op, h.shape(), places);
-  BURROW_CHECK(side == g.experts * R, "[{}] sides of {} for {} experts of rank {}", op, side, g.experts, R);
-  return R;
-}
-
 }  // namespace burrow::cuda
