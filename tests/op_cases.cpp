@@ -240,13 +240,13 @@ std::vector<OpCase> norm_cases() {
        .sizes = sizes(1),
        .golden = "rms_norm",
        .why = kSums},
-      // Both outputs reach the result, so that the gradient of the sum has two sources.
+      // Both outputs are the result, one below the other: the gradient of the sum has two sources.
       {.name = "add_rms_norm",
        .inputs = {"x", "w"},
        .function =
            [](X x, I) {
              const NormedSum s = add_rms_norm(x[0], scale(x[0], 0.5), x[1], 1e-5);
-             return add(s.sum, s.normed);
+             return concat_rows({s.sum, s.normed});
            },
        .sizes = sizes(1),
        .golden = "add_rms_norm",

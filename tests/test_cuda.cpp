@@ -88,13 +88,14 @@ TEST_CASE("rows are grouped by expert as on the CPU") {
   }
 }
 
-// Several tiles in each direction, with rests, an expert without rows, and rows that begin at any byte.
+// Several tiles in each direction, with rests, experts without rows, rows that begin at any byte, and an
+// expert with more places than its blocks take at once.
 TEST_CASE("grouped products of several tiles") {
-  constexpr int64_t N = 150, E = 4, K = 2, M = N * K;
+  constexpr int64_t N = 150, E = 8, K = 2, M = N * K;
   Tensor chosen = Tensor::zeros({N, E}, DType::f32);
-  for (int64_t n = 0; n < N; ++n) {  // two of these, never the third expert
-    for (const int64_t e : {0, 1, 3})
-      chosen.data<float>()[n * E + e] = n % 3 == std::min<int64_t>(e, 2) ? 0 : 1;
+  for (int64_t n = 0; n < N; ++n) {
+    for (const int64_t e : {int64_t{0}, n % 2 == 0 ? int64_t{1} : int64_t{5}})
+      chosen.data<float>()[n * E + e] = 1;
   }
   for (const auto& [C, O, R] : {std::tuple{200, 136, 72}, {77, 65, 66}, {64, 128, 8}}) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
