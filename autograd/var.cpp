@@ -27,7 +27,7 @@ struct Node {
 
 namespace {
 
-thread_local bool recording = true;
+thread_local Recording mode = Recording::on;
 
 OutputMeta meta_of(const Tensor& t) { return {t.shape(), t.dtype(), t.device()}; }
 Tensor empty_like(const OutputMeta& m) { return Tensor::empty(m.shape, m.dtype, m.device, "gradient"); }
@@ -70,8 +70,13 @@ const Tensor& Var::grad() const {
   return edge_.node->grads[0].tensor;
 }
 
+const Var& demand() {
+  static const Var leaf = Var::leaf({}, {});
+  return leaf;
+}
+
 bool any_needs_grad(std::initializer_list<const Var*> inputs) {
-  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Var* v) { return v->needs_grad(); });
+  return mode == Recording::on && std::any_of(inputs.begin(), inputs.end(), [](const Var* v) { return v->needs_grad(); });
 }
 
 std::vector<Var> record(const char* op, std::vector<Tensor> outputs, const std::vector<Var>& inputs,
@@ -79,8 +84,13 @@ std::vector<Var> record(const char* op, std::vector<Tensor> outputs, const std::
   std::vector<Var> vars;
   vars.reserve(outputs.size());
   for (Tensor& t : outputs) vars.emplace_back(std::move(t));
-  if (!recording || std::none_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.needs_grad(); }))
+  if (mode == Recording::off ||
+      std::none_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.needs_grad(); }))
     return vars;
+  if (mode == Recording::needs) {
+    for (Var& v : vars) v.edge_ = demand().edge();
+    return vars;
+  }
   auto node = std::make_shared<Node>();
   node->op = op;
   node->backward = std::move(backward);
@@ -129,8 +139,7 @@ Tensor Grads::accumulator(int i) {
   return tensor;
 }
 
-void backward(const Var& root, const Tensor& cotangent) {
-  BURROW_CHECK(root.needs_grad(), "[backward] nothing that leads here needs a gradient");
+void backward(std::vector<Root> roots) {
   std::vector<std::shared_ptr<Node>> order;  // inputs before outputs
   std::unordered_set<Node*> seen;
   auto visit = [&](auto&& self, const std::shared_ptr<Node>& n) -> void {
@@ -140,8 +149,12 @@ void backward(const Var& root, const Tensor& cotangent) {
     for (const Edge& e : n->inputs) self(self, e.node);
     order.push_back(n);
   };
-  visit(visit, root.edge().node);
-  add_gradient(root.edge(), cotangent, "backward", 0);
+  for (const Root& root : roots) {
+    BURROW_CHECK(root.output.needs_grad(), "[backward] nothing that leads here needs a gradient");
+    visit(visit, root.output.edge().node);
+  }
+  for (const Root& root : roots) add_gradient(root.output.edge(), root.cotangent, "backward", 0);
+  roots.clear();
   while (!order.empty()) {
     const std::shared_ptr<Node> n = std::move(order.back());
     order.pop_back();
@@ -162,12 +175,18 @@ void backward(const Var& root, const Tensor& cotangent) {
   }
 }
 
+void backward(const Var& root, const Tensor& cotangent) {
+  backward(std::vector<Root>{{root, cotangent}});
+}
+
 void backward(const Var& root, double scale) {
   BURROW_CHECK(root.value().numel() == 1, "[backward] the root has shape {}; give a cotangent", root.shape());
   backward(root, Tensor::full(root.shape(), scale, root.value().dtype(), root.value().device()));
 }
 
-NoGrad::NoGrad() : before_(recording) { recording = false; }
-NoGrad::~NoGrad() { recording = before_; }
+Recording recording() { return mode; }
+
+RecordingScope::RecordingScope(Recording now) : before_(mode) { mode = now; }
+RecordingScope::~RecordingScope() { mode = before_; }
 
 }  // namespace burrow

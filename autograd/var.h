@@ -80,6 +80,9 @@ Var record(const char* op, Tensor output, const std::vector<Var>& inputs, Backwa
 std::vector<Var> record(const char* op, std::vector<Tensor> outputs, const std::vector<Var>& inputs,
                         MultiBackwardFn);
 
+// A leaf that nobody adds to: as one of record's inputs it has a node made whoever else needs a gradient.
+const Var& demand();
+
 // Whether record would make a node for these inputs: an op asks in its forward what to keep.
 bool any_needs_grad(std::initializer_list<const Var*> inputs);
 
@@ -88,17 +91,47 @@ bool any_needs_grad(std::initializer_list<const Var*> inputs);
 void backward(const Var& root, double scale = 1);
 // The same from a given cotangent of any shape.
 void backward(const Var& root, const Tensor& cotangent);
+// Where a backward begins.
+struct Root {
+  Var output;
+  Tensor cotangent;  // of output's shape
+};
+// The same from several at once: what leads to more than one of them runs once. The values of the roots may be
+// freed before what leads to them is run.
+void backward(std::vector<Root> roots);
 
-// While one lives on this thread, record makes no nodes.
-class NoGrad {
+// What record makes of ops on a thread: nodes; none; or none either, but outputs that say whether they need a
+// gradient, so that what they would lead to is known without being kept.
+enum class Recording { on, off, needs };
+Recording recording();
+
+// While one lives on this thread, it records so.
+class RecordingScope {
  public:
-  NoGrad();
-  ~NoGrad();
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
+  explicit RecordingScope(Recording mode);
+  ~RecordingScope();
+  RecordingScope(const RecordingScope&) = delete;
+  RecordingScope& operator=(const RecordingScope&) = delete;
 
  private:
-  bool before_;
+  Recording before_;
 };
+// While one lives on this thread, record makes no nodes.
+struct NoGrad : RecordingScope {
+  NoGrad() : RecordingScope(Recording::off) {}
+};
+
+// recompute.cpp: activation checkpointing (Chen et al. 2016, arXiv 1604.06174).
+//
+// f(inputs), keeping in the graph the inputs alone: its backward runs f again, now recorded, and that graph
+// backward at once. f adds to the gradients of the leaves that it captured as if it were recorded, and to the
+// inputs' where they need one; `again` says which of its two runs it is. Both must do the same: the values and
+// the order of the outputs may not depend on anything that changes in between. What it captures must live until
+// the backward. An output that no gradient reached is not led back, and one that needs none is a constant.
+// Not recorded, f is just called.
+using RecomputedFn = std::function<std::vector<Var>(const std::vector<Var>& inputs, bool again)>;
+std::vector<Var> recompute(RecomputedFn f, const std::vector<Var>& inputs);
+// Whether what runs now is the first of recompute's two runs: what it reads must still be there for the second.
+bool runs_again();
 
 }  // namespace burrow

@@ -348,6 +348,16 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
   return result;
 }
 
+std::vector<Var*> Attachment::vars_from(size_t first) {
+  std::vector<Var*> vars;
+  for (Routing& r : std::span(*gathered_).subspan(first)) {
+    for (Var* v : {&r.probs, &r.weights, &r.entropy, &r.lambda, &r.margin, &r.prior}) {
+      if (v->defined()) vars.push_back(v);
+    }
+  }
+  return vars;
+}
+
 void Attachment::teach(const std::function<void()>& forward) const {
   if (!teacher_) return;
   const NoGrad no_grad;

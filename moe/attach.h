@@ -20,13 +20,16 @@ struct ParameterCounts {
   int64_t active = 0;  // trainable parameters that one token uses, at most where a rule says how many experts
 };
 
-// What attach did to a model, and what its routers decided in the current pass. It must outlive the model's
-// use.
-class Attachment {
+// What attach did to a model, and what its routers decided in the current pass: the Routings are what its
+// blocks give beside their stream. It must outlive the model's use.
+class Attachment : public nn::SideOutputs {
  public:
   // The Routings of the passes since the last clear(), in the order of the layers.
   std::span<const Routing> routings() const { return *gathered_; }
   void clear() { gathered_->clear(); }
+  size_t count() const override { return gathered_->size(); }
+  std::vector<Var*> vars_from(size_t first) override;
+  void drop_from(size_t first) override { gathered_->resize(first); }
   // Runs `forward`, the model on a batch, as the dense model that the FFNs' blocks were cut from, without a
   // graph; the next pass, on the same batch, then knows for the Prior-Approximate loss what that model did.
   // Nothing without that loss.

@@ -118,7 +118,7 @@ Var ShardedFeedForward::operator()(const Var& x, const nn::Pass& pass) const {
   if (tap_->input.defined()) {
     r.prior = router_.probs(Var(tap_->input), pass);
     r.label = tap_->label;
-    *tap_ = {};
+    if (!runs_again()) *tap_ = {};
   }
   gathered_->push_back(r);
   return scatter_rows(blocks(x, r.groups, r.weights, factor_), r.groups.order, x.dim(0));

@@ -74,9 +74,36 @@ Decoder::Decoder(const DecoderConfig& c, WeightSource& source)
   }
 }
 
+namespace {
+
+// The block on a stream without a branch, run again in the backward. The sum of its stream is taken here, so
+// that one tensor a block is kept and not two.
+Var recomputed(const DecoderBlock& block, const Var& x, const Pass& pass) {
+  SideOutputs& side = *pass.recomputation.side;
+  const auto run = [&block, &side, pass](const std::vector<Var>& inputs, bool again) {
+    const size_t first = side.count();
+    const Residual y = block({inputs[0], {}}, pass);
+    std::vector<Var> outputs{add(y.x, y.branch)};
+    for (const Var* v : side.vars_from(first)) outputs.push_back(*v);
+    if (again) side.drop_from(first);
+    return outputs;
+  };
+  const size_t first = side.count();
+  const std::vector<Var> outputs = recompute(run, {x});
+  const std::vector<Var*> given = side.vars_from(first);
+  for (size_t i = 0; i < given.size(); ++i) *given[i] = outputs[i + 1];
+  return outputs[0];
+}
+
+}  // namespace
+
 Var Decoder::operator()(const Var& x, const Pass& pass) const {
   Residual stream{x, {}};
-  for (const DecoderBlock& block : blocks) stream = block(std::move(stream), pass);
+  const bool recomputes = pass.training && pass.recomputation.side;
+  int64_t left = recomputes ? pass.recomputation.layers : 0;
+  for (const DecoderBlock& block : blocks) {
+    stream = left-- > 0 ? Residual{recomputed(block, stream.x, pass), {}} : block(std::move(stream), pass);
+  }
   return norm(stream);
 }
 

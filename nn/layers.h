@@ -27,6 +27,23 @@ struct KvCache {
       tensors;  // by layer: keys and values [B*capacity, C], and what a router must remember
 };
 
+// What blocks give in a pass beside their stream, in order: records of Vars that losses of the batch read.
+class SideOutputs {
+ public:
+  virtual ~SideOutputs() = default;
+  virtual size_t count() const = 0;
+  // The defined Vars of the records from `first` on, to be read or replaced, in an order that the blocks fix.
+  virtual std::vector<Var*> vars_from(size_t first) = 0;
+  virtual void drop_from(size_t first) = 0;
+};
+
+// So many blocks of a decoder, from the first, keep their input alone and are computed again in the backward.
+// Without `side` none is.
+struct Recomputation {
+  int64_t layers = 0;
+  SideOutputs* side = nullptr;  // where all blocks put what they give; it outlives the backward
+};
+
 // What one forward pass knows about its rows: where sequences begin, what each token is, and whether
 // dropout is drawn. Made once a batch and handed down.
 struct Pass {
@@ -37,6 +54,7 @@ struct Pass {
   Tensor position, ordinal, sequence;  // i32 [N]
   AttentionRanges ranges;
   bool training = false;
+  Recomputation recomputation;  // where it trains; the Segments then outlive the backward
   uint64_t seed = 0, step = 0;
   KvCache* cache = nullptr;
   Tensor cache_slots;  // i32 [N] where the rows of this pass go in the cache

@@ -121,6 +121,7 @@ void check_sizes(const RunConfig& c) {
   BURROW_CHECK(c.model.compute != "bf16" || c.model.dtype != "f64",
                "model.compute = 'bf16' with model.dtype = 'f64'");
   check_training(c.train);
+  in_range("train.recompute_layers", c.train.recompute_layers, 0, c.model.sizes.decoder.layers);
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ struct ModelOptions {
 };
 struct TrainConfig {
   int64_t seed = 0;
-  int64_t tokens_per_step = 400, accumulation = 1;
+  int64_t tokens_per_step = 400, accumulation = 1, recompute_layers = 0;
   double lr = 1e-2, router_lr = 0, warmup = 0.03, final_lr = 0;
   double beta1 = 0.9, beta2 = 0.98, eps = 1e-8, weight_decay = 0, clip = 1;
   int64_t max_steps = 0;
@@ -114,6 +114,9 @@ void visit_fields(V& v, TrainConfig& c) {
   v.field("tokens_per_step", c.tokens_per_step, "tokens",
           "budget of one optimiser step, visual tokens counted");
   v.field("accumulation", c.accumulation, "micro-batches", "a step's samples are computed in so many parts");
+  v.field("recompute_layers", c.recompute_layers, "layers",
+          "so many of the decoder's blocks, from the first, keep only their input for the backward and are "
+          "computed again there: less memory, up to a third more work");
   v.field("lr", c.lr, "", "peak learning rate");
   v.field("router_lr", c.router_lr, "", "peak learning rate of the routers; 0: as the rest");
   v.field("warmup", c.warmup, "of the steps", "share of the steps in which the learning rate rises");

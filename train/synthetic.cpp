@@ -129,6 +129,7 @@ Var synthetic_step(const RunConfig& config, nn::Llava& model, moe::Attachment& a
                    const SyntheticBatch& batch, uint64_t step) {
   nn::Pass pass(batch.segments, model.device());
   pass.training = true;
+  pass.recomputation = {config.train.recompute_layers, &attachment};
   pass.step = step;
   attachment.clear();
   attachment.teach([&] { model.hidden(batch.ids, batch.features, pass); });

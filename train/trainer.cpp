@@ -74,6 +74,7 @@ void Trainer::forward_backward(StepSums& sums, int64_t i, const data::StepPlan& 
     const Device device = model.device();
     nn::Pass pass(batch.segments, device);
     pass.training = true;
+    pass.recomputation = {c.train.recompute_layers, &setup_.attachment};
     pass.seed = static_cast<uint64_t>(c.train.seed);
     pass.step = static_cast<uint64_t>(i);
     setup_.attachment.clear();
