@@ -74,7 +74,7 @@ nn::ModelConfig mini_config() {
 }
 
 Mini assemble(std::unique_ptr<nn::Llava> model, moe::Attachment attachment) {
-  Mini mini{std::move(model), std::move(attachment), {}, false};
+  Mini mini{std::move(model), std::move(attachment), {}};
   mini.arena = nn::ParameterArena(mini.attachment.trainable());
   return mini;
 }
@@ -181,6 +181,7 @@ constexpr int64_t kTypes = 2;
 
 Var hidden_of(Mini& mini, const Batch& batch, nn::Pass& pass) {
   pass.training = mini.training;
+  pass.recomputation = {mini.recompute_layers, &mini.attachment};
   pass.seed = 7;
   pass.step = 3;
   mini.attachment.clear();

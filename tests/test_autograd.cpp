@@ -161,6 +161,25 @@ TEST_CASE("several outputs: those that no gradient reached are undefined") {
   CHECK(values_of(x.grad()) == Values{3, 12});
 }
 
+TEST_CASE("backward from several roots runs what leads to them once") {
+  const Var x = leaf_of({1, 2});
+  int runs = 0;
+  const Var y = record("once", x.value(), {x}, [&](const Tensor& dy, Grads& g) {
+    ++runs;
+    g.add(0, dy);
+  });
+  const Tensor dy = Tensor::of({2}, std::vector<double>{1, 10});
+  backward(std::vector<Root>{{scale(y, 2), dy}, {y, dy}, {scale(y, 3), dy}, {x, dy}});
+  CHECK(runs == 1);
+  CHECK(values_of(x.grad()) == Values{7, 70});
+  CHECK(values_of(dy) == Values{1, 10});
+  CHECK(contains(message_of([&] {
+                   backward(std::vector<Root>{{scale(x, 1), dy}, {Var(dy), dy}});
+                 }),
+                 "[backward] nothing that leads here needs a gradient"));
+  CHECK(values_of(x.grad()) == Values{7, 70});
+}
+
 TEST_CASE("an op that no gradient reached is not run") {
   const Var x = leaf_of({1});
   bool ran = false;
