@@ -297,6 +297,22 @@ TEST_CASE("every method trains on the device as on the CPU") {
   }
 }
 
+// A norm's backward rounds once where it adds the residual's gradient itself, and twice where the graph does.
+TEST_CASE("layers that are computed again on the device change its steps by a rounding") {
+  for (const auto& [method, compute, bound] :
+       {std::tuple{"mole", "f32", 2e-5}, {"factorllm", "f32", 2e-5}, {"mole", "bf16", 5e-3}}) {
+    std::vector<std::string> overrides{fmt::format("method.name={}", method),
+                                       fmt::format("model.compute={}", compute), "eval.max_new=3"};
+    const Steps want = train_on(Device::cuda, overrides);
+    overrides.emplace_back("train.recompute_layers=2");
+    const Steps got = train_on(Device::cuda, overrides);
+    for (size_t i = 0; i < want.figures.size(); ++i)
+      check_below(fmt::format("computed again in {}", compute),
+                  std::abs(got.figures[i] / want.figures[i] - 1), bound,
+                  fmt::format("{}, {} of step {}", method, i % 2 ? "gradient norm" : "loss", i / 2));
+  }
+}
+
 // bf16 activations round each value to 8 bits: losses agree to some of those, and training goes on.
 TEST_CASE("methods train in bf16") {
   for (const char* method : {"lora", "mole", "dense", "mixlora", "parrot"}) {

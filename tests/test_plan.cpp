@@ -59,6 +59,37 @@ TEST_CASE("activations grow with the tokens, as much as the layers keep") {
   CHECK(per_token == doctest::Approx(4.0 * 32 * (7 * 4096 + 3 * 11008)).epsilon(0.02));
 }
 
+// Of a layer that is computed again, its input alone is kept, of the seven vectors and three in the FFN. The
+// first keeps less as it is, since nobody wants its input's gradient.
+TEST_CASE("layers computed again give up what they keep but their input, and no fewer than are needed") {
+  const std::vector<std::string> options{"method.name=lora", "method.rank=32", "method.dropout=0",
+                                         "train.tokens_per_step=4096"};
+  const auto plan = [&](int64_t layers) {
+    std::vector<std::string> with = options;
+    with.push_back(fmt::format("train.recompute_layers={}", layers));
+    return plan_of(with);
+  };
+  const size_t one = plan(1).activations, half = plan(16).activations;
+  CHECK(static_cast<double>(one - half) / (4096 * 15) ==
+        doctest::Approx(4.0 * (6 * 4096 + 3 * 11008)).epsilon(0.01));
+  CHECK(plan(0).activations > one);
+  CHECK(ratio(plan(32).activations, one) < 0.12);
+  PlanCommand command{kSizes, "", "", options};
+  command.overrides.insert(command.overrides.end(), {"model.dtype=bf16", "model.compute=bf16"});
+  const auto peak = [&](int64_t layers) {
+    std::vector<std::string> with = command.overrides;
+    with.push_back(fmt::format("train.recompute_layers={}", layers));
+    return plan_of(with).peak();
+  };
+  command.memory = fmt::format("{}MiB", (peak(7) >> 20) + 1);
+  CHECK(message_of(command).find("It fits with train.recompute_layers = 7: ") != std::string::npos);
+  for (const auto& [layers, said] : {std::pair{"-1", "train.recompute_layers = -1: must be 0 to 32"},
+                                     {"33", "train.recompute_layers = 33: must be 0 to 32"}}) {
+    command.overrides.back() = fmt::format("train.recompute_layers={}", layers);
+    CHECK(message_of(command) == said);
+  }
+}
+
 TEST_CASE("what does not fit is refused, with what would help") {
   PlanCommand command{kSizes, "80GiB", "", {"method.name=mole", "method.experts=3", "method.rank=32"}};
   command.overrides.push_back("train.tokens_per_step=4096");
@@ -69,7 +100,12 @@ TEST_CASE("what does not fit is refused, with what would help") {
         said.npos);
   command.memory = "28GiB";
   said = message_of(command);
-  CHECK(said.find("It fits with train.accumulation = 2, model.dtype = 'bf16'") != said.npos);
+  CHECK(said.find("It fits with train.recompute_layers = 10, model.dtype = 'bf16'") != said.npos);
+  CHECK(said.find("; or with train.accumulation = 2, model.dtype = 'bf16'") != said.npos);
+  command.memory = "17GiB";
+  CHECK(
+      message_of(command).find("train.accumulation = 2, train.recompute_layers = 32, model.dtype = 'bf16'") !=
+      std::string::npos);
   command.memory = "8GiB";
   CHECK(message_of(command).find("a larger card would") != std::string::npos);
   command.memory = "80";

@@ -251,7 +251,10 @@ void add_plan(CLI::App& app, PlanCommand& c, int& code) {
       "plan", "Predict the memory that training with a config takes on a GPU, without one");
   plan->add_option("config", c.config, "TOML file; one of model sizes alone will do")->required();
   plan->add_option("--set", c.overrides, "key=value, over the file (repeatable)");
-  plan->add_option("--memory", c.memory, "refuse what does not fit, e.g. 80GiB, and say what would help");
+  plan->add_option(
+      "--memory", c.memory,
+      "refuse what does not fit, e.g. 80GiB, and say what would help: bf16, layers computed again, smaller "
+      "micro-batches");
   plan->add_option("--json", c.json, "write the figures to this file");
   plan->callback([&] { code = run_plan(c); });
 }

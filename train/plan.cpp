@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "nn/arena.h"
 #include "tensor/device.h"
@@ -53,24 +54,52 @@ size_t parse_memory(const std::string& text) {
   return static_cast<size_t>(value * (unit == "GiB" ? 0x1p30 : unit == "GB" ? 1e9 : 0x1p20));
 }
 
-// Changes that would make the step fit, each tried by planning it.
+// The fewest layers computed again with which the step fits; none where not even all of them do.
+std::optional<int64_t> enough_layers(RunConfig config, size_t memory) {
+  const auto fits = [&](int64_t layers) {
+    config.train.recompute_layers = layers;
+    return plan_memory(config).peak() <= memory;
+  };
+  int64_t least = config.train.recompute_layers, most = config.model.sizes.decoder.layers;
+  if (!fits(most)) return std::nullopt;
+  while (least + 1 < most) {  // `least` does not fit, `most` does
+    const int64_t middle = (least + most) / 2;
+    (fits(middle) ? most : least) = middle;
+  }
+  return most;
+}
+
+// Changes that would make the step fit, each tried by planning it: weights and activations in bf16; where
+// that is not enough, layers computed again, or smaller micro-batches; where neither is, both.
 std::vector<std::string> advice(const RunConfig& config, size_t memory) {
   std::vector<std::string> found;
+  RunConfig half = config;
+  half.model.dtype = half.model.compute = "bf16";
+  const bool whole = config.model.dtype != "bf16" || config.model.compute != "bf16";
+  const std::string in_bf16 = "model.dtype = 'bf16' and model.compute = 'bf16'",
+                    too = whole ? ", " + in_bf16 : "";
   const auto attempt = [&](const std::string& what, const RunConfig& changed) {
     const size_t peak = plan_memory(changed).peak();
     if (peak <= memory) found.push_back(fmt::format("{}: {}", what, gib(peak)));
+    return peak <= memory;
   };
-  RunConfig half = config;
-  const bool whole = config.model.dtype != "bf16" || config.model.compute != "bf16";
-  half.model.dtype = half.model.compute = "bf16";
-  if (whole) attempt("model.dtype = 'bf16' and model.compute = 'bf16'", half);
-  for (RunConfig changed = half;
-       found.empty() && changed.train.tokens_per_step / changed.train.accumulation > 1024;) {
-    changed.train.accumulation *= 2;
-    attempt(fmt::format("train.accumulation = {}{}", changed.train.accumulation,
-                        whole ? ", model.dtype = 'bf16' and model.compute = 'bf16'" : ""),
-            changed);
+  if (whole && attempt(in_bf16, half)) return found;
+  if (const auto layers = enough_layers(half, memory)) {
+    RunConfig changed = half;
+    changed.train.recompute_layers = *layers;
+    attempt(fmt::format("train.recompute_layers = {}{}", *layers, too), changed);
   }
+  const auto smaller = [&](RunConfig changed, const std::string& with) {
+    while (changed.train.tokens_per_step / changed.train.accumulation > 1024) {
+      changed.train.accumulation *= 2;
+      if (attempt(fmt::format("train.accumulation = {}{}", changed.train.accumulation, with), changed))
+        return;
+    }
+  };
+  smaller(half, too);
+  if (!found.empty()) return found;
+  half.train.recompute_layers = half.model.sizes.decoder.layers;
+  smaller(half, fmt::format(", train.recompute_layers = {}{}", half.train.recompute_layers, too));
   return found;
 }
 
@@ -149,8 +178,9 @@ int run_plan(const PlanCommand& command) {
   const std::vector<std::string> helps = advice(config, memory);
   fail("the step needs {}, and --memory is {}. {}", gib(plan.peak()), gib(memory),
        helps.empty()
-           ? std::string("Neither bf16 weights nor smaller micro-batches make it fit: fewer trainable "
-                         "parameters (method.rank, method.experts) or a larger card would")
+           ? std::string(
+                 "Neither bf16 weights nor layers computed again nor smaller micro-batches make it fit: "
+                 "fewer trainable parameters (method.rank, method.experts) or a larger card would")
            : fmt::format("It fits with {}", fmt::join(helps, "; or with ")));
 }
 
