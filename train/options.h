@@ -116,7 +116,7 @@ void visit_fields(V& v, TrainConfig& c) {
   v.field("accumulation", c.accumulation, "micro-batches", "a step's samples are computed in so many parts");
   v.field("recompute_layers", c.recompute_layers, "layers",
           "so many of the decoder's blocks, from the first, keep only their input for the backward and are "
-          "computed again there: less memory, up to a third more work");
+          "computed again there: less memory, up to half as much work again");
   v.field("lr", c.lr, "", "peak learning rate");
   v.field("router_lr", c.router_lr, "", "peak learning rate of the routers; 0: as the rest");
   v.field("warmup", c.warmup, "of the steps", "share of the steps in which the learning rate rises");
