@@ -6,18 +6,16 @@ namespace {
 
 // f on the kept inputs, recorded; then backward through it from the cotangents dy of its outputs. An input's
 // gradient is complete, and handed on, when the node that stands for it is run.
-void run_again(const RecomputedFn& f, const std::vector<Tensor>& kept, std::span<const Tensor> dy,
-               Grads& g) {
+void run_again(const RecomputedFn& f, const std::vector<Tensor>& kept, std::span<const Tensor> dy, Grads& g) {
   const RecordingScope scope(Recording::on);
   std::vector<Root> roots;
   {
     std::vector<Var> inputs;
     for (size_t i = 0; i < kept.size(); ++i) {
       const int input = static_cast<int>(i);
-      inputs.push_back(g.wants(input)
-                           ? record("input", kept[i], {demand()},
-                                    [&g, input](const Tensor& dx, Grads&) { g.add(input, dx); })
-                           : Var(kept[i]));
+      inputs.push_back(g.wants(input) ? record("input", kept[i], {demand()},
+                                               [&g, input](const Tensor& dx, Grads&) { g.add(input, dx); })
+                                      : Var(kept[i]));
     }
     const std::vector<Var> outputs = f(inputs, true);
     BURROW_CHECK(outputs.size() == dy.size(), "[recompute] {} outputs, and {} when computed again", dy.size(),

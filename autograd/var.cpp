@@ -76,7 +76,8 @@ const Var& demand() {
 }
 
 bool any_needs_grad(std::initializer_list<const Var*> inputs) {
-  return mode == Recording::on && std::any_of(inputs.begin(), inputs.end(), [](const Var* v) { return v->needs_grad(); });
+  return mode == Recording::on &&
+         std::any_of(inputs.begin(), inputs.end(), [](const Var* v) { return v->needs_grad(); });
 }
 
 std::vector<Var> record(const char* op, std::vector<Tensor> outputs, const std::vector<Var>& inputs,
@@ -175,9 +176,7 @@ void backward(std::vector<Root> roots) {
   }
 }
 
-void backward(const Var& root, const Tensor& cotangent) {
-  backward(std::vector<Root>{{root, cotangent}});
-}
+void backward(const Var& root, const Tensor& cotangent) { backward(std::vector<Root>{{root, cotangent}}); }
 
 void backward(const Var& root, double scale) {
   BURROW_CHECK(root.value().numel() == 1, "[backward] the root has shape {}; give a cotangent", root.shape());

@@ -96,8 +96,8 @@ struct Root {
   Var output;
   Tensor cotangent;  // of output's shape
 };
-// The same from several at once: what leads to more than one of them runs once. The values of the roots may be
-// freed before what leads to them is run.
+// The same from several at once: what leads to more than one of them runs once. The values of the roots may
+// be freed before what leads to them is run.
 void backward(std::vector<Root> roots);
 
 // What record makes of ops on a thread: nodes; none; or none either, but outputs that say whether they need a
@@ -125,13 +125,14 @@ struct NoGrad : RecordingScope {
 //
 // f(inputs), keeping in the graph the inputs alone: its backward runs f again, now recorded, and that graph
 // backward at once. f adds to the gradients of the leaves that it captured as if it were recorded, and to the
-// inputs' where they need one; `again` says which of its two runs it is. Both must do the same: the values and
-// the order of the outputs may not depend on anything that changes in between. What it captures must live until
-// the backward. An output that no gradient reached is not led back, and one that needs none is a constant.
-// Not recorded, f is just called.
+// inputs' where they need one; `again` says which of its two runs it is. Both must do the same: the values
+// and the order of the outputs may not depend on anything that changes in between. What it captures must live
+// until the backward. An output that no gradient reached is not led back, and one that needs none is a
+// constant. Not recorded, f is just called.
 using RecomputedFn = std::function<std::vector<Var>(const std::vector<Var>& inputs, bool again)>;
 std::vector<Var> recompute(RecomputedFn f, const std::vector<Var>& inputs);
-// Whether what runs now is the first of recompute's two runs: what it reads must still be there for the second.
+// Whether what runs now is the first of recompute's two runs: what it reads must still be there for the
+// second.
 bool runs_again();
 
 }  // namespace burrow

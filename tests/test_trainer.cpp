@@ -171,8 +171,7 @@ TEST_CASE("layers that are computed again change no step, with any method") {
       const StepOf got = first_step(overrides);
       CHECK(got.figures.loss == want.figures.loss);
       for (size_t i = 0; i < want.gradients.size(); ++i) {
-        const auto& [name, gradient] = want.gradients[i];
-        CHECK_MESSAGE(same_bits(got.gradients[i].second, gradient), name);
+        CHECK_MESSAGE(same_bits(got.gradients[i].second, want.gradients[i].second), want.gradients[i].first);
       }
     }
   }
