@@ -61,11 +61,19 @@ Var group_mean(const Var& x, const Tensor& group, int64_t groups);  // x [N,C], 
 
 // ops_routing.cpp: probs weights [N,E]
 Var softmax(const Var& x);  // rows of [N,C] -> [N,C]
-// How the chosen experts enter the output, and what the router learns from the task:
-// - none: weight 1, no gradient; only an auxiliary loss trains the router (LLaVA-MoLE's released code)
-// - straight_through: weight 1, gradient as if it were p
-// - scaled: weight p (Switch Transformer)
-enum class GateMode { none, straight_through, scaled };
+// Groups of rows, of which route gives sums and means: i32 [N] in [-1, count), or undefined.
+struct RouteGroups {
+  Tensor of = {};
+  int64_t count = 0;
+  bool one_mean = false;  // the means are over all groups, [1,E], instead of [count,E]
+};
+// A router's pass over its logits; the shapes are RouteTensors'. What the rule or the groups do not ask for
+// is undefined; the choice has no gradient, and neither have the weights where the rule says so.
+struct Routed {
+  Var probs = {}, weights = {}, entropy = {}, mean_probs = {}, mean_weights = {};
+  Tensor chosen = {}, mean_chosen = {}, sums = {};
+};
+Routed route(const Var& logits, const RouteRule& rule, const RouteGroups& groups = {});  // logits [N,E]
 Var gate(const Var& probs, const Tensor& mask, GateMode mode);  // mask [N,E] of 0 and 1 -> [N,E]
 // y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]: h [N,E*R], weights [N,E] -> [N,E*R]
 Var scale_experts(const Var& h, const Var& weights, double alpha);

@@ -14,6 +14,64 @@ Var softmax(const Var& x) {
   });
 }
 
+namespace {
+
+RouteTensors route_outputs(const Tensor& logits, const RouteRule& rule, const RouteGroups& groups) {
+  const int64_t N = logits.dim(0), E = logits.dim(1), G = groups.count, means = groups.one_mean ? 1 : G;
+  const auto make = [&](bool wanted, Shape shape) {
+    return wanted ? Tensor::empty(shape, logits.dtype(), logits.device(), "routing") : Tensor{};
+  };
+  const bool summed = groups.of.defined();
+  return {.probs = make(true, {N, E}),
+          .chosen = make(true, {N, E}),
+          .weights = make(true, {N, E}),
+          .entropy = make(rule.has_entropy(), {N, 1}),
+          .mean_probs = make(summed, {means, E}),
+          .mean_weights = make(summed, {means, E}),
+          .mean_chosen = make(summed, {means, E}),
+          .mean_rows = make(summed, {means}),
+          .sums = make(summed, {G, E + 3})};
+}
+
+}  // namespace
+
+Routed route(const Var& logits, const RouteRule& rule, const RouteGroups& groups) {
+  const Tensor& Z = logits.value();
+  BURROW_CHECK(Z.rank() == 2, "[route] logits {} have no rows", Z.shape());
+  RouteTensors out = route_outputs(Z, rule, groups);
+  kernel::route(out, Z, groups.of, rule);
+  Routed r{.chosen = out.chosen, .mean_chosen = out.mean_chosen, .sums = out.sums};
+  // Of each output that has a gradient: where it is among the outputs, and where its gradient goes.
+  std::vector<Tensor> values;
+  std::vector<Tensor RouteTensors::*> fields;
+  std::vector<Var*> vars;
+  const auto give = [&](Var& var, Tensor RouteTensors::*field, bool learns) {
+    if (!(out.*field).defined()) return;
+    if (!learns) {
+      var = Var(out.*field);
+      return;
+    }
+    values.push_back(out.*field);
+    fields.push_back(field);
+    vars.push_back(&var);
+  };
+  give(r.probs, &RouteTensors::probs, true);
+  give(r.entropy, &RouteTensors::entropy, true);
+  give(r.mean_probs, &RouteTensors::mean_probs, true);
+  give(r.weights, &RouteTensors::weights, rule.weights_learn());
+  give(r.mean_weights, &RouteTensors::mean_weights, rule.weights_learn());
+  const auto backward = [out, fields, rule, of = groups.of](std::span<const Tensor> dy, Grads& g) {
+    RouteTensors dout;
+    for (size_t i = 0; i < fields.size(); ++i) dout.*fields[i] = dy[i];
+    Tensor dlogits = g.like(0);
+    kernel::route_backward(dlogits, dout, out, of, rule);
+    g.add(0, dlogits);
+  };
+  const std::vector<Var> recorded = record("route", std::move(values), {logits}, backward);
+  for (size_t i = 0; i < recorded.size(); ++i) *vars[i] = recorded[i];
+  return r;
+}
+
 Var gate(const Var& probs, const Tensor& mask, GateMode mode) {
   const Tensor& P = probs.value();
   BURROW_CHECK(mask.shape() == P.shape(), "[gate] probs {} and mask {}", P.shape(), mask.shape());

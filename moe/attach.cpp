@@ -351,7 +351,8 @@ Attachment attach(nn::Llava& model, const MethodConfig& config, uint64_t seed) {
 std::vector<Var*> Attachment::vars_from(size_t first) {
   std::vector<Var*> vars;
   for (Routing& r : std::span(*gathered_).subspan(first)) {
-    for (Var* v : {&r.probs, &r.weights, &r.entropy, &r.lambda, &r.margin, &r.prior}) {
+    for (Var* v :
+         {&r.probs, &r.weights, &r.entropy, &r.mean_probs, &r.mean_weights, &r.lambda, &r.margin, &r.prior}) {
       if (v->defined()) vars.push_back(v);
     }
   }

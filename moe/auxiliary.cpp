@@ -24,24 +24,19 @@ Var mean_over_rows(const Var& x) {
              1 / static_cast<double>(std::max<int64_t>(X.numel(), 1)));
 }
 
-// Of each row of a router the entry of the row of the pass that it stands for: x i32 [N] -> [rows of r]
-Tensor at_rows(const Routing& r, const Tensor& x) {
-  if (!r.rows.defined()) return x;
-  const int64_t M = r.rows.numel();
-  Tensor y = Tensor::empty({M, 1}, DType::i32, x.device(), "routing");
-  kernel::gather_rows(y, x.reshape({x.numel(), 1}), r.rows);
-  return y.reshape({M});
-}
-
 // Probabilities and shares of one router, averaged over the rows of each group: both [G,E].
 struct GroupMeans {
   Var probs, share;
 };
 
 GroupMeans group_means(const Routing& r, const Tensor& group, int64_t groups, BalanceShare share) {
-  const Var counted = share == BalanceShare::weights ? r.weights : Var(r.chosen);
+  const bool of_weights = share == BalanceShare::weights;
+  if (r.mean_probs.defined() && r.mean_probs.dim(0) == groups)  // summed when it was decided
+    return {r.mean_probs, of_weights ? r.mean_weights : Var(r.mean_chosen)};
+  const Tensor rows = at_rows(r, group);
+  const Var counted = of_weights ? r.weights : Var(r.chosen);
   const Var probs = r.margin.defined() ? r.margin : r.probs;
-  GroupMeans m{group_mean(probs, group, groups), group_mean(counted, group, groups)};
+  GroupMeans m{group_mean(probs, rows, groups), group_mean(counted, rows, groups)};
   return m;
 }
 
@@ -71,7 +66,7 @@ Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const 
     const std::string key = config.pool == BalancePool::all_layers ? ""
                             : config.pool == BalancePool::layer    ? fmt::format("{:06}", r.layer)
                                                                    : r.site;
-    pools[{key, E}].push_back(group_means(r, at_rows(r, group), groups, config.share));
+    pools[{key, E}].push_back(group_means(r, group, groups, config.share));
   }
   if (pools.empty()) return {};
   std::vector<Var> terms;
@@ -191,8 +186,10 @@ Var localised_loss(std::span<const Routing> routings, const nn::Pass& pass, cons
     if (E == 1) continue;
     const Tensor& W = r.weights.value();
     const Tensor factors = type_factors(s, config, datasets, E, W.dtype()).to(W.device());
-    terms.push_back(
-        squared_variation(mul(group_mean(r.weights, at_rows(r, pass.sequence), s.count()), Var(factors))));
+    const Var means = r.mean_weights.defined() && r.mean_weights.dim(0) == s.count()
+                          ? r.mean_weights
+                          : group_mean(r.weights, at_rows(r, pass.sequence), s.count());
+    terms.push_back(squared_variation(mul(means, Var(factors))));
   }
   return terms.empty() ? Var{} : sum_of(terms);
 }
@@ -215,51 +212,22 @@ std::vector<AuxiliaryTerm> auxiliary_terms(std::span<const Routing> routings, co
   return terms;
 }
 
-namespace {
-// Mean over the rows of each group of the number of experts whose weight is not 0. -> [groups, 1]
-Tensor active_experts(const Routing& r, const Tensor& group, int64_t groups) {
-  const Tensor& W = r.weights.value();
-  Tensor used = Tensor::empty(W.shape(), W.dtype(), W.device());
-  step(used, W);
-  Tensor count = Tensor::empty({groups}, W.dtype(), W.device());
-  Tensor mean = Tensor::empty({groups, 1}, W.dtype(), W.device());
-  kernel::group_mean(mean, count, sum_columns(Var(used)).value().reshape({W.dim(0), 1}), group);
-  return mean;
-}
-}  // namespace
-
 std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routings, const nn::Pass& pass,
                                                  int64_t datasets) {
-  NoGrad no_grad;
   const Segments& s = *pass.segments;
-  std::vector<int32_t> dataset;
-  for (const int32_t b : s.sequence) dataset.push_back(s.dataset[static_cast<size_t>(b)]);
-  const Tensor dataset_of_row = Tensor::of({s.rows()}, dataset).to(pass.sequence.device());
   std::vector<RouterStatistics> all;
   for (const Routing& r : routings) {
-    const Tensor& P = r.probs.value();
-    const Tensor group = at_rows(r, dataset_of_row);
-    Tensor entropy = Tensor::empty({P.dim(0)}, P.dtype(), P.device());
-    kernel::entropy(entropy, P);
-    Tensor share = Tensor::empty({datasets, P.dim(1)}, P.dtype(), P.device());
-    Tensor mean_entropy = Tensor::empty({datasets, 1}, P.dtype(), P.device());
-    Tensor count = Tensor::empty({datasets}, P.dtype(), P.device());
-    kernel::group_mean(share, count, r.chosen, group);
-    const Tensor mean_active = active_experts(r, group, datasets);
-    kernel::group_mean(mean_entropy, count, entropy.reshape({P.dim(0), 1}), group);
-    RouterStatistics stats{r.site, {}, {}, {}, {}};
-    const Tensor h_share = share.to(Device::cpu).to(DType::f64),
-                 h_entropy = mean_entropy.to(Device::cpu).to(DType::f64),
-                 h_active = mean_active.to(Device::cpu).to(DType::f64),
-                 h_count = count.to(Device::cpu).to(DType::f64);
-    for (int64_t d = 0; d < datasets; ++d) {
-      const double rows = h_count.data<double>()[d];
-      stats.rows.push_back(rows);
-      stats.entropy.push_back(rows * h_entropy.data<double>()[d]);
-      stats.active.push_back(rows * h_active.data<double>()[d]);
-      stats.chosen.emplace_back();
-      for (int64_t e = 0; e < P.dim(1); ++e)
-        stats.chosen.back().push_back(rows * h_share.data<double>()[d * P.dim(1) + e]);
+    const auto D = static_cast<size_t>(datasets), E = static_cast<size_t>(r.probs.dim(1));
+    RouterStatistics stats{r.site, std::vector(D, std::vector<double>(E, 0)), std::vector<double>(D, 0),
+                           std::vector<double>(D, 0), std::vector<double>(D, 0)};
+    const Tensor sums = r.sums.to(Device::cpu).to(DType::f64);
+    for (int64_t b = 0; b < s.count(); ++b) {
+      const auto d = static_cast<size_t>(s.dataset[static_cast<size_t>(b)]);
+      const double* row = sums.data<double>() + b * sums.dim(1);
+      for (size_t e = 0; e < E; ++e) stats.chosen[d][e] += row[e];
+      stats.active[d] += row[E];
+      stats.entropy[d] += row[E + 1];
+      stats.rows[d] += row[E + 2];
     }
     all.push_back(std::move(stats));
   }

@@ -49,26 +49,35 @@ bool executes_grouped(const MethodConfig& c, int64_t experts, Device device) {
   return c.router.selection == Selection::top_k && experts >= 3 * c.router.top_k;
 }
 
+EntropyRule entropy_rule(const EntropyConfig& c, int64_t experts) {
+  const auto E = static_cast<double>(experts);
+  const bool tsallis = c.type == EntropyType::tsallis && c.index != 1;
+  // The greatest value, at p = 1/E: (1 - E^(1-q)) / (q - 1), or ln E.
+  const double most = tsallis ? (1 - std::pow(E, 1 - c.index)) / (c.index - 1) : std::log(E);
+  return {c.index, c.eps, c.normalise ? 1 / most : 1, c.type == EntropyType::renyi};
+}
+
 // S = (1 - sum p^q) / (q - 1) and ln(sum p^q) / (1 - q) are a + b x and b ln x of x = sum p^q; at q = 1 both
-// are -sum p ln p. Their greatest values, at p = 1/E: (1 - E^(1-q)) / (q - 1), and ln E.
-Var entropy_of(const Var& probs, const EntropyConfig& c) {
+// are -sum p ln p.
+Var entropy_of(const Var& probs, const EntropyConfig& config) {
   const Tensor& P = probs.value();
   const auto constant = [&](const Shape& shape, double x) {
     return Var(Tensor::full(shape, x, P.dtype(), P.device()));
   };
-  const auto E = static_cast<double>(P.dim(1));
-  const Var p = add(probs, constant(P.shape(), c.eps)), log_p = unary(p, Unary::log);
-  const bool shannon = c.index == 1, tsallis = c.type == EntropyType::tsallis && !shannon;
-  const double most = tsallis ? (1 - std::pow(E, 1 - c.index)) / (c.index - 1) : std::log(E);
-  const double unit = c.normalise ? 1 / most : 1;
-  if (shannon) return scale(sum_columns(mul(p, log_p)), -unit);
-  const Var sum = sum_columns(unary(scale(log_p, c.index), Unary::exp));  // [N,1]
-  if (!tsallis) return scale(unary(sum, Unary::log), unit / (1 - c.index));
-  return scale(add(sum, constant(sum.shape(), -1)), unit / (1 - c.index));
+  const EntropyRule rule = entropy_rule(config, P.dim(1));
+  const Var p = add(probs, constant(P.shape(), rule.eps)), log_p = unary(p, Unary::log);
+  if (rule.index == 1) return scale(sum_columns(mul(p, log_p)), -rule.unit);
+  const Var sum = sum_columns(unary(scale(log_p, rule.index), Unary::exp));  // [N,1]
+  if (rule.renyi) return scale(unary(sum, Unary::log), rule.unit / (1 - rule.index));
+  return scale(add(sum, constant(sum.shape(), -1)), rule.unit / (1 - rule.index));
 }
 
-void step(Tensor& y, const Tensor& x) {
-  kernel::unary_backward(y, Tensor::full(x.shape(), 1, x.dtype(), x.device()), x, Unary::relu);
+Tensor at_rows(const Routing& r, const Tensor& x) {
+  if (!r.rows.defined()) return x;
+  const int64_t M = r.rows.numel();
+  Tensor y = Tensor::empty({M, 1}, DType::i32, x.device(), "routing");
+  kernel::gather_rows(y, x.reshape({x.numel(), 1}), r.rows);
+  return y.reshape({M});
 }
 
 namespace {
@@ -117,15 +126,41 @@ void LambdaNetwork::parameters(const nn::ParameterVisit& visit) {
   visit(name + ".out.bias", b2);
 }
 
+namespace {
+
+// Of the selections that are one pass over the logits.
+RouteRule route_rule(const RouterConfig& c, const EntropyConfig& entropy, int64_t experts) {
+  RouteRule rule;
+  const bool hybrid = c.selection == Selection::hybrid, soft = c.selection == Selection::soft;
+  rule.choice = hybrid                            ? RouteRule::Choice::hybrid
+                : c.selection == Selection::first ? RouteRule::Choice::first
+                                                  : RouteRule::Choice::top_k;
+  rule.k = soft ? 1 : c.top_k;
+  // Normalised entropies exceed 1 by rounding and by eps; a threshold of 1 says never.
+  const bool never = entropy.normalise && c.entropy_threshold >= 1;
+  rule.entropy_threshold = never ? HUGE_VAL : c.entropy_threshold;
+  rule.top_p = c.top_p;
+  rule.crossing = c.keep_crossing;
+  rule.entropy = entropy_rule(entropy, experts);
+  rule.wants_entropy = entropy.weight != 0 && experts > 1;
+  rule.soft = soft;
+  rule.gate = c.gate;
+  rule.normalise = c.normalise;
+  return rule;
+}
+
+}  // namespace
+
 Router::Router(std::string name, int64_t layer, int64_t width, int64_t experts, const MethodConfig& method,
                DType dtype, uint64_t seed)
     : name(std::move(name)),
       layer_(layer),
       config_(method.router),
-      entropy_(method.entropy),
+      one_mean_(method.balance.scope == BalanceScope::batch),
       grouped_on_cpu_(executes_grouped(method, experts, Device::cpu)),
       grouped_on_cuda_(executes_grouped(method, experts, Device::cuda)) {
   config_.top_k = std::min(config_.top_k, experts);
+  rule_ = route_rule(config_, method.entropy, experts);
   const double bound = 1 / std::sqrt(static_cast<double>(width));
   Tensor w = uniform_tensor(this->name + ".weight", {experts, width}, bound, seed, DType::f64);
   if (config_.init_std > 0) {
@@ -156,56 +191,69 @@ Var Router::for_rows(const Var& x, const nn::Pass& pass, const char* what,
   return gather_rows(decided, pass.sequence);
 }
 
-void Router::select(Routing& r, const Var& x, const nn::Pass& pass) const {
-  const Tensor& P = r.probs.value();
-  r.chosen = Tensor::empty(P.shape(), P.dtype(), P.device(), "routing");
-  if (config_.selection == Selection::threshold) {
-    const Var threshold = for_rows(x, pass, "threshold", [&](const Var& read) {
-      const Var s = linear_to_sums(read, threshold_weight, threshold_bias);
-      return scale(unary(unary(s, Unary::log_sigmoid), Unary::exp), -config_.threshold_max);
-    });
-    r.margin = add(r.probs, spread_columns(threshold, P.dim(1)));
-    step(r.chosen, r.margin.value());
-    r.weights = unary(r.margin, Unary::relu);
-    return;
-  }
-  if (config_.selection == Selection::sparsegen) {
-    step(r.chosen, P);
-    r.weights = r.probs;
-    return;
-  }
-  if (config_.selection == Selection::hybrid) {
-    r.entropy = entropy_of(r.probs, entropy_);
-    // Normalised entropies exceed 1 by rounding and by eps; a threshold of 1 says never.
-    const bool never = entropy_.normalise && config_.entropy_threshold >= 1;
-    kernel::hybrid_mask(r.chosen, P, r.entropy.value(), never ? HUGE_VAL : config_.entropy_threshold,
-                        config_.top_p, config_.top_k, config_.keep_crossing);
-  } else {
-    const bool first = config_.selection == Selection::first;  // of equals
-    kernel::top_k_mask(r.chosen, first ? Tensor::zeros(P.shape(), P.dtype(), P.device()) : P,
-                       config_.selection == Selection::soft ? 1 : config_.top_k);
-  }
-  r.weights = config_.selection == Selection::soft ? r.probs : gate(r.probs, r.chosen, config_.gate);
+namespace {
+
+// 1 where x > 0, else 0.
+Tensor positive(const Tensor& x) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device(), "routing");
+  kernel::unary_backward(y, Tensor::full(x.shape(), 1, x.dtype(), x.device()), x, Unary::relu);
+  return y;
 }
 
-Var Router::probs(const Var& x, const nn::Pass& pass) const {
-  return for_rows(x, pass, "probs",
-                  [&](const Var& read) { return softmax(linear_to_sums(read, weight, bias)); });
+}  // namespace
+
+void Router::select_by_threshold(Routing& r, const Var& x, const nn::Pass& pass) const {
+  r.probs = probs(x, pass);
+  const Var threshold = for_rows(x, pass, "threshold", [&](const Var& read) {
+    const Var s = linear_to_sums(read, threshold_weight, threshold_bias);
+    return scale(unary(unary(s, Unary::log_sigmoid), Unary::exp), -config_.threshold_max);
+  });
+  r.margin = add(r.probs, spread_columns(threshold, r.probs.dim(1)));
+  r.weights = unary(r.margin, Unary::relu);
+  r.chosen = positive(r.margin.value());
 }
 
-Routing Router::route(const Var& x, const nn::Pass& pass) const {
+void Router::select_by_sparsegen(Routing& r, const Var& x, const nn::Pass& pass) const {
+  const Var u = logits(x, pass);
+  r.lambda = for_rows(x, pass, "lambda", *lambda);
+  r.logits = u.value();
+  r.probs = r.weights = sparsegen(u, r.lambda);
+  r.chosen = positive(r.probs.value());
+}
+
+Var Router::logits(const Var& x, const nn::Pass& pass) const {
+  return for_rows(x, pass, "logits", [&](const Var& read) { return linear_to_sums(read, weight, bias); });
+}
+Var Router::probs(const Var& x, const nn::Pass& pass) const { return softmax(logits(x, pass)); }
+
+Routing Router::route(const Var& x, const nn::Pass& pass, const Tensor& rows) const {
   Routing r{name, layer_, {}, {}, {}};
-  if (config_.selection == Selection::sparsegen) {
-    const Var u =
-        for_rows(x, pass, "logits", [&](const Var& read) { return linear_to_sums(read, weight, bias); });
-    r.lambda = for_rows(x, pass, "lambda", *lambda);
-    r.logits = u.value();
-    r.probs = sparsegen(u, r.lambda);
+  r.rows = rows;
+  RouteGroups sequences{{}, pass.segments->count(), one_mean_};
+  if (!pass.cache) sequences.of = at_rows(r, pass.sequence);  // decoding is not summed
+  const bool threshold = config_.selection == Selection::threshold;
+  if (threshold || config_.selection == Selection::sparsegen) {
+    if (threshold)
+      select_by_threshold(r, x, pass);
+    else
+      select_by_sparsegen(r, x, pass);
+    if (config_.normalise) r.weights = normalise_rows(r.weights);
+    if (sequences.of.defined()) {
+      const Tensor& P = r.probs.value();
+      r.sums = Tensor::empty({sequences.count, P.dim(1) + 3}, P.dtype(), P.device(), "routing");
+      kernel::route_sums(r.sums, P, r.chosen, r.weights.value(), sequences.of);
+    }
   } else {
-    r.probs = probs(x, pass);
+    Routed routed = burrow::route(logits(x, pass), rule_, sequences);
+    r.probs = routed.probs;
+    r.weights = routed.weights;
+    r.chosen = routed.chosen;
+    r.entropy = routed.entropy;
+    r.sums = routed.sums;
+    r.mean_chosen = routed.mean_chosen;
+    r.mean_probs = routed.mean_probs;
+    r.mean_weights = routed.mean_weights;
   }
-  select(r, x, pass);
-  if (config_.normalise) r.weights = normalise_rows(r.weights);
   const bool grouped = x.value().device() == Device::cpu ? grouped_on_cpu_ : grouped_on_cuda_;
   if (grouped) r.groups = group_by_expert(r.chosen, config_.top_k);
   return r;

@@ -19,25 +19,31 @@ struct Routing {
   Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
   ExpertGroups groups = {};  // of `chosen`; undefined where the experts are to be masked
   Var entropy = {};          // [N,1] of probs, where the selection computed it
-  Var lambda = {};           // [N,1] of sparsegen, of these logits:
-  Tensor logits = {};        // [N,E]
-  Var margin = {};           // [N,E] probs less a learned threshold: what a balance loss then reads
-  Var prior = {};            // [N,E] the router's probs on what the dense model's FFN read, with
-  Tensor label = {};         // [N,E] 1 for the blocks that come closest to that FFN, else 0 (moe/shards.h)
-  Tensor rows = {};          // i32 [N] of the pass: of a router of images, where each one begins
+  // Of the sequences of the pass, where the selection is one of route()'s (autograd/ops.h): sums [B,E+3] (of
+  // every selection), and the means that the balance loss reads, [B,E] or of all rows [1,E].
+  Tensor sums = {}, mean_chosen = {};
+  Var mean_probs = {}, mean_weights = {};
+  Var lambda = {};     // [N,1] of sparsegen, of these logits:
+  Tensor logits = {};  // [N,E]
+  Var margin = {};     // [N,E] probs less a learned threshold: what a balance loss then reads
+  Var prior = {};      // [N,E] the router's probs on what the dense model's FFN read, with
+  Tensor label = {};   // [N,E] 1 for the blocks that come closest to that FFN, else 0 (moe/shards.h)
+  Tensor rows = {};    // i32 [N] of the pass: of a router of images, where each one begins
 };
+
+// Of each row of a router the entry of the row of the pass that it stands for: x i32 [N] -> [rows of r]
+Tensor at_rows(const Routing& r, const Tensor& x);
 
 // Of the rows of p + eps, which do not sum to 1 (the authors' code; DynMoLE, arXiv 2504.00661). p [N,E] ->
 // [N,1]
 Var entropy_of(const Var& probs, const EntropyConfig& config);
+// The same as route() computes it, for E experts.
+EntropyRule entropy_rule(const EntropyConfig& config, int64_t experts);
 
 // Rows p of the simplex, zero outside of a support that shrinks as lambda < 1 grows (sparsegen-lin, Laha et
 // al. 2018, arXiv 1810.11975, section 3): p = max(u - t, 0) / (1 - lambda), with t such that they sum to 1.
 // u [N,E], lambda [N,1] -> [N,E]
 Var sparsegen(const Var& u, const Var& lambda);
-
-// y = 1 where x > 0, else 0: of equal shapes, without a gradient.
-void step(Tensor& y, const Tensor& x);
 
 // lambda = log sigmoid(w2 relu(w1 x + b1) + b2) + 0.99 of a router's input, shared by all routers of one
 // width (LD-MoLE: github.com/eshentw/LD-MoLE).
@@ -55,8 +61,9 @@ class Router {
  public:
   Router(std::string name, int64_t layer, int64_t width, int64_t experts, const MethodConfig& method,
          DType dtype, uint64_t seed);
-  Routing route(const Var& x, const nn::Pass& pass) const;  // x [N,C]
-  Var probs(const Var& x, const nn::Pass& pass) const;      // softmax of the logits: x [N,C] -> [N,E]
+  // x [N,C]. `rows` as in Routing, where x are not the rows of the pass.
+  Routing route(const Var& x, const nn::Pass& pass, const Tensor& rows = {}) const;
+  Var probs(const Var& x, const nn::Pass& pass) const;  // softmax of the logits: x [N,C] -> [N,E]
   void parameters(const nn::ParameterVisit& visit);
   int64_t experts() const { return weight.dim(0); }
   int64_t top_k() const { return config_.top_k; }  // at most the experts
@@ -71,10 +78,14 @@ class Router {
   // f of what the router reads, a row for each row of x: of the row, or decided once for its sample.
   Var for_rows(const Var& x, const nn::Pass& pass, const char* what,
                const std::function<Var(const Var&)>& f) const;
-  void select(Routing& r, const Var& x, const nn::Pass& pass) const;  // fills `chosen` and `weights`
+  // The choice by a learned threshold, or by sparsegen.
+  void select_by_threshold(Routing& r, const Var& x, const nn::Pass& pass) const;
+  void select_by_sparsegen(Routing& r, const Var& x, const nn::Pass& pass) const;
+  Var logits(const Var& x, const nn::Pass& pass) const;  // [N,E]
   int64_t layer_;
   RouterConfig config_;
-  EntropyConfig entropy_;
+  RouteRule rule_;                         // of the other selections
+  bool one_mean_;                          // whether the balance loss pools the whole micro-batch
   bool grouped_on_cpu_, grouped_on_cuda_;  // whether to sort the rows by expert
 };
 

@@ -125,8 +125,7 @@ Var VisualExperts::operator()(const Var& visual, const Var& table, const Tensor&
   const Var residual = scale(visual, config_.residual_weight);
   if (!router) return add(mixture(visual, nullptr, {}), residual);
   const Images images = images_of(ids, pass, visual.dim(0));
-  Routing r = router->route(router_input(visual, table, images), pass);
-  r.rows = images.rows;
+  const Routing r = router->route(router_input(visual, table, images), pass, images.rows);
   gathered_->push_back(r);
   return add(mixture(visual, &r, images.image), residual);
 }

@@ -12,6 +12,7 @@
 
 #include "tensor/device.h"
 #include "tensor/profile.h"
+#include "tensor/route_rule.h"
 #include "tensor/scalar_ops.h"
 #include "tensor/tensor.h"
 
@@ -46,6 +47,18 @@ struct ExpertGroups {
   Tensor order;    // i32 [M] of rows
   Tensor offsets;  // i32 [E+1]
 };
+// What one pass over the logits of N rows gives. G groups of rows (sequences); the means are of each group,
+// or with one row of all rows that have a group. With undefined means and sums nothing is summed.
+struct RouteTensors {
+  Tensor probs = {};                                            // [N,E] softmax
+  Tensor chosen = {};                                           // [N,E] 1 where an expert was chosen, else 0
+  Tensor weights = {};                                          // [N,E]
+  Tensor entropy = {};                                          // [N,1] by the rule, or undefined
+  Tensor mean_probs = {}, mean_weights = {}, mean_chosen = {};  // [G,E] or [1,E]
+  Tensor mean_rows = {};                                        // [G] or [1]: of how many rows
+  // [G,E+3]: rows that chose each expert; experts whose weight is not 0; entropy of probs in nats; rows.
+  Tensor sums = {};
+};
 // Loshchilov and Hutter 2019; weight decay is decoupled from the gradient.
 struct AdamW {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
@@ -68,6 +81,11 @@ inline void note_device(const char* name, const AttentionRanges& r, const Tensor
 inline void note_device(const char* name, const ExpertGroups& g, const Tensor*& first) {
   note_device(name, g.order, first);
   note_device(name, g.offsets, first);
+}
+inline void note_device(const char* name, const RouteTensors& r, const Tensor*& first) {
+  for (const Tensor* t : {&r.probs, &r.chosen, &r.weights, &r.entropy, &r.mean_probs, &r.mean_weights,
+                          &r.mean_chosen, &r.mean_rows, &r.sums})
+    note_device(name, *t, first);
 }
 
 template <class... A>

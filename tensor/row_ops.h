@@ -41,7 +41,7 @@ BURROW_HD void top_k(Score score, int64_t E, int64_t k, Choose choose) {
   }
 }
 
-// DynMoLE's rule for a row, see hybrid_mask. T is the type of sums.
+// RouteRule::Choice::hybrid for a row. T is the type of sums.
 template <class T, class Score, class Choose>
 BURROW_HD void hybrid(Score score, int64_t E, bool all, double top_p, int64_t k, bool crossing,
                       Choose choose) {
@@ -68,16 +68,6 @@ BURROW_HD void sparsegen(Score score, int64_t E, T lambda, Choose choose) {
     if (T(1) - lambda + static_cast<T>(k) * score(e) > sum) support = k;
   }
   top_k(score, E, support, choose);
-}
-
-// -sum_e p ln p with 0 ln 0 = 0.
-template <class T, class Score>
-BURROW_HD T entropy(Score score, int64_t E) {
-  T sum = 0;
-  for (int64_t e = 0; e < E; ++e) {
-    if (score(e) != T(0)) sum -= score(e) * std::log(score(e));
-  }
-  return sum;
 }
 
 // AdamW's constants of a step, computed in f64; see the kernel.

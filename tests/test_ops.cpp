@@ -22,13 +22,6 @@ TEST_CASE_TEMPLATE("kernel: argmax and top_k_mask take the first of equals", T, 
   CHECK(values_of(mask) == Values{0, 1, 1, 1, 1, 1, 1, 0});
 }
 
-TEST_CASE_TEMPLATE("kernel: entropy", T, float, double) {
-  const Tensor p = Tensor::of({3, 2}, std::vector<T>{T(0.5), T(0.5), 1, 0, T(0.25), T(0.75)});
-  Tensor y = Tensor::empty({3}, p.dtype());
-  kernel::entropy(y, p);
-  check_near("entropy", y, {std::log(2), 0, -0.25 * std::log(0.25) - 0.75 * std::log(0.75)});
-}
-
 TEST_CASE_TEMPLATE("kernel: sum_squares and adamw", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
   const Tensor g = normal("g", {37}, dtype);
@@ -62,19 +55,12 @@ TEST_CASE_TEMPLATE("linear_log_prob is the cross entropy's negative", T, float, 
   CHECK(-sum == doctest::Approx(linear_cross_entropy(Var(x), Var(w), target).value().item()).epsilon(1e-6));
 }
 
-// The second row is above the threshold; of the first, 0.5 and 0.3 are within 0.8.
-TEST_CASE_TEMPLATE("kernel: hybrid_mask", T, float, double) {
-  const Tensor p = Tensor::of({2, 3}, std::vector<T>{T(0.3), T(0.5), T(0.2), T(0.4), T(0.3), T(0.3)});
-  Tensor mask = Tensor::empty(p.shape(), p.dtype());
-  kernel::hybrid_mask(mask, p, Tensor::of({2}, std::vector<T>{0, 1}), 0.5, 0.8125, 1, false);
-  CHECK(values_of(mask) == Values{1, 1, 0, 1, 1, 1});
-}
-
 TEST_CASE("gate mode none passes the router no gradient") {
-  const Tensor p = normal("p", {4, 3});
-  const Var weights = gate(Var::leaf(p, Tensor::zeros({4, 3}, DType::f64)),
-                           Tensor::full({4, 3}, 1, DType::f64), GateMode::none);
-  CHECK_FALSE(weights.needs_grad());
+  const Var logits = Var::leaf(normal("z", {4, 3}), Tensor::zeros({4, 3}, DType::f64));
+  const Routed r = route(logits, {}, {index_of({0, 0, 1, 0}), 2});
+  CHECK_FALSE(r.weights.needs_grad());
+  CHECK_FALSE(r.mean_weights.needs_grad());
+  CHECK(r.probs.needs_grad());
 }
 
 // A frozen weight in bf16 is the same weight after rounding.

@@ -39,30 +39,6 @@ void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
   });
 }
 
-// mask[n,e] = 1 for all e where entropy[n] > threshold; else where c_r <= top_p (with `crossing`: c_(r-1) <
-// top_p) or r < k, r the rank of p_e in its row from 0 and c_r the sum of the r + 1 largest
-// in: probs [N,E], entropy [N], 0 <= k <= E   out: mask [N,E], written
-// A thread owns rows; sums in the dtype.
-// Source: DynMoLE, arXiv 2504.00661, and its authors' code.
-void hybrid_mask(Tensor& mask, const Tensor& probs, const Tensor& entropy, double threshold, double top_p,
-                 int64_t k, bool crossing) {
-  const int64_t E = channels(probs), N = leading(probs);
-  check_same("hybrid_mask", "mask", mask, "probs", probs);
-  check_vector("hybrid_mask", "entropy", entropy, probs.dtype(), N);
-  BURROW_CHECK(k >= 0 && k <= E, "[hybrid_mask] k is {}, expected 0 <= k <= {} for probs {}", k, E,
-               probs.shape());
-  visit_float("hybrid_mask", probs.dtype(), [&]<class T>(T) {
-    const T *p = probs.data<T>(), *h = entropy.data<T>();
-    T* out = mask.data<T>();
-    parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        const bool all = static_cast<double>(h[n]) > threshold;
-        row::hybrid<T>(Scores<T>{p + n * E}, E, all, top_p, k, crossing, Mask<T>{out + n * E});
-      }
-    });
-  });
-}
-
 // mask[n,e] = 1 for the k largest u of a row, k the last with 1 - lambda[n] + k u_k > sum_{j<=k} u_j
 // in: scores u [N,E], lambda [N] < 1   out: mask [N,E], written
 // A thread owns rows; sums in the dtype.
@@ -77,21 +53,6 @@ void sparsegen_mask(Tensor& mask, const Tensor& scores, const Tensor& lambda) {
     parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n)
         row::sparsegen<T>(Scores<T>{u + n * E}, E, l[n], Mask<T>{out + n * E});
-    });
-  });
-}
-
-// y[n] = -sum_e p ln p, in nats, with 0 ln 0 = 0
-// in: probs [N,E]   out: y [N], written
-// A thread owns rows; sums in the dtype.
-void entropy(Tensor& y, const Tensor& probs) {
-  const int64_t E = channels(probs), N = leading(probs);
-  check_vector("entropy", "y", y, probs.dtype(), N);
-  visit_float("entropy", probs.dtype(), [&]<class T>(T) {
-    const T* p = probs.data<T>();
-    T* out = y.data<T>();
-    parallel_rows(N, 20 * N * E, [=](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) out[n] = row::entropy<T>(Scores<T>{p + n * E}, E);
     });
   });
 }

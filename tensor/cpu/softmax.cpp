@@ -6,23 +6,6 @@
 #include "tensor/kernels.h"
 
 namespace burrow::cpu {
-namespace {
-
-// out[c] = e^(in[c] - shift), returning the sum; out may be in.
-template <class T>
-T exponentials(T* out, const T* in, T shift, int64_t C) {
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t c = 0; c < C; ++c) {
-    const T e = vector_exp(in[c] - shift);
-    out[c] = e;
-    sum += e;
-  }
-  return sum;
-}
-
-}  // namespace
-
 // y[n,c] = e^(x[n,c] - m) / sum_j e^(x[n,j] - m),  m = max_j x[n,j]
 // in: x [N,C]   out: y [N,C], written; y may be x
 // A thread owns rows; sums in the dtype.
@@ -33,11 +16,7 @@ void softmax(Tensor& y, const Tensor& x) {
     const T* in = x.data<T>();
     T* out = y.data<T>();
     parallel_rows(N, 12 * N * C, [=](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        T* row = out + n * C;
-        const T inverse = T(1) / exponentials(row, in + n * C, max_run(in + n * C, C), C);
-        for (int64_t c = 0; c < C; ++c) row[c] *= inverse;
-      }
+      for (int64_t n = begin; n < end; ++n) softmax_run(out + n * C, in + n * C, C);
     });
   });
 }

@@ -173,5 +173,23 @@ inline T max_run(const T* a, int64_t n) {
   for (; i < n; ++i) most = a[i] > most ? a[i] : most;
   return most;
 }
+// out[c] = e^(in[c] - shift), returning the sum; out may be in.
+template <class T>
+inline T exponentials(T* out, const T* in, T shift, int64_t n) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t c = 0; c < n; ++c) {
+    const T e = vector_exp(in[c] - shift);
+    out[c] = e;
+    sum += e;
+  }
+  return sum;
+}
+// out[c] = e^(in[c] - m) / sum_j e^(in[j] - m), m the largest; n >= 1; out may be in.
+template <class T>
+inline void softmax_run(T* out, const T* in, int64_t n) {
+  const T inverse = T(1) / exponentials(out, in, max_run(in, n), n);
+  for (int64_t c = 0; c < n; ++c) out[c] *= inverse;
+}
 
 }  // namespace burrow::cpu

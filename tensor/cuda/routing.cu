@@ -24,24 +24,9 @@ __global__ void top_k_kernel(T* mask, const T* probs, int64_t k, int64_t N, int6
 }
 
 template <class T>
-__global__ void hybrid_kernel(T* mask, const T* probs, Floats entropy, double threshold, double top_p,
-                              int64_t k, bool crossing, int64_t N, int64_t E) {
-  for (int64_t n = first_element(); n < N; n += element_stride()) {
-    const bool all = static_cast<double>(entropy[n]) > threshold;
-    row::hybrid<float>(Scores<T>{probs + n * E}, E, all, top_p, k, crossing, Mask<T>{mask + n * E});
-  }
-}
-
-template <class T>
 __global__ void sparsegen_kernel(T* mask, const T* scores, Floats lambda, int64_t N, int64_t E) {
   for (int64_t n = first_element(); n < N; n += element_stride())
     row::sparsegen<float>(Scores<T>{scores + n * E}, E, lambda[n], Mask<T>{mask + n * E});
-}
-
-template <class T>
-__global__ void entropy_kernel(Floats y, const T* probs, int64_t N, int64_t E) {
-  for (int64_t n = first_element(); n < N; n += element_stride())
-    y.set(n, row::entropy<float>(Scores<T>{probs + n * E}, E));
 }
 
 template <class T>
@@ -92,25 +77,6 @@ void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
   });
 }
 
-// mask[n,e] = 1 for all e where entropy[n] > threshold; else where c_r <= top_p (with `crossing`: c_(r-1) <
-// top_p) or r < k, r the rank of p_e in its row from 0 and c_r the sum of the r + 1 largest
-// in: probs [N,E], entropy [N] f32 or bf16, 0 <= k <= E   out: mask [N,E], written
-// A thread owns rows; sums in f32.
-// Source: DynMoLE, arXiv 2504.00661, and its authors' code.
-void hybrid_mask(Tensor& mask, const Tensor& probs, const Tensor& entropy, double threshold, double top_p,
-                 int64_t k, bool crossing) {
-  const char* op = "hybrid_mask";
-  const int64_t E = channels(probs), N = leading(probs);
-  check_same(op, "mask", mask, "probs", probs);
-  BURROW_CHECK(k >= 0 && k <= E, "[hybrid_mask] k is {}, expected 0 <= k <= {} for probs {}", k, E,
-               probs.shape());
-  const Floats h = floats_of(op, "entropy", entropy, N);
-  visit_device(op, probs.dtype(), [&]<class T>(T) {
-    launch(op, hybrid_kernel<T>, elements(N), device_data<T>(mask), device_data<T>(probs), h, threshold,
-           top_p, k, crossing, N, E);
-  });
-}
-
 // mask[n,e] = 1 for the k largest u of a row, k the last with 1 - lambda[n] + k u_k > sum_{j<=k} u_j
 // in: scores u [N,E], lambda [N] < 1, f32 or bf16   out: mask [N,E], written
 // A thread owns rows; sums in f32.
@@ -122,17 +88,6 @@ void sparsegen_mask(Tensor& mask, const Tensor& scores, const Tensor& lambda) {
   const Floats l = floats_of(op, "lambda", lambda, N);
   visit_device(op, scores.dtype(), [&]<class T>(T) {
     launch(op, sparsegen_kernel<T>, elements(N), device_data<T>(mask), device_data<T>(scores), l, N, E);
-  });
-}
-
-// y[n] = -sum_e p ln p, in nats, with 0 ln 0 = 0
-// in: probs [N,E]   out: y [N], f32 or bf16, written
-// A thread owns rows; sums in f32.
-void entropy(Tensor& y, const Tensor& probs) {
-  const int64_t E = channels(probs), N = leading(probs);
-  const Floats out = floats_of("entropy", "y", y, N);
-  visit_device("entropy", probs.dtype(), [&]<class T>(T) {
-    launch("entropy", entropy_kernel<T>, elements(N), out, device_data<T>(probs), N, E);
   });
 }
 
