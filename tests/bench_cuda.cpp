@@ -80,7 +80,7 @@ void measure_peaks() {
   copy_rate = 2.0 * static_cast<double>(from.nbytes()) / seconds_of([&] { to.copy_from(from); });
   const Tensor x = random_tensor({N, N}), w = random_tensor({N, N});
   Tensor y = Tensor::empty({N, N}, DType::bf16, Device::cuda);
-  product_rate = 2.0 * N * N * N / seconds_of([&] { kernel::matmul_nt(y, x, w, false); });
+  product_rate = 2.0 * N * N * N / seconds_of([&] { kernel::matmul_nt(y, x, w, {}, false); });
   fmt::print("a copy: {:.2f} TB/s; a bf16 product of {}^3: {:.1f} TFLOP/s\n\n", copy_rate * 1e-12, N,
              product_rate * 1e-12);
 }
@@ -91,7 +91,7 @@ void products() {
     Tensor y = random_tensor({N, O}), dx = random_tensor({N, I}), dw = random_tensor({O, I}, DType::f32);
     const double flops = 2.0 * N * static_cast<double>(O * I);
     const std::string size = fmt::format(" {} x {} x {}", N, O, I);
-    bench("matmul_nt" + size, flops, false, [&] { kernel::matmul_nt(y, x, w, false); });
+    bench("matmul_nt" + size, flops, false, [&] { kernel::matmul_nt(y, x, w, {}, false); });
     bench("matmul_nn" + size, flops, false, [&] { kernel::matmul_nn(dx, y, w, false); });
     bench("matmul_tn" + size, flops, false, [&] { kernel::matmul_tn(dw, y, x, false); });
   }

@@ -39,7 +39,9 @@ void gemm(const Gemm& g) {
     }
     for (int64_t n = 0; n < g.N; ++n) {
       const int64_t i = m * g.N + n;
-      const float value = row[static_cast<size_t>(n)] + (g.add ? at(g.c, g.output, i) : 0);
+      float value = row[static_cast<size_t>(n)];
+      if (g.add) value += at(g.c, g.output, i);
+      if (g.bias) value += at(g.bias, g.output, n);
       if (g.output == DType::bf16)
         static_cast<bf16*>(g.c)[i] = bf16(value);
       else
