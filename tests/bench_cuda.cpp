@@ -143,9 +143,9 @@ void attention() {
   Tensor dq = y.clone(), dk = y.clone(), dv = y.clone();
   const double flops = 4.0 * H * D * (N / T * (T * (T + 1.0) / 2) + N % T * (N % T + 1.0) / 2);
   const auto both = [&](const std::string& by) {
-    const double forward = bench("attention, causal" + by, flops, false,
+    const double forward = bench("attention" + by + ", causal", flops, false,
                                  [&] { kernel::attention(y, lse, q, k, v, ranges, shape); });
-    const double backward = bench("attention_backward, causal" + by, 2.5 * flops, false, [&] {
+    const double backward = bench("attention_backward" + by + ", causal", 2.5 * flops, false, [&] {
       kernel::attention_backward(dq, dk, dv, dy, y, lse, q, k, v, ranges, shape);
     });
     return std::pair{forward, backward};
@@ -157,7 +157,7 @@ void attention() {
     return;
   }
   cuda::options().attention = cuda::AttentionBy::cudnn;
-  const auto [library, library_backward] = both(", cuDNN");
+  const auto [library, library_backward] = both(" by cuDNN");
   cuda::options().attention = cuda::AttentionBy::own;
   if (own > 0 && library > 0 && own_backward > 0 && library_backward > 0) {
     fmt::print("own attention runs at {:.1f} % of cuDNN's speed forward, {:.1f} % backward\n",
