@@ -70,9 +70,8 @@ Var linear_with_grouped_lora(const Var& x, const Var& w, const Var& bias, const 
                "[linear_with_grouped_lora] x {}, w {}, h {}, b {}, {} places of {} experts", X.shape(),
                W.shape(), H.shape(), B.shape(), groups.order.numel(), groups.offsets.numel() - 1);
   Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, X.dtype(), X.device(), "linear");
-  kernel::matmul_nt(y, X, W, false);
+  kernel::matmul_nt(y, X, W, bias.value(), false);
   kernel::scatter_matmul_nt(y, H, B, groups);
-  if (bias.defined()) kernel::add_bias(y, y, bias.value());
   const Tensor kept_x = w.needs_grad() ? X : Tensor{}, kept_w = x.needs_grad() ? W : Tensor{};
   const Tensor kept_h = b.needs_grad() ? H : Tensor{}, kept_b = h.needs_grad() ? B : Tensor{};
   return record("linear_with_grouped_lora", y, {x, w, bias, h, b},

@@ -11,8 +11,7 @@ Var linear_of(const Var& x, const Var& w, const Var& bias, DType dtype) {
   BURROW_CHECK(X.rank() == 2 && W.rank() == 2 && X.dim(1) == W.dim(1),
                "[linear] x {} and w {}: inner sizes differ", X.shape(), W.shape());
   Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, dtype, X.device(), "linear");
-  kernel::matmul_nt(y, X, W, false);
-  if (bias.defined()) kernel::add_bias(y, y, bias.value());
+  kernel::matmul_nt(y, X, W, bias.value(), false);
   const Tensor kept_x = w.needs_grad() ? X : Tensor{}, kept_w = x.needs_grad() ? W : Tensor{};
   return record("linear", y, {x, w, bias}, [kept_x, kept_w](const Tensor& dy, Grads& g) {
     if (auto [dx, adds] = g.target(0); dx.defined()) kernel::matmul_nn(dx, dy, kept_w, adds);
@@ -33,9 +32,8 @@ Var linear_with_lora(const Var& x, const Var& w, const Var& bias, const Var& h, 
   BURROW_CHECK(X.dim(1) == W.dim(1) && H.dim(1) == B.dim(1) && X.dim(0) == H.dim(0) && W.dim(0) == B.dim(0),
                "[linear_with_lora] x {}, w {}, h {}, b {}", X.shape(), W.shape(), H.shape(), B.shape());
   Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, X.dtype(), X.device(), "linear");
-  kernel::matmul_nt(y, X, W, false);
-  kernel::matmul_nt(y, H, B, true);
-  if (bias.defined()) kernel::add_bias(y, y, bias.value());
+  kernel::matmul_nt(y, X, W, bias.value(), false);
+  kernel::matmul_nt(y, H, B, {}, true);
   const Tensor kept_x = w.needs_grad() ? X : Tensor{}, kept_w = x.needs_grad() ? W : Tensor{};
   const Tensor kept_h = b.needs_grad() ? H : Tensor{}, kept_b = h.needs_grad() ? B : Tensor{};
   return record("linear_with_lora", y, {x, w, bias, h, b},
@@ -62,7 +60,7 @@ Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64
     const int64_t end = std::min(S, begin + chunk_rows);
     const Tensor rows = X.slice_rows(begin, end);
     Tensor logits = Tensor::empty({end - begin, V}, X.dtype(), X.device(), "logits");
-    kernel::matmul_nt(logits, rows, W, false);
+    kernel::matmul_nt(logits, rows, W, {}, false);
     Tensor loss = losses.slice_rows(begin, end), dlogits = wants_x || wants_w ? logits : Tensor{};
     kernel::cross_entropy(loss, dlogits, logits, target.slice_rows(begin, end));
     if (wants_x) {
@@ -89,7 +87,7 @@ Tensor linear_log_prob(const Tensor& x, const Tensor& w, const Tensor& target, i
   for (int64_t begin = 0; begin < S; begin += chunk_rows) {
     const int64_t end = std::min(S, begin + chunk_rows);
     Tensor logits = Tensor::empty({end - begin, w.dim(0)}, x.dtype(), x.device(), "logits");
-    kernel::matmul_nt(logits, x.slice_rows(begin, end), w, false);
+    kernel::matmul_nt(logits, x.slice_rows(begin, end), w, {}, false);
     Tensor loss = out.slice_rows(begin, end), unwanted;
     kernel::cross_entropy(loss, unwanted, logits, target.slice_rows(begin, end));
   }

@@ -70,7 +70,7 @@ void enter_cache(Pass& pass, KvCache& cache) {
 std::vector<int32_t> best_tokens(const Llava& model, const Tensor& hidden) {
   Tensor logits = Tensor::empty({hidden.dim(0), model.config.decoder.vocabulary}, sum_type(hidden.dtype()),
                                 hidden.device(), "logits");
-  kernel::matmul_nt(logits, hidden, model.decoder.head.weight.value(), false);
+  kernel::matmul_nt(logits, hidden, model.decoder.head.weight.value(), {}, false);
   Tensor index = Tensor::empty({hidden.dim(0)}, DType::i32, hidden.device());
   kernel::argmax(index, logits);
   const Tensor host = index.to(Device::cpu);

@@ -1,5 +1,6 @@
 """What the figures of scripts/gpu_check mean: the cases of a training step, targets, and the tables that are printed by
 gpu_check and written into docs/results/gpu.md by gpu_report."""
+import re
 
 ALL_LINEARS = '["q_proj","k_proj","v_proj","o_proj","gate_proj","up_proj","down_proj"]'
 STEPS = {  # what docs/results/gpu.md calls them: the method's options
@@ -16,6 +17,15 @@ OVER_LORA_FFN = {MOLE_3: 1.05, MOLE_8: 1.10, MOLE_8_128: None, DENSE: None}
 OVER_PEER = [(LORA, "LoRA, packed", 1.2), (LORA, "LoRA, packed, one mask", 1.2), (LORA, "LoRA, padded", 1.5),
              (LORA, "LoRA, padded, by length", 1.5), (MOLE_3, "MoLE E=3, loop", 2.5), (MOLE_8, "MoLE E=8, loop", 2.5)]
 MFU = 0.45
+OWN_ATTENTION = ("attention, causal", "attention by cuDNN, causal", 0.45)  # of bench_cuda: the forward's speed over cuDNN's
+# Memory-bound is a kernel that moves more than an H100's L2 cache holds, and makes no product.
+OF_A_COPY, BEYOND_CACHE = 0.80, 64e6
+# What `test_ops --cuda` prints as the worst error of each kind, by the claim: a label of gpu_check and the kinds.
+ACCURACY = {"ops in f32 against the CPU in f64": ("ops on the device", ["CUDA in f32"]),
+            "ops in f32 with TF32 (`--fast`)": ("ops with TF32", ["CUDA with TF32"]),
+            "routing's ops in f32 with TF32": ("ops with TF32", ["routing with TF32"]),
+            "ops in bf16": ("ops on the device", ["CUDA in bf16", "CUDA, parameters in f32"])}
+TABLE_CLAIM = "scores of a table, as the CPU's within their standard errors"
 # Dense bf16 FLOP/s as the vendor gives them, by a part of the card's name; the first that fits.
 NOMINAL = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 
@@ -49,9 +59,21 @@ def verdicts(facts):
     for label, peer, least in OVER_PEER:
         found.append({"what": f"{label}: tokens/s over PyTorch's {peer}", "unit": "x", "least": least,
                       "value": ratio(steps.get(label), peers.get(peer), "tokens_per_second")})
+    found += kernel_verdicts((facts["kernels"] or {"kernels": []})["kernels"])
     for v in found:
         v["reached"] = reached(v["value"], v.get("least"), v.get("most"))
     return found
+
+
+def kernel_verdicts(kernels):
+    own, library, least = OWN_ATTENTION
+    named = {k["name"]: k for k in kernels}
+    yield {"what": "own attention: forward speed over cuDNN's", "unit": "%", "least": least,
+           "value": ratio(named.get(library), named.get(own), "seconds")}
+    bound = [k for k in kernels if k.get("bytes", 0) > BEYOND_CACHE and "matmul" not in k["name"]]
+    slowest = min(bound, key=lambda k: k["share"], default=None)
+    yield {"what": "memory-bound kernels: the slowest one's share of a copy", "value": slowest and slowest["share"], "unit": "%", "least": OF_A_COPY,
+           "whose": slowest and slowest["name"]}
 
 
 def reached(value, least, most):
@@ -87,6 +109,10 @@ def markdown(head, rows):
 
 def text(value, unit):
     return "-" if value is None else f"{100 * value:.1f} %" if unit == "%" else f"{value:.2f}x"
+
+
+def verdict_text(v):
+    return text(v["value"], v["unit"]) + (f" ({v['whose']})" if v.get("whose") else "")
 
 
 def gib(size):
@@ -126,7 +152,7 @@ def bench_tables(facts):
     rows = []
     for v in facts["verdicts"]:
         target = f"at least {text(v['least'], v['unit'])}" if v.get("least") else f"at most {text(v['most'], v['unit'])}" if v.get("most") else "-"
-        rows.append([v["what"], text(v["value"], v["unit"]), target, v["reached"]])
+        rows.append([v["what"], verdict_text(v), target, v["reached"]])
     return "\n".join([*parts, markdown(["figure", "measured", "target", "reached"], rows)])
 
 
@@ -137,6 +163,29 @@ def table_tables(facts):
     value = lambda s: f"{s['mean']:.2f} ± {s['standard_error']:.2f}"
     rows = [[s["row"], s["score"], value(s["cpu"]), value(s["gpu"]), f"{s['difference']:+.2f}", "-" if s["errors"] is None else f"{s['errors']:.1f}"]
             for s in scores]
+    return (f"`{facts['table']}`, {facts['gpu_cells']}, the CPU's from {facts['cpu_figures']}: {agreement(scores)}.\n\n"
+            + markdown(["row", "score", "CPU", "GPU", "difference", "in its errors"], rows))
+
+
+def agreement(scores):
     within = lambda most: sum(s["errors"] is not None and s["errors"] <= most for s in scores)
-    return (f"`{facts['table']}`, {facts['gpu_cells']}, the CPU's from {facts['cpu_figures']}: {within(1)} of {len(scores)} scores are within one standard error "
-            f"of the difference, {within(2)} within two.\n\n" + markdown(["row", "score", "CPU", "GPU", "difference", "in its errors"], rows))
+    return f"{within(1)} of {len(scores)} scores are within one standard error of the difference, {within(2)} within two"
+
+
+# ---- the claims of docs/results/gpu.md
+
+
+def worst_errors(output):
+    """Of what test_ops printed: by the kind of comparison, the largest relative error and the row that had it."""
+    return {kind: [float(error), row] for kind, error, row in re.findall(r"^worst error, (.+?) +(\S+e[-+]\d+|nan|inf)  (.+)$", output, re.MULTILINE)}
+
+
+def accuracy_figures(tests):
+    """By the claim, the largest of its errors; no entry where a run printed none."""
+    found = {}
+    printed = {r["label"]: r.get("worst_errors", {}) for r in tests["results"]}
+    for claim, (label, kinds) in ACCURACY.items():
+        if errors := [printed[label][kind] for kind in kinds if kind in printed.get(label, {})]:
+            error, row = max(errors)
+            found[claim] = f"{error:.1e} ({row})"
+    return found

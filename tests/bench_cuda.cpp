@@ -80,7 +80,7 @@ void measure_peaks() {
   copy_rate = 2.0 * static_cast<double>(from.nbytes()) / seconds_of([&] { to.copy_from(from); });
   const Tensor x = random_tensor({N, N}), w = random_tensor({N, N});
   Tensor y = Tensor::empty({N, N}, DType::bf16, Device::cuda);
-  product_rate = 2.0 * N * N * N / seconds_of([&] { kernel::matmul_nt(y, x, w, false); });
+  product_rate = 2.0 * N * N * N / seconds_of([&] { kernel::matmul_nt(y, x, w, {}, false); });
   fmt::print("a copy: {:.2f} TB/s; a bf16 product of {}^3: {:.1f} TFLOP/s\n\n", copy_rate * 1e-12, N,
              product_rate * 1e-12);
 }
@@ -91,7 +91,7 @@ void products() {
     Tensor y = random_tensor({N, O}), dx = random_tensor({N, I}), dw = random_tensor({O, I}, DType::f32);
     const double flops = 2.0 * N * static_cast<double>(O * I);
     const std::string size = fmt::format(" {} x {} x {}", N, O, I);
-    bench("matmul_nt" + size, flops, false, [&] { kernel::matmul_nt(y, x, w, false); });
+    bench("matmul_nt" + size, flops, false, [&] { kernel::matmul_nt(y, x, w, {}, false); });
     bench("matmul_nn" + size, flops, false, [&] { kernel::matmul_nn(dx, y, w, false); });
     bench("matmul_tn" + size, flops, false, [&] { kernel::matmul_tn(dw, y, x, false); });
   }
@@ -143,9 +143,9 @@ void attention() {
   Tensor dq = y.clone(), dk = y.clone(), dv = y.clone();
   const double flops = 4.0 * H * D * (N / T * (T * (T + 1.0) / 2) + N % T * (N % T + 1.0) / 2);
   const auto both = [&](const std::string& by) {
-    const double forward = bench("attention, causal" + by, flops, false,
+    const double forward = bench("attention" + by + ", causal", flops, false,
                                  [&] { kernel::attention(y, lse, q, k, v, ranges, shape); });
-    const double backward = bench("attention_backward, causal" + by, 2.5 * flops, false, [&] {
+    const double backward = bench("attention_backward" + by + ", causal", 2.5 * flops, false, [&] {
       kernel::attention_backward(dq, dk, dv, dy, y, lse, q, k, v, ranges, shape);
     });
     return std::pair{forward, backward};
@@ -157,7 +157,7 @@ void attention() {
     return;
   }
   cuda::options().attention = cuda::AttentionBy::cudnn;
-  const auto [library, library_backward] = both(", cuDNN");
+  const auto [library, library_backward] = both(" by cuDNN");
   cuda::options().attention = cuda::AttentionBy::own;
   if (own > 0 && library > 0 && own_backward > 0 && library_backward > 0) {
     fmt::print("own attention runs at {:.1f} % of cuDNN's speed forward, {:.1f} % backward\n",

@@ -63,7 +63,7 @@ void matmuls() {
            dw = random_tensor({O, I});
     const double flops = 2.0 * N * O * I;
     const std::string size = fmt::format("N={} O={} C={}", N, O, I);
-    bench("matmul_nt " + size, flops, "GFLOP/s", [&] { kernel::matmul_nt(y, x, w, false); });
+    bench("matmul_nt " + size, flops, "GFLOP/s", [&] { kernel::matmul_nt(y, x, w, {}, false); });
     bench("matmul_nn " + size, flops, "GFLOP/s", [&] { kernel::matmul_nn(x, y, w, false); });
     bench("matmul_tn " + size, flops, "GFLOP/s", [&] { kernel::matmul_tn(dw, y, x, false); });
   }
@@ -91,7 +91,6 @@ void row_wise() {
   bench("scale_by", 2 * row, "GB/s", [&] { kernel::scale_by(y, a, one, 0.5, false); });
   bench("mul", 3 * row, "GB/s", [&] { kernel::mul(y, a, b); });
   bench("accumulate", 3 * row, "GB/s", [&] { kernel::accumulate(y, a, 1e-9); });
-  bench("add_bias", 2 * row, "GB/s", [&] { kernel::add_bias(y, a, bias); });
   bench("sum_rows", row, "GB/s", [&] { kernel::sum_rows(dw, a, false); });
   bench("rms_norm", 2 * row, "GB/s", [&] { kernel::rms_norm(y, r, none, a, {}, w, 1e-5); });
   bench("rms_norm of a sum", 4 * row, "GB/s", [&] { kernel::rms_norm(y, r, sum, a, b, w, 1e-5); });

@@ -196,7 +196,8 @@ std::vector<OpCase> routing_cases() {
            },
        .sizes = {{"odd", {{7, 9}, {11, 9}, {11}, {14, 2}, {11, 8}}, groups_of(7, 4, 2, 3)}},
        .why = kSums,
-       .own_kernels = true},
+       .own_kernels = true,
+       .parameters = {"bias"}},
   };
   for (OpCase& c : entropy_cases()) cases.push_back(std::move(c));
   return cases;

@@ -46,7 +46,7 @@ Result run(const Problem& p, uint32_t wanted = kAll, Entry entry = Entry::leaf) 
   const int64_t before = total_kernel_calls();
   const Var y = p.op->function(vars, p.index);
   REQUIRE(y.needs_grad());
-  backward(y, p.dy);
+  backward(y, p.dy.to(y.value().dtype()));
   r.kernels = total_kernel_calls() - before;
   r.y = y.value();
   return r;
@@ -68,6 +68,14 @@ Problem converted(const Problem& p, DType dtype) {
   Problem q = p;
   for (Tensor& t : q.x) t = t.to(dtype);
   q.dy = q.dy.to(dtype);
+  return q;
+}
+// In bf16, with the row's parameters in f32.
+Problem with_parameters(const Problem& p) {
+  Problem q = converted(p, DType::bf16);
+  for (size_t i = 0; i < q.x.size(); ++i) {
+    if (std::ranges::count(p.op->parameters, p.op->inputs[i])) q.x[i] = p.x[i].to(DType::f32);
+  }
   return q;
 }
 Problem on(const Problem& p, Device device) {
@@ -251,6 +259,21 @@ Result run_twice_on_cuda(const Problem& p) {
   return results[0];
 }
 
+struct Precision {
+  DType dtype;
+  const char* kind;
+  double bound;
+  bool parameters = false;  // those of the row stay f32
+};
+std::vector<Precision> precisions(const OpCase& op) {
+  if (cuda::options().tf32 && op.routing) return {{DType::f32, "routing with TF32", 1e-2}};
+  if (cuda::options().tf32) return {{DType::f32, "CUDA with TF32", 1e-3}};
+  std::vector<Precision> all{{DType::f32, "CUDA in f32", 1e-5}};
+  if (!op.routing) all.push_back({DType::bf16, "CUDA in bf16", 1e-2});
+  if (!op.parameters.empty()) all.push_back({DType::bf16, "CUDA, parameters in f32", 1e-2, true});
+  return all;
+}
+
 }  // namespace
 
 bool check_op_on_cuda(const OpCase& op) {
@@ -259,10 +282,8 @@ bool check_op_on_cuda(const OpCase& op) {
   for (const OpSize& size : sizes) {
     const Problem problem = make_problem(op, size);
     try {
-      for (const auto& [dtype, kind, bound] :
-           {std::tuple{DType::f32, "CUDA in f32", 1e-5}, {DType::bf16, "CUDA in bf16", 1e-2}}) {
-        if (op.routing && dtype == DType::bf16) continue;
-        const Problem p = converted(problem, dtype);
+      for (const auto& [dtype, kind, bound, parameters] : precisions(op)) {
+        const Problem p = parameters ? with_parameters(problem) : converted(problem, dtype);
         check_against(kind, run_twice_on_cuda(p), run(converted(p, DType::f64)), bound, p);
       }
     } catch (const Error& e) {

@@ -7,9 +7,9 @@
 //   - that nothing is written outside of an allocation, that outputs are written in full, and that two runs
 //     are equal to the bit
 //   - that gradients asked for one at a time are the same and cost less, and that they add to what is there
-//   - on CUDA, where there is a device: f32 and bf16 against f64 on the CPU, in two runs that are equal to
-//   the
-//     bit whatever is in the memory first.
+//   - on CUDA, where there is a device: f32 and bf16, or f32 where TF32 is allowed, against f64 on the CPU,
+//   in
+//     two runs that are equal to the bit whatever is in the memory first.
 #include <functional>
 #include <string>
 #include <vector>
@@ -39,6 +39,9 @@ struct OpCase {
   const char* why = "a few roundings of 6e-8, none of them amplified";
   // The gradient of each input takes kernels of its own, so that an unwanted one must save some.
   bool own_kernels = false;
+  // Inputs that training keeps in f32 beside bf16 activations: on CUDA in bf16 the row also runs with them
+  // so.
+  std::vector<std::string> parameters = {};
   // A part of routing: f32 whatever the dtype of the activations, so that bf16 is not asked of it.
   bool routing = false;
   // The function that the gradient belongs to, where it is not the derivative of `function`.
@@ -49,7 +52,9 @@ std::vector<OpCase> routing_cases();    // of op_cases_routing.cpp
 const std::vector<OpCase>& op_cases();  // the table, op_cases.cpp
 
 void check_op(const OpCase& op);
-// Each size in f32 and in bf16 on the device. False where a kernel of the row exists on the CPU only.
+// Each size in f32 (within 1e-5) and in bf16 (1e-2) on the device; with TF32 allowed (cuda::options), in f32
+// alone (1e-3; routing, whose differences of nearly equal sums magnify it, 1e-2). False where a kernel of the
+// row exists on the CPU only.
 bool check_op_on_cuda(const OpCase& op);
 
 // Offsets of sequences of these lengths: i32 [B+1].

@@ -25,26 +25,22 @@ auto flipped(const Values& v, int64_t cols) {
   return [&v, cols](int64_t i, int64_t j) { return v[static_cast<size_t>(j * cols + i)]; };
 }
 
+// Thin products, of few rows and the library's; without rows, columns or an inner size.
+struct Sizes {
+  int64_t N, O, C;
+};
+const Sizes kSizes[] = {{1, 1, 1},      {7, 33, 5},  {33, 7, 64},  {40, 6, 128}, {40, 256, 6},
+                        {31, 109, 127}, {1, 40, 90}, {40, 20, 2},  {2, 20, 40},  {0, 3, 4},
+                        {3, 0, 4},      {3, 4, 0},   {50, 30, 26}, {65, 26, 33}};
+
+void product_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+  kernel::matmul_nt(y, x, w, {}, accumulate);
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("matmul", T, float, double) {
-  struct Sizes {
-    int64_t N, O, C;
-  };
-  for (const auto [N, O, C] : {Sizes{1, 1, 1},
-                               {7, 33, 5},
-                               {33, 7, 64},
-                               {40, 6, 128},
-                               {40, 256, 6},
-                               {31, 109, 127},
-                               {1, 40, 90},
-                               {40, 20, 2},
-                               {2, 20, 40},
-                               {0, 3, 4},
-                               {3, 0, 4},
-                               {3, 4, 0},
-                               {50, 30, 26},
-                               {65, 26, 33}}) {
+  for (const auto [N, O, C] : kSizes) {
     for (const bool add : {false, true}) {
       CAPTURE(N);
       CAPTURE(O);
@@ -61,7 +57,7 @@ TEST_CASE_TEMPLATE("matmul", T, float, double) {
         check_near("y", y, want(add ? values_of(start) : Values{}));
         check_same_bits(y, again);
       };
-      run(kernel::matmul_nt, {N, O}, x, w,
+      run(product_nt, {N, O}, x, w,
           [&](Values c) { return product(N, O, C, reader(vx, C), flipped(vw, C), std::move(c)); });
       run(kernel::matmul_nn, {N, C}, g, w,
           [&](Values c) { return product(N, C, O, reader(vg, O), reader(vw, C), std::move(c)); });
@@ -69,7 +65,7 @@ TEST_CASE_TEMPLATE("matmul", T, float, double) {
           [&](Values c) { return product(O, C, N, flipped(vg, O), reader(vx, C), std::move(c)); });
       const Tensor narrow = w.to(DType::bf16);
       const Values vn = values_of(narrow);
-      run(kernel::matmul_nt, {N, O}, x, narrow,
+      run(product_nt, {N, O}, x, narrow,
           [&](Values c) { return product(N, O, C, reader(vx, C), flipped(vn, C), std::move(c)); });
       run(kernel::matmul_nn, {N, C}, g, narrow,
           [&](Values c) { return product(N, C, O, reader(vg, O), reader(vn, C), std::move(c)); });
@@ -77,8 +73,33 @@ TEST_CASE_TEMPLATE("matmul", T, float, double) {
   }
   Tensor y = Tensor::zeros({128, 32}, DTypeOf<T>::value);
   const Tensor x = random_tensor<T>({128, 64}), w = random_tensor<T>({32, 60});
-  CHECK(message_of([&] { kernel::matmul_nt(y, x, w, false); }) ==
+  CHECK(message_of([&] { kernel::matmul_nt(y, x, w, {}, false); }) ==
         "[matmul_nt] x (128, 64) and w (32, 60): inner sizes 64 and 60 differ");
+  CHECK(message_of([&] {
+          kernel::matmul_nt(y, x, random_tensor<T>({32, 64}), w, false);
+        }) == fmt::format("[matmul_nt] bias is {0} (32, 60), expected {0} (32)", DTypeOf<T>::value));
+}
+
+TEST_CASE_TEMPLATE("a bias gives the bits of a product and an addition after it", T, float, double) {
+  std::vector<Sizes> sizes(std::begin(kSizes), std::end(kSizes));
+  for (const Sizes& large : {Sizes{700, 96, 80}, {900, 8, 300}, {900, 300, 8}, {4, 900, 300}})
+    sizes.push_back(large);  // enough for a team of threads
+  for (const auto [N, O, C] : sizes) {
+    for (const bool add : {false, true}) {
+      CAPTURE(N);
+      CAPTURE(O);
+      CAPTURE(C);
+      CAPTURE(add);
+      Outputs outputs;
+      const Tensor x = random_tensor<T>({N, C}), w = random_tensor<T>({O, C}), bias = random_tensor<T>({O});
+      const Tensor start = random_tensor<T>({N, O});
+      Tensor y = add ? outputs.copy(start) : outputs.template make<T>({N, O}), want = start.clone();
+      kernel::matmul_nt(y, x, w, bias, add);
+      kernel::matmul_nt(want, x, w, {}, add);
+      for (int64_t i = 0; i < want.numel(); ++i) want.data<T>()[i] += bias.data<T>()[i % O];
+      check_same_bits(y, want);
+    }
+  }
 }
 
 TEST_CASE_TEMPLATE("two threads give the bits of one", T, float, double) {
@@ -130,8 +151,8 @@ TEST_CASE("a profile counts calls, time and the FLOPs of products and attention"
   Tensor y = Tensor::empty({5, 7}, DType::f32), w = Tensor::empty({7, 3}, DType::f32);
   const Tensor x = Tensor::full({5, 3}, 1, DType::f32), weight = Tensor::full({7, 3}, 1, DType::f32);
   start_profile();
-  kernel::matmul_nt(y, x, weight, false);
-  kernel::matmul_nt(y, x, weight, true);
+  kernel::matmul_nt(y, x, weight, {}, false);
+  kernel::matmul_nt(y, x, weight, {}, true);
   kernel::matmul_tn(w, y, x, false);
   const Tensor offsets = Tensor::of({3}, std::vector<int32_t>{0, 2, 5});
   const Tensor positions = Tensor::of({5}, std::vector<int32_t>{0, 1, 0, 1, 2});
@@ -141,7 +162,7 @@ TEST_CASE("a profile counts calls, time and the FLOPs of products and attention"
   kernel::attention(out, lse, q, q, q, ranges, {2, 2, 4, true, 1});
   kernel::attention(out, lse, q, q, q, ranges, {2, 2, 4, false, 1});
   const std::vector<KernelProfile> profile = stop_profile();
-  kernel::matmul_nt(y, x, weight, false);  // no longer counted
+  kernel::matmul_nt(y, x, weight, {}, false);  // no longer counted
   REQUIRE(profile.size() == 3);
   for (const KernelProfile& k : profile) {
     CHECK(k.seconds > 0);

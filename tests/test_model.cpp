@@ -68,7 +68,7 @@ std::vector<int32_t> decode_again(Mini& mini, Sample s, int32_t stop, int64_t ma
     const Tensor hidden = evaluate(mini, batch).hidden.value();
     Tensor logits = Tensor::empty({1, 110}, DType::f64), best = Tensor::empty({1}, DType::i32);
     kernel::matmul_nt(logits, hidden.slice_rows(hidden.dim(0) - 1, hidden.dim(0)),
-                      mini.model->decoder.head.weight.value(), false);
+                      mini.model->decoder.head.weight.value(), {}, false);
     kernel::argmax(best, logits);
     const int32_t token = best.data<int32_t>()[0];
     if (token == stop) return answer;

@@ -140,12 +140,14 @@ bool choose_cudnn() {
 
 }  // namespace
 
-// With --cuda alone: the rows on the device, and 77 (skipped) where there is none. With --cuda --cudnn: those
-// of attention, by cuDNN where it takes them, and 77 where it is not there.
+// With --cuda alone: the rows on the device, and 77 (skipped) where there is none. With --cuda --fast: the
+// same where products of f32 may be in TF32. With --cuda --cudnn: those of attention, by cuDNN where it takes
+// them, and 77 where it is not there.
 int main(int argc, char** argv) {
   const bool device = cuda::built() && cuda::device_count() > 0;
   const bool only_cuda = (argc == 2 || argc == 3) && std::string_view(argv[1]) == "--cuda";
   const bool only_cudnn = only_cuda && argc == 3 && std::string_view(argv[2]) == "--cudnn";
+  cuda::options().tf32 = only_cuda && argc == 3 && std::string_view(argv[2]) == "--fast";
   register_rows(std::make_index_sequence<kMostRows>(), device);
   if ((only_cuda && !device) || (only_cudnn && !choose_cudnn())) return 77;
   doctest::Context context(argc, argv);

@@ -90,7 +90,7 @@ Tensor last_logits(const nn::Llava& model, const data::Batch& prompts, const Ten
   const Tensor last = gather_rows(hidden, Tensor::of({B}, rows).to(device)).value();
   Tensor logits =
       Tensor::empty({B, model.decoder.head.out()}, sum_type(last.dtype()), last.device(), "logits");
-  kernel::matmul_nt(logits, last, model.decoder.head.weight.value(), false);
+  kernel::matmul_nt(logits, last, model.decoder.head.weight.value(), {}, false);
   return logits.to(Device::cpu).to(DType::f64);
 }
 
@@ -149,7 +149,7 @@ void score_texts(const Setup& setup, Samples samples, SetScore& score) {
     const int64_t end = std::min(begin + kRowsAtOnce, rows.dim(0));
     Tensor logits =
         Tensor::empty({end - begin, head.dim(0)}, sum_type(rows.dtype()), rows.device(), "logits");
-    kernel::matmul_nt(logits, rows.slice_rows(begin, end), head, false);
+    kernel::matmul_nt(logits, rows.slice_rows(begin, end), head, {}, false);
     Tensor index = Tensor::empty({end - begin}, DType::i32, rows.device());
     kernel::argmax(index, logits);
     const Tensor best = index.to(Device::cpu), target = batch.targets.slice_rows(begin, end);

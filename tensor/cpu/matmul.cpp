@@ -62,14 +62,25 @@ void library_gemm(Gemm<T> g) {
   eigen_gemm(g);
 }
 
+// y[n,o] += bias[o] for the rows [begin, end) and the columns [first, last) of y[N,O], by the thread that has
+// just made them; null is no bias.
+template <class T>
+void add_bias(T* y, const T* bias, int64_t begin, int64_t end, int64_t O, int64_t first, int64_t last) {
+  for (int64_t n = begin; bias && n < end; ++n) {
+#pragma omp simd
+    for (int64_t o = first; o < last; ++o) y[n * O + o] += bias[o];
+  }
+}
+
 // As library_gemm, for a product whose rows are tokens: a thread owns the rows that the row kernels give it,
 // so that they find its part of c in its own cache, and the library runs on one thread within. c[M,N] =
-// a[M,K] op(b).
+// a[M,K] op(b) + bias[N].
 template <class T>
-void gemm_by_rows(const Gemm<T>& g) {
-  parallel_rows(g.M, g.M * g.N * g.K, [&g](int64_t begin, int64_t end) {
+void gemm_by_rows(const Gemm<T>& g, const T* bias = nullptr) {
+  parallel_rows(g.M, g.M * g.N * g.K, [&g, bias](int64_t begin, int64_t end) {
     library_gemm<T>(
         {g.c + begin * g.N, g.a + begin * g.K, g.b, end - begin, g.N, g.K, false, g.b_transposed, g.add});
+    add_bias(g.c, bias, begin, end, g.N, 0, g.N);
   });
 }
 
@@ -98,27 +109,33 @@ const T* turned(const T* from, int64_t M, int64_t N) {
   return to;
 }
 
-// h[N,R] = x[N,C] side[R,C]^T, or +=
+// h[N,R] = x[N,C] side[R,C]^T + bias[R], or +=
 template <class T>
-void shrink(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bool add) {
-  parallel_rows(N, N * R * C,
-                [=](int64_t begin, int64_t end) { dot_rows(h, x, side, EveryRow{}, begin, end, R, C, add); });
+void shrink(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bool add,
+            const T* bias = nullptr) {
+  parallel_rows(N, N * R * C, [=](int64_t begin, int64_t end) {
+    dot_rows(h, x, side, EveryRow{}, begin, end, R, C, add);
+    add_bias(h, bias, begin, end, R, 0, R);
+  });
 }
 
 // The same for few rows and any R: a thread owns columns of h, so that it alone reads its part of the side.
 template <class T>
-void shrink_few(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bool add) {
+void shrink_few(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bool add, const T* bias) {
   own_columns<T>(R, N * R * C, [=](int64_t first, int64_t last) {
     dot_rows(h + first, x, side + first * C, EveryRow{}, 0, N, R, C, add, last - first);
+    add_bias(h, bias, 0, N, R, first, last);
   });
 }
 
-// y[N,C] = h[N,R] side[R,C], or +=
+// y[N,C] = h[N,R] side[R,C] + bias[C], or +=
 template <class T>
-void expand(T* y, const T* h, const T* side, int64_t N, int64_t R, int64_t C, bool add) {
+void expand(T* y, const T* h, const T* side, int64_t N, int64_t R, int64_t C, bool add,
+            const T* bias = nullptr) {
   parallel_rows(N, N * R * C, [=](int64_t begin, int64_t end) {
     if (!add) std::fill(y + begin * C, y + end * C, T(0));
     add_to_rows(y, EveryRow{}, y, EveryRow{}, h, side, begin, end, R, C);
+    add_bias(y, bias, begin, end, C, 0, C);
   });
 }
 
@@ -140,23 +157,25 @@ void sum_outer(T* side, const T* h, const T* x, int64_t N, int64_t R, int64_t C,
 void gemm(Gemm<float> g) { library_gemm(g); }
 void gemm(Gemm<double> g) { library_gemm(g); }
 
-// y[N,O] = x[N,C] w[O,C]^T, or y += with `accumulate`
-// in: x [N,C], w [O,C] of x's dtype or bf16   out: y [N,O]
-// A thread owns rows of y and calls the library for them, or the tiles of thin.h (of few rows, columns of y);
-// sums in the dtype.
-void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+// y[N,O] = x[N,C] w[O,C]^T + bias[O], or y += with `accumulate`
+// in: x [N,C], w [O,C] of x's dtype or bf16, bias [O] or undefined   out: y [N,O]
+// A thread owns rows of y and calls the library for them, or the tiles of thin.h (of few rows, columns of y),
+// and adds the bias to what it has made; sums in the dtype.
+void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias, bool accumulate) {
   const int64_t N = leading(x), C = channels(x), O = leading(w);
   BURROW_CHECK(channels(w) == C, "[matmul_nt] x {} and w {}: inner sizes {} and {} differ", x.shape(),
                w.shape(), C, channels(w));
   BURROW_CHECK(w.dtype() == x.dtype() || w.dtype() == DType::bf16, "[matmul_nt] x is {} and w {}", x.dtype(),
                w.dtype());
   check_matrix("matmul_nt", "y", y, x.dtype(), N, O);
+  if (bias.defined()) check_vector("matmul_nt", "bias", bias, x.dtype(), O);
   visit_float("matmul_nt", x.dtype(), [&]<class T>(T) {
     const T *in = x.data<T>(), *side = converted<T>(w);
-    if (O <= kThin) return shrink(y.data<T>(), in, side, N, O, C, accumulate);
-    if (C <= kThin) return expand(y.data<T>(), in, turned(side, O, C), N, C, O, accumulate);
-    if (N <= kFewRows) return shrink_few(y.data<T>(), in, side, N, O, C, accumulate);
-    gemm_by_rows<T>({y.data<T>(), in, side, N, O, C, false, true, accumulate});
+    const T* added = bias.defined() ? bias.data<T>() : nullptr;
+    if (O <= kThin) return shrink(y.data<T>(), in, side, N, O, C, accumulate, added);
+    if (C <= kThin) return expand(y.data<T>(), in, turned(side, O, C), N, C, O, accumulate, added);
+    if (N <= kFewRows) return shrink_few(y.data<T>(), in, side, N, O, C, accumulate, added);
+    gemm_by_rows<T>({y.data<T>(), in, side, N, O, C, false, true, accumulate}, added);
   });
 }
 

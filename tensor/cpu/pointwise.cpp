@@ -176,25 +176,6 @@ void convert(Tensor& y, const Tensor& x) {
   });
 }
 
-// y[n,c] = x[n,c] + b[c]
-// in: x [N,C], b [C]   out: y [N,C], written; y may be x
-// A thread owns rows.
-void add_bias(Tensor& y, const Tensor& x, const Tensor& b) {
-  const int64_t C = channels(x);
-  check_same("add_bias", "y", y, "x", x);
-  check_vector("add_bias", "b", b, x.dtype(), C);
-  visit_float("add_bias", x.dtype(), [&]<class T>(T) {
-    const T *in = x.data<T>(), *bias = b.data<T>();
-    T* out = y.data<T>();
-    parallel_rows(leading(x), x.numel(), [=](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-#pragma omp simd
-        for (int64_t c = 0; c < C; ++c) out[n * C + c] = in[n * C + c] + bias[c];
-      }
-    });
-  });
-}
-
 // y[c] = sum_n x[n,c], or y[c] += with `accumulate`
 // in: x [N,C]   out: y [C]
 // A thread owns channels and takes the rows in order; sums in the dtype.

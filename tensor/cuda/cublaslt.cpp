@@ -56,7 +56,8 @@ struct Layout {
   Layout& operator=(const Layout&) = delete;
 };
 
-// A problem as the library describes it; its pointers are the call's.
+// A problem as the library describes it; its pointers are the call's, but for the bias: rows of y are columns
+// to the library, whose epilogue adds a vector of their length to each, of y's dtype unless told otherwise.
 struct Problem {
   cublasLtMatmulDesc_t operation = nullptr;
   Layout a, b, c;  // in our names
@@ -75,6 +76,14 @@ struct Problem {
               g);
     BURROW_LT(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second),
               g);
+    if (!g.bias) return;
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    BURROW_LT(
+        cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
+        g);
+    BURROW_LT(
+        cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias),
+        g);
   }
   ~Problem() { cublasLtMatmulDescDestroy(operation); }
   Problem(const Problem&) = delete;
@@ -131,7 +140,7 @@ int64_t bucket(int64_t n) {
   return (n + step - 1) / step * step;
 }
 
-using Key = std::tuple<int64_t, int64_t, int64_t, unsigned, std::array<uint32_t, 3>>;
+using Key = std::tuple<int64_t, int64_t, int64_t, unsigned, std::array<uint32_t, 4>>;
 
 }  // namespace
 
@@ -141,9 +150,13 @@ void gemm(const Gemm& g) {
   (g.a_transposed ? rounded.K : rounded.M) = bucket(g.a_transposed ? g.K : g.M);  // the one of tokens
   const unsigned kind = unsigned{g.a_transposed} | unsigned{g.b_transposed} << 1 | unsigned{g.add} << 2 |
                         unsigned{g.inputs == DType::bf16} << 3 | unsigned{g.output == DType::bf16} << 4 |
-                        unsigned{options().tf32} << 5;
-  const Key key{
-      rounded.M, rounded.N, rounded.K, kind, {alignment_of(g.a), alignment_of(g.b), alignment_of(g.c)}};
+                        unsigned{options().tf32} << 5 | unsigned{g.bias != nullptr} << 6;
+  // The heuristic takes the bias to be aligned as its address is.
+  const Key key{rounded.M,
+                rounded.N,
+                rounded.K,
+                kind,
+                {alignment_of(g.a), alignment_of(g.b), alignment_of(g.c), alignment_of(g.bias)}};
   auto plan = plans->find(key);
   if (plan == plans->end()) plan = plans->emplace(key, choose(rounded)).first;
   if (plan->second && run(g, *plan->second) == CUBLAS_STATUS_SUCCESS) return;

@@ -6,11 +6,12 @@
 
 namespace burrow::cuda {
 
-// c[M,N] (+)= op(a) op(b) with inner size K, all row-major and without gaps; op transposes where its flag
-// says. a and b are of one dtype, f32 or bf16; c is of that or f32. Sums in f32.
+// c[M,N] (+)= op(a) op(b) + bias[N] with inner size K, all row-major and without gaps; op transposes where
+// its flag says. a and b are of one dtype, f32 or bf16; c is of that or f32, and the bias, where it is not
+// null, of c's. Sums in f32, the bias added to them before they are rounded.
 struct Gemm {
   void* c = nullptr;
-  const void *a = nullptr, *b = nullptr;
+  const void *a = nullptr, *b = nullptr, *bias = nullptr;
   int64_t M = 0, N = 0, K = 0;
   bool a_transposed = false, b_transposed = false, add = false;
   DType inputs = DType::f32, output = DType::f32;

@@ -19,33 +19,36 @@ void check_float(const char* op, const char* name, const Tensor& t) {
                name, t.dtype());
 }
 
-// Sizes without elements are legal: sums of nothing are 0.
-void product(Tensor& y, const Tensor& a, const Tensor& b, Gemm g) {
+// y (+)= op(a) op(b) + bias with the sizes and flags of g; bias may be undefined. Sizes without elements are
+// legal: sums of nothing are 0, which the library does not compute.
+void product(Tensor& y, const Tensor& a, const Tensor& b, const Tensor& bias, Gemm g) {
   if (g.M == 0 || g.N == 0) return;
-  if (g.K == 0) {
-    if (!g.add) y.zero();
-    return;
-  }
   // A gradient in bf16 of activations in f32 goes through f32.
   Tensor target = y;
   if (y.dtype() == DType::bf16 && a.dtype() == DType::f32) {
     target = Tensor::empty(y.shape(), DType::f32, Device::cuda, "converted gradient");
     if (g.add) convert_elements(target.bytes(), DType::f32, y.bytes(), DType::bf16, y.numel());
   }
+  const Tensor added = bias.defined() ? converted(bias, target.dtype()) : Tensor{};
   g.c = target.bytes();
   g.a = a.bytes();
   g.b = b.bytes();
+  g.bias = added.defined() ? added.bytes() : nullptr;
   g.output = target.dtype();
-  gemm(g);
+  if (g.K == 0)
+    plain_gemm(g);
+  else
+    gemm(g);
   if (!target.same_window(y)) convert_elements(y.bytes(), DType::bf16, target.bytes(), DType::f32, y.numel());
 }
 
 }  // namespace
 
-// y[N,O] = x[N,C] w[O,C]^T, or y += with `accumulate`
-// in: x [N,C], w [O,C] f32 or bf16, converted to the dtype of x   out: y [N,O], of x's dtype or f32
-// The library (cuBLASLt) shares out tiles of y among blocks; sums in f32.
-void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+// y[N,O] = x[N,C] w[O,C]^T + bias[O], or y += with `accumulate`
+// in: x [N,C], w [O,C] f32 or bf16, converted to the dtype of x, bias [O] f32 or bf16, converted to that of
+// y, or undefined   out: y [N,O], of x's dtype or f32
+// The library (cuBLASLt) shares out tiles of y among blocks; sums in f32, with the bias.
+void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias, bool accumulate) {
   const char* op = "matmul_nt";
   const int64_t N = leading(x), C = channels(x), O = leading(w);
   BURROW_CHECK(channels(w) == C, "[matmul_nt] x {} and w {}: inner sizes {} and {} differ", x.shape(),
@@ -54,8 +57,12 @@ void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   check_float(op, "w", w);
   check_float(op, "y", y);
   check_matrix(op, "y", y, y.dtype(), N, O);
-  product(y, x, converted(w, x.dtype()),
-          {nullptr, nullptr, nullptr, N, O, C, false, true, accumulate, x.dtype(), y.dtype()});
+  if (bias.defined()) {
+    check_float(op, "bias", bias);
+    check_vector(op, "bias", bias, bias.dtype(), O);
+  }
+  product(y, x, converted(w, x.dtype()), bias,
+          {.M = N, .N = O, .K = C, .b_transposed = true, .add = accumulate, .inputs = x.dtype()});
 }
 
 // y[N,C] = x[N,O] w[O,C], or y += with `accumulate`
@@ -70,8 +77,8 @@ void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   check_float(op, "w", w);
   check_float(op, "y", y);
   check_matrix(op, "y", y, y.dtype(), N, C);
-  product(y, x, converted(w, x.dtype()),
-          {nullptr, nullptr, nullptr, N, C, O, false, false, accumulate, x.dtype(), y.dtype()});
+  product(y, x, converted(w, x.dtype()), {},
+          {.M = N, .N = C, .K = O, .add = accumulate, .inputs = x.dtype()});
 }
 
 // y[O,C] = a[N,O]^T b[N,C], or y += with `accumulate`: the gradient of a weight
@@ -86,8 +93,8 @@ void matmul_tn(Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
   check_float(op, "b", b);
   check_float(op, "y", y);
   check_matrix(op, "y", y, y.dtype(), O, C);
-  product(y, a, converted(b, a.dtype()),
-          {nullptr, nullptr, nullptr, O, C, N, true, false, accumulate, a.dtype(), y.dtype()});
+  product(y, a, converted(b, a.dtype()), {},
+          {.M = O, .N = C, .K = N, .a_transposed = true, .add = accumulate, .inputs = a.dtype()});
 }
 
 }  // namespace burrow::cuda

@@ -6,7 +6,7 @@ namespace burrow::cuda {
 namespace {
 
 // A block owns a tile of 32 by 32 results and takes the inner size in order.
-__global__ void plain_gemm_kernel(Floats c, Floats a, Floats b, int64_t M, int64_t N, int64_t K,
+__global__ void plain_gemm_kernel(Floats c, Floats a, Floats b, Floats bias, int64_t M, int64_t N, int64_t K,
                                   bool a_transposed, bool b_transposed, bool add) {
   const int64_t m0 = int64_t{blockIdx.x} * kTile, n0 = int64_t{blockIdx.y} * kTile;
   TileSum sum;
@@ -23,7 +23,9 @@ __global__ void plain_gemm_kernel(Floats c, Floats a, Floats b, int64_t M, int64
   sum.each([&](int64_t i, int64_t j, float value) {
     const int64_t m = m0 + i, n = n0 + j;
     if (m >= M || n >= N) return;
-    c.set(m * N + n, add ? c[m * N + n] + value : value);
+    if (add) value += c[m * N + n];
+    if (bias.p) value += bias[n];
+    c.set(m * N + n, value);
   });
 }
 
@@ -34,8 +36,8 @@ void plain_gemm(const Gemm& g) {
     return Floats{const_cast<void*>(p), type == DType::bf16};
   };
   launch("matmul", plain_gemm_kernel, {ceil_div(g.M, kTile), ceil_div(g.N, kTile), 1, kTileThreads},
-         floats(g.c, g.output), floats(g.a, g.inputs), floats(g.b, g.inputs), g.M, g.N, g.K, g.a_transposed,
-         g.b_transposed, g.add);
+         floats(g.c, g.output), floats(g.a, g.inputs), floats(g.b, g.inputs), floats(g.bias, g.output), g.M,
+         g.N, g.K, g.a_transposed, g.b_transposed, g.add);
 }
 
 }  // namespace burrow::cuda

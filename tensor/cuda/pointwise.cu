@@ -54,11 +54,6 @@ struct Swiglu {
   __device__ float operator()(float gate, float up) const { return scalar::silu::f(gate) * up; }
 };
 template <class T>
-__global__ void add_bias_kernel(T* y, const T* x, Floats b, int64_t n, int64_t C) {
-  for (int64_t i = first_element(); i < n; i += element_stride())
-    y[i] = static_cast<T>(to_float(x[i]) + b[i % C]);
-}
-template <class T>
 struct ElementOf {
   const T* x;
   int64_t C;
@@ -198,18 +193,6 @@ void swiglu_backward(Tensor& dgate, Tensor& dup, const Tensor& dy, const Tensor&
                  device_data<T>(dup), device_data<T>(dy), device_data<T>(gate), device_data<T>(up), n);
         },
         dgate, dup, dy, gate, up);
-  });
-}
-
-// y[n,c] = x[n,c] + b[c]
-// in: x [N,C], b [C] f32 or bf16   out: y [N,C], written; y may be x
-// A thread owns every (grid size)-th element; computed in f32.
-void add_bias(Tensor& y, const Tensor& x, const Tensor& b) {
-  check_same("add_bias", "y", y, "x", x);
-  const Floats bias = floats_of("add_bias", "b", b, channels(x));
-  visit_device("add_bias", x.dtype(), [&]<class T>(T) {
-    launch("add_bias", add_bias_kernel<T>, elements(x.numel()), device_data<T>(y), device_data<T>(x), bias,
-           x.numel(), channels(x));
   });
 }
 

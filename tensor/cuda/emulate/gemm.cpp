@@ -1,8 +1,11 @@
 // The product that stands in for cuBLASLt where the GPU is emulated: our own kernel where that is quick, and
-// plain loops, sums in f32.
+// plain loops, sums in f32. Where TF32 is allowed, the loops alone, on factors rounded to it.
 #include "tensor/cuda/gemm.h"
 
+#include <bit>
 #include <vector>
+
+#include "tensor/device.h"
 
 namespace burrow::cuda {
 namespace {
@@ -11,6 +14,9 @@ float at(const void* p, DType type, int64_t i) {
   return type == DType::bf16 ? static_cast<float>(static_cast<const bf16*>(p)[i])
                              : static_cast<const float*>(p)[i];
 }
+
+// To the nearest of 10 bits after the point.
+float tf32(float x) { return std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000u) & ~0x1fffu); }
 
 // op(x) as `rows` rows of `columns` f32 elements.
 std::vector<float> plain(const void* x, DType type, int64_t rows, int64_t columns, bool transposed) {
@@ -26,9 +32,13 @@ std::vector<float> plain(const void* x, DType type, int64_t rows, int64_t column
 
 void gemm(const Gemm& g) {
   constexpr int64_t kQuick = 1 << 15;  // multiply-adds
-  if (g.M * g.N * g.K <= kQuick) return plain_gemm(g);
-  const std::vector<float> a = plain(g.a, g.inputs, g.M, g.K, g.a_transposed),
-                           b = plain(g.b, g.inputs, g.K, g.N, g.b_transposed);
+  const bool rounded = options().tf32 && g.inputs == DType::f32;
+  if (g.M * g.N * g.K <= kQuick && !rounded) return plain_gemm(g);
+  std::vector<float> a = plain(g.a, g.inputs, g.M, g.K, g.a_transposed),
+                     b = plain(g.b, g.inputs, g.K, g.N, g.b_transposed);
+  for (std::vector<float>* factor : {&a, &b}) {
+    for (float& x : *factor) x = rounded ? tf32(x) : x;
+  }
   std::vector<float> row(static_cast<size_t>(g.N));
   for (int64_t m = 0; m < g.M; ++m) {
     std::fill(row.begin(), row.end(), 0.0f);
@@ -39,7 +49,9 @@ void gemm(const Gemm& g) {
     }
     for (int64_t n = 0; n < g.N; ++n) {
       const int64_t i = m * g.N + n;
-      const float value = row[static_cast<size_t>(n)] + (g.add ? at(g.c, g.output, i) : 0);
+      float value = row[static_cast<size_t>(n)];
+      if (g.add) value += at(g.c, g.output, i);
+      if (g.bias) value += at(g.bias, g.output, n);
       if (g.output == DType::bf16)
         static_cast<bf16*>(g.c)[i] = bf16(value);
       else
