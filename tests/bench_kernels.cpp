@@ -133,11 +133,12 @@ void row_wise() {
 void routing() {
   const int64_t E = 3, R = 2;
   Tensor logits = random_tensor({N, E}), probs = random_tensor({N, E}), mask = random_tensor({N, E});
-  Tensor h = random_tensor({N, E * R}), y = random_tensor({N, E * R}), ent = random_tensor({N});
+  Tensor h = random_tensor({N, E * R}), y = random_tensor({N, E * R}), weights = random_tensor({N, E});
   bench("softmax E=3", 8.0 * N * E, "GB/s", [&] { kernel::softmax(probs, logits); });
   bench("softmax_backward E=3", 12.0 * N * E, "GB/s", [&] { kernel::softmax_backward(mask, logits, probs); });
   bench("top_k_mask k=1", 8.0 * N * E, "GB/s", [&] { kernel::top_k_mask(mask, probs, 1); });
-  bench("entropy", 4.0 * N * E, "GB/s", [&] { kernel::entropy(ent, probs); });
+  RouteTensors routed{.probs = probs, .chosen = mask, .weights = weights};
+  bench("route k=1", 16.0 * N * E, "GB/s", [&] { kernel::route(routed, logits, {}, {}); });
   bench("scale_experts", 8.0 * N * E * R, "GB/s", [&] { kernel::scale_experts(y, h, probs, 2); });
   bench("scale_experts_backward", 16.0 * N * E * R, "GB/s",
         [&] { kernel::scale_experts_backward(y, mask, h, h, probs, 2); });

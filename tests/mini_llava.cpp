@@ -7,6 +7,19 @@ namespace burrow::testing {
 
 // ---- batches
 
+Segments one_sequence(int64_t rows) {
+  Segments s;
+  s.offsets.push_back(static_cast<int32_t>(rows));
+  s.ordinal = {0};
+  s.dataset = {0};
+  for (int32_t n = 0; n < rows; ++n) {
+    s.position.push_back(n);
+    s.sequence.push_back(0);
+    s.kind.push_back(TokenKind::prompt);
+  }
+  return s;
+}
+
 std::vector<Sample> golden_samples() {
   const auto& tensors = golden_file("batch").tensors;
   const auto read = [&](const char* name) {

@@ -20,6 +20,8 @@ struct Sample {
   int64_t ordinal = 0;
 };
 std::vector<Sample> golden_samples();
+// One sequence of so many rows of a prompt, for parts that are called apart.
+Segments one_sequence(int64_t rows);
 
 struct Batch {
   explicit Batch(const std::vector<Sample>& samples, DType dtype);

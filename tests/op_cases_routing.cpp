@@ -24,6 +24,31 @@ OpFunction gate_function(GateMode mode) {
   };
 }
 
+RouteRule route_rule(RouteRule::Choice choice, GateMode gate) {
+  RouteRule r;
+  r.choice = choice;
+  r.k = choice == RouteRule::Choice::hybrid ? 1 : 2;
+  r.gate = gate;
+  r.entropy = {1.1, 1e-5, 1, false};
+  r.wants_entropy = true;
+  r.entropy_threshold = 1;
+  r.top_p = 0.75;
+  return r;
+}
+// All that route() gives with a gradient, one below the other: logits [N,E], group i32 [N] of three groups.
+OpFunction route_function(RouteRule rule, bool one_mean = false) {
+  return [rule, one_mean](X x, I i) {
+    RouteRule r = rule;
+    const int64_t E = x[0].dim(1);
+    r.k = std::min(r.k, E);
+    if (E > 1) r.entropy.unit = moe::entropy_rule({}, E).unit;
+    const Routed out = route(x[0], r, {i[0], 3, one_mean});
+    const Tensor& h = out.entropy.value();
+    const Var spread = linear(out.entropy, Var(Tensor::full({E, 1}, 1, h.dtype(), h.device())));
+    return concat_rows({out.probs, out.weights, spread, out.mean_probs, out.mean_weights});
+  };
+}
+
 Var lora_experts(X x, I) {  // x a b weights
   return linear(scale_experts(linear(x[0], x[1]), x[3], 3.0 / 2), x[2]);
 }
@@ -81,6 +106,43 @@ std::vector<OpCase> entropy_cases() {
                      .why = kCancels,
                      .routing = true});
   }
+  return cases;
+}
+
+std::vector<OpCase> route_cases() {
+  using Choice = RouteRule::Choice;
+  constexpr const char* kCancels = "an entropy's difference of nearly equal sums over q - 1 = 0.1";
+  Tensor many = random_index(300, -1, 3);
+  const std::vector<OpSize> sizes{{"aligned", {{8, 4}}, {index_of({0, 0, 0, 1, 1, 2, 2, 2})}},
+                                  {"odd, an empty group", {{7, 3}}, {index_of({2, 0, -1, 2, 0, 0, -1})}},
+                                  {"several blocks of rows", {{300, 8}}, {many}},
+                                  {"one expert", {{3, 1}}, {index_of({1, 0, 1})}},
+                                  {"no rows", {{0, 3}}, {index_of({})}}};
+  RouteRule weighed = route_rule(Choice::top_k, GateMode::scaled);
+  weighed.normalise = true;
+  RouteRule soft = route_rule(Choice::top_k, GateMode::scaled);
+  soft.soft = true;
+  soft.entropy = {1.5, 0, 1, true};
+  RouteRule shannon = route_rule(Choice::first, GateMode::scaled);
+  shannon.entropy = {1, 1e-5, 1, false};
+  const RouteRule hybrid = route_rule(Choice::hybrid, GateMode::scaled);
+  const auto row = [&](const char* name, const OpFunction& f) {
+    return OpCase{.name = name,
+                  .inputs = {"logits"},
+                  .function = f,
+                  .sizes = sizes,
+                  .f32 = 1e-5,
+                  .why = kCancels,
+                  .routing = true};
+  };
+  std::vector<OpCase> cases{
+      row("route, weights over their sum", route_function(weighed)),
+      row("route, soft, one mean", route_function(soft, true)), row("route, hybrid", route_function(hybrid)),
+      row("route, the first", route_function(shannon, true)),
+      row("route, straight through", route_function(route_rule(Choice::top_k, GateMode::straight_through)))};
+  cases[0].golden = "route";
+  cases[0].golden_index = {"group"};
+  cases[4].surrogate = route_function(route_rule(Choice::top_k, GateMode::scaled));
   return cases;
 }
 
@@ -199,6 +261,7 @@ std::vector<OpCase> routing_cases() {
        .own_kernels = true,
        .parameters = {"bias"}},
   };
+  for (OpCase& c : route_cases()) cases.push_back(std::move(c));
   for (OpCase& c : entropy_cases()) cases.push_back(std::move(c));
   return cases;
 }

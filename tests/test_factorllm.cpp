@@ -154,7 +154,7 @@ TEST_CASE("the mixture is a loop over rows and chosen blocks; rescale leaves out
     nn::FeedForward dense("mlp", C, F, 1, *source);
     const Tensor gate = dense.gate->weight.value(), up = dense.up->weight.value(),
                  down = dense.down->weight.value();
-    const Segments segments = Batch({golden_samples()[3]}, DType::f64).segments;
+    const Segments segments = one_sequence(N);
     const nn::Pass pass(segments);
     auto gathered = std::make_shared<std::vector<moe::Routing>>();
     moe::Router router("mlp.router", 0, C, E, method, DType::f64, 1);
@@ -211,7 +211,7 @@ TEST_CASE("only the chosen blocks are computed, in prefill and in decoding") {
     method.prior.weight = 0;
     Mini mini = random_mini(method, DType::f64);
     const NoGrad no_grad;
-    const Segments segments = Batch({golden_samples()[0]}, DType::f64).segments;
+    const Segments segments = one_sequence(rows);
     const nn::Pass pass(segments);
     start_profile();
     (*mini.model->decoder.blocks[0].ffn)(Var(normal("x", {rows, 128})), pass);

@@ -1,5 +1,6 @@
 // The methods of the table: known answers of their routing rules, what they reduce to, and their sizes.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "tensor/row_ops.h"
 #include "tests/mini_llava.h"
 #include "tests/numbers.h"
 
@@ -17,13 +18,13 @@ const Batch& batch() {
 
 // The routing of rows of logits: the router's weight is the identity.
 moe::Routing routing_of(const std::vector<double>& logits, int64_t experts, const moe::MethodConfig& method) {
-  static const Segments segments = Batch({golden_samples()[3]}, DType::f64).segments;
   moe::Router router("r", 0, experts, experts, method, DType::f64, 1);
   Tensor w = Tensor::zeros({experts, experts}, DType::f64);
   for (int64_t e = 0; e < experts; ++e) w.data<double>()[e * experts + e] = 1;
   router.weight = Var(w);
   router.bias = {};
   const int64_t N = static_cast<int64_t>(logits.size()) / experts;
+  const Segments segments = one_sequence(N);
   return router.route(Var(Tensor::of({N, experts}, logits)), nn::Pass(segments));
 }
 
@@ -309,7 +310,7 @@ TEST_CASE("adamole: weights are what is above the threshold, shared out; nobody 
   moe::MethodConfig method = moe::method("adamole");
   method.experts = 3;
   method.router.threshold_max = 0.4;
-  static const Segments segments = Batch({golden_samples()[3]}, DType::f64).segments;
+  const Segments segments = one_sequence(1);
   moe::Router router("r", 0, 3, 3, method, DType::f64, 1);
   router.weight = Var(Tensor::of({3, 3}, std::vector<double>{1, 0, 0, 0, 1, 0, 0, 0, 1}));
   router.threshold_weight = Var(Tensor::zeros({1, 3}, DType::f64));
@@ -395,8 +396,13 @@ TEST_CASE_TEMPLATE("rules of selection", T, float, double) {
       }
       Outputs outputs;
       Tensor mask = outputs.template make<T>({N, E});
-      kernel::hybrid_mask(mask, probs, entropy, 0.5, 0.25, k, crossing);
-      check_near("hybrid_mask", mask, want);
+      for (int64_t n = 0; n < N; ++n) {
+        T* of_row = mask.data<T>() + n * E;
+        row::hybrid<T>([&](int64_t e) { return probs.data<T>()[n * E + e]; }, E,
+                       entropy.data<T>()[n] > T(0.5), 0.25, k, crossing,
+                       [=](int64_t e, bool chosen) { of_row[e] = chosen ? T(1) : T(0); });
+      }
+      check_near("hybrid", mask, want);
     }
   }
   Values want;
@@ -414,7 +420,5 @@ TEST_CASE_TEMPLATE("rules of selection", T, float, double) {
   Tensor mask = outputs.template make<T>({N, E});
   kernel::sparsegen_mask(mask, probs, lambda);
   check_near("sparsegen_mask", mask, want);
-  CHECK(contains(message_of([&] { kernel::hybrid_mask(mask, probs, entropy, 0.5, 0.25, 6, false); }),
-                 "[hybrid_mask] k is 6, expected 0 <= k <= 5"));
   CHECK(contains(message_of([&] { kernel::sparsegen_mask(mask, probs, probs); }), "[sparsegen_mask] lambda"));
 }

@@ -118,6 +118,18 @@ def norm_formula(function: Function, *names: str) -> Function:
     return lambda x, *p: function({f"n.{n}": t for n, t in zip(names, p)}, "n", x, 1e-5)
 
 
+def route(logits: Tensor) -> Tensor:
+    """The two most probable experts of a row, their weights divided by their sum; Tsallis's entropy in every
+    column; and the means of probabilities and weights over three groups, of which one is empty."""
+    p = logits.softmax(-1)
+    chosen = torch.zeros_like(p).scatter(1, p.topk(2).indices, 1.0)
+    weights = p * chosen / (p * chosen).sum(-1, keepdim=True)
+    spread = entropy(p, "tsallis", 1.1)[:, None].expand(p.shape)
+    groups = [[0, 1, 5], [], [2, 4]]
+    mean = [torch.stack([x[rows].sum(0) / max(len(rows), 1) for rows in groups]) for x in (p, weights)]
+    return torch.cat([p, weights, spread, *mean])
+
+
 def cases() -> list[Case]:
     ids = integers(4, -1, -3, 0, 4, -2, 8)  # a token twice, one table row unused by most
     group = integers(1, 0, 1, -1, 3, 1, 0)  # -1 belongs to none, group 2 is empty
@@ -164,6 +176,7 @@ def cases() -> list[Case]:
         Case("grouped_swiglu", {"gate": (10, 7), "up": (10, 7), "weights": (5, 4)},
              lambda gate, up, w: w[order, expert][:, None] * F.silu(gate) * up,
              integers={"order": order, "offsets": integers(0, 3, 7, 7, 10)}),
+        Case("route", {"logits": (6, 4)}, route, integers={"group": integers(0, 0, 2, -1, 2, 0)}),
         Case("lora_experts", {"x": (7, 5), "a": (6, 5), "b": (4, 6), "weights": (7, 3)},
              lambda x, a, b, w: lora_delta(x, a, b, w, 2, 3.0), numbers={"experts": 3, "rank": 2, "alpha": 3.0}),
     ] + [
