@@ -74,7 +74,6 @@ struct Routed {
   Tensor chosen = {}, mean_chosen = {}, sums = {};
 };
 Routed route(const Var& logits, const RouteRule& rule, const RouteGroups& groups = {});  // logits [N,E]
-Var gate(const Var& probs, const Tensor& mask, GateMode mode);  // mask [N,E] of 0 and 1 -> [N,E]
 // y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]: h [N,E*R], weights [N,E] -> [N,E*R]
 Var scale_experts(const Var& h, const Var& weights, double alpha);
 Var sum_columns(const Var& x);     // y[n] = sum_e x[n,e]: x [N,E] -> [N,1]

@@ -72,22 +72,6 @@ Routed route(const Var& logits, const RouteRule& rule, const RouteGroups& groups
   return r;
 }
 
-Var gate(const Var& probs, const Tensor& mask, GateMode mode) {
-  const Tensor& P = probs.value();
-  BURROW_CHECK(mask.shape() == P.shape(), "[gate] probs {} and mask {}", P.shape(), mask.shape());
-  if (mode == GateMode::none) return Var(mask);
-  Tensor weights = mask;
-  if (mode == GateMode::scaled) {
-    weights = Tensor::empty(P.shape(), P.dtype(), P.device(), "gate");
-    kernel::mul(weights, mask, P);
-  }
-  return record("gate", weights, {probs}, [mask](const Tensor& dy, Grads& g) {
-    Tensor dprobs = g.like(0);
-    kernel::mul(dprobs, dy, mask);
-    g.add(0, dprobs);
-  });
-}
-
 Var scale_experts(const Var& h, const Var& weights, double alpha) {
   const Tensor &H = h.value(), &W = weights.value();
   BURROW_CHECK(

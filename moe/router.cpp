@@ -97,7 +97,7 @@ Var sparsegen(const Var& u, const Var& lambda) {
   kernel::sparsegen_mask(support, U, L);
   // With the support S of k experts: t = (sum_S u - 1 + lambda) / k.
   const Var one_over_k = unary(sum_columns(Var(support)), Unary::reciprocal);
-  const Var sum = add(add(sum_columns(gate(u, support, GateMode::scaled)), lambda), constant(-1));
+  const Var sum = add(add(sum_columns(mul(u, Var(support))), lambda), constant(-1));
   const Var above = add(u, spread_columns(scale(mul(sum, one_over_k), -1), E));
   const Var one_over_rest = unary(add(constant(1), scale(lambda, -1)), Unary::reciprocal);
   return scale_experts(unary(above, Unary::relu), one_over_rest, 1);

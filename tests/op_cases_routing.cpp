@@ -10,19 +10,6 @@ using X = const std::vector<Var>&;
 using I = const std::vector<Tensor>&;
 
 constexpr const char* kSums = "sums of up to some hundred terms, each rounded by 6e-8";
-constexpr const char* kExact = "one rounding to f32 a value";
-
-Tensor every_third_mask(const Shape& shape, DType dtype) {
-  Tensor mask = Tensor::zeros(shape, DType::f64);
-  for (int64_t i = 0; i < mask.numel(); i += 3) mask.data<double>()[i] = 1;
-  return mask.to(dtype);
-}
-OpFunction gate_function(GateMode mode) {
-  return [mode](X x, I) {
-    const Tensor& p = x[0].value();
-    return gate(x[0], every_third_mask(p.shape(), p.dtype()).to(p.device()), mode);
-  };
-}
 
 RouteRule route_rule(RouteRule::Choice choice, GateMode gate) {
   RouteRule r;
@@ -163,19 +150,6 @@ std::vector<OpCase> routing_cases() {
                  {"long rows", {{3, 1100}}, {}},
                  {"no rows", {{0, 3}}, {}}},
        .golden = "softmax"},
-      {.name = "gate scaled",
-       .inputs = {"probs"},
-       .function = gate_function(GateMode::scaled),
-       .sizes = probs,
-       .f32 = 1e-7,
-       .why = kExact},
-      {.name = "gate straight through",
-       .inputs = {"probs"},
-       .function = gate_function(GateMode::straight_through),
-       .sizes = probs,
-       .f32 = 1e-7,
-       .why = kExact,
-       .surrogate = gate_function(GateMode::scaled)},
       {.name = "scale_experts",
        .inputs = {"h", "weights"},
        .function = [](X x, I) { return scale_experts(x[0], x[1], 1.5); },

@@ -44,7 +44,14 @@ Routed composed(const Var& logits, const RouteRule& rule, const moe::EntropyConf
       row[static_cast<size_t>(e)] = -1;
     }
   }
-  r.weights = rule.soft ? r.probs : gate(r.probs, r.chosen, rule.gate);
+  r.weights = Var(r.chosen);
+  const Var scaled = mul(r.probs, r.weights);
+  if (rule.soft) r.weights = r.probs;
+  if (!rule.soft && rule.gate == GateMode::scaled) r.weights = scaled;
+  if (!rule.soft && rule.gate == GateMode::straight_through) {  // the value of M, the gradient of M p
+    const Var without(add(r.weights, scale(scaled, -1)).value());
+    r.weights = add(scaled, without);
+  }
   if (rule.normalise) r.weights = normalise_rows(r.weights);
   Tensor of = groups.of.clone();
   for (int64_t n = 0; groups.one_mean && n < of.numel(); ++n)

@@ -59,21 +59,38 @@ void sum_squares(Tensor& y, const Tensor& x) {
 
 namespace {
 
-// A block owns 256 channels of a group and takes all rows in order.
+// Of chunk z of the rows: partial[z, g, c] = sum of x[n,c], counts[z, g] the rows, over those of group g. A
+// block owns 256 channels of a group and takes its chunk's rows in order.
 template <class T>
-__global__ void group_mean_kernel(T* y, Floats count, const T* x, const int32_t* group, int64_t N,
-                                  int64_t C) {
+__global__ void group_sums_kernel(double* partial, int32_t* counts, const T* x, const int32_t* group,
+                                  int64_t chunk, int64_t N, int64_t C, int64_t G) {
   const int64_t c = int64_t{blockIdx.x} * kThreads + threadIdx.x, g = blockIdx.y;
+  const int64_t begin = blockIdx.z * chunk, end = begin + chunk < N ? begin + chunk : N;
   double sum = 0;
-  int64_t rows = 0;
-  for (int64_t n = 0; n < N; ++n) {
+  int32_t rows = 0;
+  for (int64_t n = begin; n < end; ++n) {
     if (group[n] != g) continue;
     ++rows;
     if (c < C) sum += static_cast<double>(to_float(x[n * C + c]));
   }
-  if (c < C)
-    y[g * C + c] = static_cast<T>(static_cast<float>(rows > 0 ? sum / static_cast<double>(rows) : 0));
-  if (blockIdx.x == 0 && threadIdx.x == 0) count.set(g, static_cast<float>(rows));
+  if (c < C) partial[(blockIdx.z * G + g) * C + c] = sum;
+  if (blockIdx.x == 0 && threadIdx.x == 0) counts[blockIdx.z * G + g] = rows;
+}
+
+// The chunks in order.
+template <class T>
+__global__ void group_mean_kernel(T* y, Floats count, const double* partial, const int32_t* counts,
+                                  int64_t chunks, int64_t C, int64_t G) {
+  for (int64_t i = first_element(); i < G * C; i += element_stride()) {
+    double sum = 0;
+    int64_t rows = 0;
+    for (int64_t z = 0; z < chunks; ++z) {
+      sum += partial[z * G * C + i];
+      rows += counts[z * G + i / C];
+    }
+    y[i] = static_cast<T>(static_cast<float>(rows > 0 ? sum / static_cast<double>(rows) : 0));
+    if (i % C == 0) count.set(i / C, static_cast<float>(rows));
+  }
 }
 
 template <class T>
@@ -89,15 +106,23 @@ __global__ void group_mean_backward_kernel(T* dx, const T* dy, Floats count, con
 
 // y[g,c] = mean_{n: group[n] = g} x[n,c];  count[g] = rows of g;  -1 is no group, an empty one gives 0
 // in: x [N,C], group i32 [N] in [-1, G)   out: y [G,C], count [G] f32 or bf16, written
-// A block owns 256 channels of a group, a thread one; it takes the rows in order, with sums in f64.
+// A block owns 256 channels of a group in a chunk of the rows, a thread one channel; then a thread adds the
+// chunks' sums of a channel in order. Sums in f64.
 void group_mean(Tensor& y, Tensor& count, const Tensor& x, const Tensor& group) {
+  const char* op = "group_mean";
   const int64_t C = channels(x), N = leading(x), G = leading(y);
-  check_matrix("group_mean", "y", y, x.dtype(), G, C);
-  check_vector("group_mean", "group", group, DType::i32, N);
-  const Floats rows = floats_of("group_mean", "count", count, G);
-  visit_device("group_mean", x.dtype(), [&]<class T>(T) {
-    launch("group_mean", group_mean_kernel<T>, {ceil_div(C, kThreads), G}, device_data<T>(y), rows,
-           device_data<T>(x), device_data<int32_t>(group), N, C);
+  check_matrix(op, "y", y, x.dtype(), G, C);
+  check_vector(op, "group", group, DType::i32, N);
+  const Floats rows = floats_of(op, "count", count, G);
+  // Few channels leave most of the device to chunks; many need none, and their sums take memory.
+  const int64_t chunk = C <= kThreads ? 64 : 1024, chunks = std::max<int64_t>(ceil_div(N, chunk), 1);
+  const Scratch<double> partial(chunks * G * C);
+  const Scratch<int32_t> counts(chunks * G);
+  visit_device(op, x.dtype(), [&]<class T>(T) {
+    launch(op, group_sums_kernel<T>, {ceil_div(C, kThreads), G, chunks}, partial.data(), counts.data(),
+           device_data<T>(x), device_data<int32_t>(group), chunk, N, C, G);
+    launch(op, group_mean_kernel<T>, elements(G * C), device_data<T>(y), rows, partial.data(), counts.data(),
+           chunks, C, G);
   });
 }
 
