@@ -5,6 +5,7 @@
 
 namespace burrow {
 
+// What route() gives and reads; of groups, where there are any.
 inline void check_route(const char* op, const RouteTensors& out, const Tensor& logits, const Tensor& group,
                         const RouteRule& rule) {
   const int64_t N = leading(logits), E = channels(logits);
@@ -28,6 +29,7 @@ inline void check_route(const char* op, const RouteTensors& out, const Tensor& l
   check_vector(op, "mean_rows", out.mean_rows, logits.dtype(), means);
 }
 
+// Sums of what was decided otherwise.
 inline void check_route_sums(const char* op, const Tensor& sums, const Tensor& probs, const Tensor& chosen,
                              const Tensor& weights, const Tensor& group) {
   check_same(op, "chosen", chosen, "probs", probs);
@@ -36,6 +38,7 @@ inline void check_route_sums(const char* op, const Tensor& sums, const Tensor& p
   check_matrix(op, "sums", sums, probs.dtype(), leading(sums), channels(probs) + 3);
 }
 
+// Gradients of outputs have their shapes.
 inline void check_route_backward(const char* op, const Tensor& dlogits, const RouteTensors& dout,
                                  const RouteTensors& out, const Tensor& group) {
   const auto check = [&](const char* name, const Tensor& gradient, const Tensor& value) {

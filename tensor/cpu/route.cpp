@@ -88,9 +88,9 @@ void write_means(RouteTensors& out, const double* total, int64_t G, int64_t E) {
 
 }  // namespace
 
-// probs = softmax(logits); chosen, weights and entropy by the rule; means and sums over the rows of each
-// group in: logits [N,E], group i32 [N] in [-1, G) or undefined   out: RouteTensors, written A thread owns
-// blocks of 256 rows; a row's sums in the dtype, a group's in f64.
+// probs = softmax(logits); chosen, weights and entropy by the rule; means and sums over each group's rows
+// in: logits [N,E], group i32 [N] in [-1, G) or undefined   out: RouteTensors, written
+// A thread owns blocks of 256 rows; a row's sums in the dtype, a group's in f64.
 void route(RouteTensors& out, const Tensor& logits, const Tensor& group, const RouteRule& rule) {
   const int64_t N = leading(logits), E = channels(logits);
   check_route("route", out, logits, group, rule);
@@ -132,7 +132,7 @@ void route_sums(Tensor& sums, const Tensor& probs, const Tensor& chosen, const T
   });
 }
 
-// dlogits of what reached probs, weights, entropy and the means (row::route_backward)
+// dlogits[n,e] = p_e (dp_e - sum_j p_j dp_j), dp of what reached probs, weights, entropy and means
 // in: dout and out, see kernels.def; group i32 [N] in [-1, G) or undefined   out: dlogits [N,E], written
 // A thread owns rows; sums in the dtype.
 void route_backward(Tensor& dlogits, const RouteTensors& dout, const RouteTensors& out, const Tensor& group,

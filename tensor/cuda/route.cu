@@ -132,10 +132,10 @@ void check_f32(const char* op, const Tensor& t) {
 
 }  // namespace
 
-// probs = softmax(logits); chosen, weights and entropy by the rule; means and sums over the rows of each
-// group in: logits f32 [N,E], group i32 [N] in [-1, G) or undefined   out: RouteTensors, written A thread
-// owns a row, a block 128 of them, whose sums one warp for each number adds up afterwards; a row's sums in
-// f32, a group's in f64.
+// probs = softmax(logits); chosen, weights and entropy by the rule; means and sums over each group's rows
+// in: logits f32 [N,E], group i32 [N] in [-1, G) or undefined   out: RouteTensors, written
+// A thread owns a row, a block 128 of them, whose sums one warp for each number adds up afterwards; a row's
+// sums in f32, a group's in f64.
 void route(RouteTensors& out, const Tensor& logits, const Tensor& group, const RouteRule& rule) {
   const int64_t N = leading(logits), E = channels(logits), blocks = ceil_div(N, kRows);
   check_f32("route", logits);
@@ -163,7 +163,7 @@ void route_sums(Tensor& sums, const Tensor& probs, const Tensor& chosen, const T
   finish("route_sums", p, partial, blocks, G, 0, E);
 }
 
-// dlogits of what reached probs, weights, entropy and the means (row::route_backward)
+// dlogits[n,e] = p_e (dp_e - sum_j p_j dp_j), dp of what reached probs, weights, entropy and means
 // in: dout and out f32, see kernels.def; group i32 [N] in [-1, G) or undefined   out: dlogits [N,E], written
 // A thread owns rows; sums in f32.
 void route_backward(Tensor& dlogits, const RouteTensors& dout, const RouteTensors& out, const Tensor& group,
