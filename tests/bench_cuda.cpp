@@ -115,6 +115,17 @@ void rows() {
   bench("swiglu_backward", 5 * wide, true, [&] { kernel::swiglu_backward(wide_y, wide_z, dy, gate, up); });
   const Tensor table = random_tensor({V, C});
   bench("embedding", 2 * row, true, [&] { kernel::embedding(y, table, none, position); });
+  constexpr int64_t E = 8, kSequences = N / T + 1;
+  const auto f32 = [](const Shape& s) { return random_tensor(s, DType::f32); };
+  RouteTensors routed{.probs = f32({N, E}), .chosen = f32({N, E}), .weights = f32({N, E})};
+  routed.mean_probs = f32({kSequences, E});
+  routed.mean_weights = f32({kSequences, E});
+  routed.mean_chosen = f32({kSequences, E});
+  routed.mean_rows = f32({kSequences});
+  routed.sums = f32({kSequences, E + 3});
+  const Tensor scores = f32({N, E}),
+               sequence = index_of(N, [](int64_t i) { return static_cast<int32_t>(i / T); });
+  bench("route, top-1, E = 8", 16.0 * N * E, true, [&] { kernel::route(routed, scores, sequence, {}); });
   Tensor logits = random_tensor({1024, V}), loss = random_tensor({1024}, DType::f32);
   const Tensor target = index_of(1024, [](int64_t i) { return static_cast<int32_t>(i); });
   bench("cross_entropy, 1024 rows", 4.0 * 1024 * V, true,
