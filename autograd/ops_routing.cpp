@@ -18,7 +18,7 @@ namespace {
 
 RouteTensors route_outputs(const Tensor& logits, const RouteRule& rule, const RouteGroups& groups) {
   const int64_t N = logits.dim(0), E = logits.dim(1), G = groups.count, means = groups.one_mean ? 1 : G;
-  const auto make = [&](bool wanted, Shape shape) {
+  const auto make = [&](bool wanted, const Shape& shape) {
     return wanted ? Tensor::empty(shape, logits.dtype(), logits.device(), "routing") : Tensor{};
   };
   const bool summed = groups.of.defined();
