@@ -217,6 +217,7 @@ std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routin
   const Segments& s = *pass.segments;
   std::vector<RouterStatistics> all;
   for (const Routing& r : routings) {
+    BURROW_CHECK(r.sums.defined(), "[routing_statistics] '{}' decided without sums, as in decoding", r.site);
     const auto D = static_cast<size_t>(datasets), E = static_cast<size_t>(r.probs.dim(1));
     RouterStatistics stats{r.site, std::vector(D, std::vector<double>(E, 0)), std::vector<double>(D, 0),
                            std::vector<double>(D, 0), std::vector<double>(D, 0)};

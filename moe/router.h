@@ -18,9 +18,10 @@ struct Routing {
   Var weights;        // [N,E] what the experts are multiplied by; zero where unselected
   Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
   ExpertGroups groups = {};  // of `chosen`; undefined where the experts are to be masked
-  Var entropy = {};          // [N,1] of probs, where the selection computed it
+  Var entropy = {};          // [N,1] of probs, where the selection or its loss wants it
   // Of the sequences of the pass, where the selection is one of route()'s (autograd/ops.h): sums [B,E+3] (of
-  // every selection), and the means that the balance loss reads, [B,E] or of all rows [1,E].
+  // every selection, but not while decoding), and the means that the balance loss reads, [B,E] or of all rows
+  // [1,E].
   Tensor sums = {}, mean_chosen = {};
   Var mean_probs = {}, mean_weights = {};
   Var lambda = {};     // [N,1] of sparsegen, of these logits:
@@ -37,7 +38,7 @@ Tensor at_rows(const Routing& r, const Tensor& x);
 // Of the rows of p + eps, which do not sum to 1 (the authors' code; DynMoLE, arXiv 2504.00661). p [N,E] ->
 // [N,1]
 Var entropy_of(const Var& probs, const EntropyConfig& config);
-// The same as route() computes it, for E experts.
+// The same as route() computes it, for E experts; where p + eps is 0 that adds 0, and entropy_of NaN.
 EntropyRule entropy_rule(const EntropyConfig& config, int64_t experts);
 
 // Rows p of the simplex, zero outside of a support that shrinks as lambda < 1 grows (sparsegen-lin, Laha et

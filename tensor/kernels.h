@@ -103,6 +103,9 @@ extern bool finite_check;
 template <class First, class... Rest>
 void check_first_output(const char* name, const First& first, const Rest&...) {
   if constexpr (std::is_same_v<First, Tensor>) check_finite(name, first);
+  if constexpr (std::is_same_v<First, RouteTensors>) {
+    for (const Tensor* t : {&first.probs, &first.weights, &first.entropy}) check_finite(name, *t);
+  }
 }
 
 }  // namespace detail

@@ -361,7 +361,7 @@ TEST_CASE_TEMPLATE("softmax, cross entropy, argmax", T, float, double) {
     kernel::softmax(y, x);
     check_near("softmax", y, p);
     kernel::softmax_backward(d, dy, y);
-    check_near("softmax_backward", d, dx);
+    check_near("softmax_backward", d, dx, 4);  // where one class has nearly all, dy less its mean cancels
     kernel::cross_entropy(l, none, x, target);
     check_near("loss", l, loss);
     l = outputs.template make<T>({N});

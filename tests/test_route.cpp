@@ -168,6 +168,13 @@ TEST_CASE_TEMPLATE("hybrid chooses all where the entropy is high, else up to the
   CHECK(values_of(route(Var(logits), rule).chosen) == Values{1, 1, 0, 1, 1, 1});
 }
 
+TEST_CASE("the finite check names route") {
+  set_finite_check(true);
+  const Tensor logits = Tensor::of({1, 3}, Values{std::nan(""), 0, 0});
+  CHECK(contains(message_of([&] { route(Var(logits), {}); }), "[route] output (1, 3) holds nan"));
+  set_finite_check(false);
+}
+
 TEST_CASE("what route refuses") {
   const Var logits(normal("logits", {3, 4}));
   const auto message = [&](const RouteRule& rule, const RouteGroups& groups) {

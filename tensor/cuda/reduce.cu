@@ -115,7 +115,8 @@ void group_mean(Tensor& y, Tensor& count, const Tensor& x, const Tensor& group) 
   check_vector(op, "group", group, DType::i32, N);
   const Floats rows = floats_of(op, "count", count, G);
   // Few channels leave most of the device to chunks; many need none, and their sums take memory.
-  const int64_t chunk = C <= kThreads ? 64 : 1024, chunks = std::max<int64_t>(ceil_div(N, chunk), 1);
+  const int64_t chunk = std::max<int64_t>(C <= kThreads ? 64 : 1024, ceil_div(N, 65535)),
+                chunks = std::max<int64_t>(ceil_div(N, chunk), 1);
   const Scratch<double> partial(chunks * G * C);
   const Scratch<int32_t> counts(chunks * G);
   visit_device(op, x.dtype(), [&]<class T>(T) {

@@ -3,6 +3,7 @@
 #include "tensor/cuda/gemm.h"
 
 #include <bit>
+#include <cmath>
 #include <vector>
 
 #include "tensor/device.h"
@@ -15,8 +16,11 @@ float at(const void* p, DType type, int64_t i) {
                              : static_cast<const float*>(p)[i];
 }
 
-// To the nearest of 10 bits after the point.
-float tf32(float x) { return std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000u) & ~0x1fffu); }
+// To the nearest of 10 bits after the point. NaN stays NaN: it is what memory that nobody wrote holds.
+float tf32(float x) {
+  if (!std::isfinite(x)) return x;
+  return std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000u) & ~0x1fffu);
+}
 
 // op(x) as `rows` rows of `columns` f32 elements.
 std::vector<float> plain(const void* x, DType type, int64_t rows, int64_t columns, bool transposed) {
