@@ -23,7 +23,6 @@ OF_A_COPY, BEYOND_CACHE = 0.80, 64e6
 # What `test_ops --cuda` prints as the worst error of each kind, by the claim: a label of gpu_check and the kinds.
 ACCURACY = {"ops in f32 against the CPU in f64": ("ops on the device", ["CUDA in f32"]),
             "ops in f32 with TF32 (`--fast`)": ("ops with TF32", ["CUDA with TF32"]),
-            "routing's ops in f32 with TF32": ("ops with TF32", ["routing with TF32"]),
             "ops in bf16": ("ops on the device", ["CUDA in bf16", "CUDA, parameters in f32"])}
 TABLE_CLAIM = "scores of a table, as the CPU's within their standard errors"
 # Dense bf16 FLOP/s as the vendor gives them, by a part of the card's name; the first that fits.

@@ -266,7 +266,6 @@ struct Precision {
   bool parameters = false;  // those of the row stay f32
 };
 std::vector<Precision> precisions(const OpCase& op) {
-  if (cuda::options().tf32 && op.routing) return {{DType::f32, "routing with TF32", 1e-2}};
   if (cuda::options().tf32) return {{DType::f32, "CUDA with TF32", 1e-3}};
   std::vector<Precision> all{{DType::f32, "CUDA in f32", 1e-5}};
   if (!op.routing) all.push_back({DType::bf16, "CUDA in bf16", 1e-2});

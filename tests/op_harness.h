@@ -53,7 +53,7 @@ const std::vector<OpCase>& op_cases();  // the table, op_cases.cpp
 
 void check_op(const OpCase& op);
 // Each size in f32 (within 1e-5) and in bf16 (1e-2) on the device; with TF32 allowed (cuda::options), in f32
-// alone (1e-3; routing, whose differences of nearly equal sums magnify it, 1e-2). False where a kernel of the
+// alone (1e-3). False where a kernel of the
 // row exists on the CPU only.
 bool check_op_on_cuda(const OpCase& op);
 

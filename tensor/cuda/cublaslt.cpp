@@ -65,7 +65,7 @@ struct Problem {
       : a(g.inputs, g.a_transposed ? g.K : g.M, g.a_transposed ? g.M : g.K, g),
         b(g.inputs, g.b_transposed ? g.N : g.K, g.b_transposed ? g.K : g.N, g),
         c(g.output, g.M, g.N, g) {
-    const bool fast = options().tf32 && g.inputs == DType::f32;
+    const bool fast = may_round(g, options().tf32);
     BURROW_LT(cublasLtMatmulDescCreate(&operation, fast ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
                                        CUDA_R_32F),
               g);

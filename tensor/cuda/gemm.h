@@ -17,6 +17,11 @@ struct Gemm {
   DType inputs = DType::f32, output = DType::f32;
 };
 void gemm(const Gemm& g);  // by the library
+// Whether the option may take this product to TF32. With a size of 1 (sums of rows, and what spreads them) a
+// product is bound by memory: rounding would cost entropies their digits and save nothing.
+inline bool may_round(const Gemm& g, bool tf32) {
+  return tf32 && g.inputs == DType::f32 && g.M > 1 && g.N > 1 && g.K > 1;
+}
 // The same by a kernel of our own on the CUDA cores: for what cuBLASLt has no algorithm for.
 void plain_gemm(const Gemm& g);
 

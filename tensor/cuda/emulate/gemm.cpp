@@ -36,7 +36,7 @@ std::vector<float> plain(const void* x, DType type, int64_t rows, int64_t column
 
 void gemm(const Gemm& g) {
   constexpr int64_t kQuick = 1 << 15;  // multiply-adds
-  const bool rounded = options().tf32 && g.inputs == DType::f32;
+  const bool rounded = may_round(g, options().tf32);
   if (g.M * g.N * g.K <= kQuick && !rounded) return plain_gemm(g);
   std::vector<float> a = plain(g.a, g.inputs, g.M, g.K, g.a_transposed),
                      b = plain(g.b, g.inputs, g.K, g.N, g.b_transposed);
