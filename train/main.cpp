@@ -9,10 +9,10 @@
 #include <exception>
 #include <system_error>
 
-#include "train/commands.h"
-#include "train/plan.h"
-#include "train/synthetic.h"
-#include "train/table.h"
+#include "train/commands/commands.h"
+#include "train/measure/plan.h"
+#include "train/measure/synthetic.h"
+#include "train/table/table.h"
 
 using namespace burrow::train;
 

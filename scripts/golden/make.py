@@ -250,7 +250,7 @@ def balance_forms(seed: int) -> dict[str, Tensor]:
 
 def write(name: str, tensors: dict[str, Tensor], **facts) -> None:
     # One key: the order in which safetensors writes several is not fixed, and the files are committed.
-    facts |= {"torch": torch.__version__, "command": "scripts/make_golden"}
+    facts |= {"torch": torch.__version__, "command": "scripts/golden/make_golden"}
     # safetensors refuses tensors that share memory.
     tensors = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     path = OUT / f"{name}.safetensors"

@@ -38,7 +38,7 @@ void eigen_gemm(const Gemm<T>& g) {
 }
 
 // oneDNN's product is the faster one in f32 at every size that was measured and that is not thin (below);
-// tests/bench_kernels.cpp prints them.
+// tests/bench/bench_kernels.cpp prints them.
 template <class T>
 void library_gemm(Gemm<T> g) {
   if (g.M == 0 || g.N == 0) return;

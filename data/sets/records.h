@@ -1,0 +1,47 @@
+#pragma once
+// Reading the records of a conversation list, or of JSON lines, one by one, so that a large file never stands
+// parsed in memory.
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/text/chat.h"
+
+namespace burrow::data {
+
+struct Record {
+  std::string image, type, language;  // empty when absent
+  std::vector<Turn> turns;            // without <image>, trimmed
+};
+
+// Thrown by read_record: what is wrong, without the place, which the caller knows.
+struct RecordError {
+  std::string field, reason;
+};
+
+// One element of the list. Throws a RecordError.
+Record read_record(const nlohmann::json& element);
+
+// Without the white space at both ends.
+std::string trimmed(std::string_view text);
+
+// Calls `use(index, element)` for each element of the list in `path`. Throws an Error that names the file,
+// and for malformed JSON the line and column, when it is not a readable JSON list; `use` may throw too.
+void for_each_record(const std::filesystem::path& path,
+                     const std::function<void(int64_t index, const nlohmann::json& element)>& use);
+// The same of text in memory; `name` is for errors.
+void for_each_record(std::string_view text, const std::string& name,
+                     const std::function<void(int64_t index, const nlohmann::json& element)>& use);
+
+// JSON lines: calls `use(line, element)` for each line, counted from 1, that is not blank, and
+// `broken(line, reason)` for one that is not JSON; either may throw. Throws an Error that names the file when
+// it is a JSON list.
+void for_each_line(std::string_view text, const std::string& name,
+                   const std::function<void(int64_t line, const nlohmann::json& element)>& use,
+                   const std::function<void(int64_t line, const std::string& reason)>& broken);
+
+}  // namespace burrow::data

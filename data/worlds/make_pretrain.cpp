@@ -1,0 +1,104 @@
+// Stage 1 on disk: images of all three domains with several questions each, and text to repeat.
+#include <algorithm>
+#include <set>
+
+#include "data/json.h"
+#include "data/worlds/make.h"
+#include "data/worlds/make_files.h"
+
+namespace burrow::data {
+namespace fs = std::filesystem;
+namespace {
+
+struct Split {
+  const char* name;
+  int64_t images, records;  // records: the list ends there
+  int records_per_image;
+};
+
+// Different questions for one scene; repeats only when many tries find no other.
+std::vector<Question> draw_questions(Random& random, const Scene& scene, int count) {
+  std::vector<Question> drawn;
+  std::set<std::string> asked;
+  while (static_cast<int>(drawn.size()) < count) {
+    Question q = describe(random, scene);
+    for (int tries = 0; tries < 100 && asked.contains(q.question); ++tries) q = describe(random, scene);
+    asked.insert(q.question);
+    drawn.push_back(std::move(q));
+  }
+  return drawn;
+}
+
+// Text-only records that follow the first `images` images.
+int64_t copies_after(int64_t images, const Split& split, const PretrainOptions& options) {
+  return options.records_per_copy == 0 ? 0 : images * split.records_per_image / options.records_per_copy;
+}
+
+// Image `index` with its records, and the text-only records that are due after it.
+std::string make_image(const fs::path& images, const Split& split, int64_t index,
+                       const PretrainOptions& options) {
+  const Domain domain = domains[static_cast<size_t>(index % 3)];
+  Random random(random_key(options.seed, 0, fmt::format("data/pretrain/{}", split.name)),
+                static_cast<uint64_t>(index));
+  Image image;
+  const Scene scene = draw_scene(random, domain, image);
+  const std::string file = fmt::format("{}/{:06}.png", split.name, index);
+  write_png(images / file, image);
+
+  int64_t number = index * split.records_per_image + copies_after(index, split, options);
+  std::string text;
+  const auto add = [&](const std::string& image_file, const Question& question) {
+    if (number >= split.records) return;
+    if (!text.empty()) text += ",\n";
+    text += record_line(fmt::format("pretrain-{}-{:07}", split.name, number++), image_file, question);
+  };
+  for (const Question& q : draw_questions(random, scene, split.records_per_image)) add(file, q);
+  const uint64_t copy_key = random_key(options.seed, 0, fmt::format("data/pretrain/{}/copy", split.name));
+  for (int64_t c = copies_after(index, split, options); c < copies_after(index + 1, split, options); ++c) {
+    Random copy(copy_key, static_cast<uint64_t>(c));
+    add("", copy_words(copy));
+  }
+  return text;
+}
+
+void make_split(const fs::path& work, const Split& split, const PretrainOptions& options,
+                const Progress& progress) {
+  const fs::path images = work / "images";
+  fs::create_directories(images / split.name);
+  write_list(
+      work / fmt::format("{}.json", split.name), split.images, options.threads,
+      fmt::format("pretrain/{}", split.name),
+      [&](int64_t i) { return make_image(images, split, i, options); }, progress);
+}
+
+// The fewest images whose records, with the text-only ones, are `records`.
+int64_t images_for(int64_t records, const PretrainOptions& options) {
+  if (options.records_per_copy == 0) return records;
+  const int64_t per = options.records_per_copy;
+  return (records * per + per) / (per + 1);
+}
+
+}  // namespace
+
+bool make_pretrain(const fs::path& dir, const PretrainOptions& options, const Progress& progress) {
+  BURROW_CHECK(
+      options.images >= 0 && options.images <= kMostRecords && options.records_per_image > 0 &&
+          options.validation >= 0 && options.records_per_copy >= 0 && options.threads > 0,
+      "[make] images {}, records_per_image {}, validation {}, records_per_copy {}, threads {}: out of range",
+      options.images, options.records_per_image, options.validation, options.records_per_copy,
+      options.threads);
+  const nlohmann::json manifest = make_manifest("pretrain", {{"seed", options.seed},
+                                                             {"images", options.images},
+                                                             {"records_per_image", options.records_per_image},
+                                                             {"validation", options.validation},
+                                                             {"records_per_copy", options.records_per_copy}});
+  const MakeLock lock(dir);
+  make_tokenizer(dir, scene_tokenizer());
+  return make_folder(dir, "pretrain", manifest, [&](const fs::path& work) {
+    make_split(work, {"train", options.images, INT64_MAX, options.records_per_image}, options, progress);
+    make_split(work, {"validation", images_for(options.validation, options), options.validation, 1}, options,
+               progress);
+  });
+}
+
+}  // namespace burrow::data

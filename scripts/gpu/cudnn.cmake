@@ -1,0 +1,27 @@
+# Finds the headers of cuDNN and of its frontend and says in one line what became of it: BURROW_CUDNN_USED and the target
+# burrow_cudnn. The library itself is opened at run time.
+find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${PROJECT_SOURCE_DIR}/build-cudnn-frontend/include)
+set(BURROW_CUDNN_USED OFF)
+if(NOT BURROW_CUDNN)
+  message(STATUS "cuDNN: left out (BURROW_CUDNN=OFF)")
+elseif(NOT CUDNN_INCLUDE_DIR)
+  message(STATUS "cuDNN: left out (no cudnn.h)")
+elseif(NOT CUDNN_FRONTEND_INCLUDE_DIR)
+  message(STATUS "cuDNN: left out (no cudnn_frontend.h: scripts/gpu/cudnn_frontend fetches it)")
+else()
+  set(BURROW_CUDNN_USED ON)
+  file(STRINGS ${CUDNN_INCLUDE_DIR}/cudnn_version.h cudnn_version REGEX "define CUDNN_(MAJOR|MINOR|PATCHLEVEL) ")
+  file(STRINGS ${CUDNN_FRONTEND_INCLUDE_DIR}/cudnn_frontend_version.h frontend_version
+    REGEX "define CUDNN_FRONTEND_(MAJOR|MINOR|PATCH)_VERSION ")
+  foreach(version cudnn_version frontend_version)
+    string(REGEX REPLACE "[^;0-9]" "" ${version} "${${version}}")
+    string(REPLACE ";" "." ${version} "${${version}}")
+  endforeach()
+  message(STATUS "cuDNN: ${cudnn_version}, frontend ${frontend_version}, opened at run time")
+  add_library(burrow_cudnn INTERFACE)
+  target_include_directories(burrow_cudnn SYSTEM INTERFACE ${CUDNN_FRONTEND_INCLUDE_DIR} ${CUDNN_INCLUDE_DIR}
+    ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(burrow_cudnn INTERFACE NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING CUDNN_FRONTEND_SKIP_JSON_LIB)
+  target_link_libraries(burrow_cudnn INTERFACE ${CMAKE_DL_LIBS})
+endif()

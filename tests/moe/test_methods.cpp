@@ -1,0 +1,424 @@
+// The methods of the table: known answers of their routing rules, what they reduce to, and their sizes.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "tensor/row_ops.h"
+#include "tests/support/mini_llava.h"
+#include "tests/support/numbers.h"
+
+using namespace burrow;
+using namespace burrow::testing;
+
+namespace {
+
+constexpr double kRounding = 1e-12;
+
+const Batch& batch() {
+  static const Batch b(golden_samples(), DType::f64);
+  return b;
+}
+
+// The routing of rows of logits: the router's weight is the identity.
+moe::Routing routing_of(const std::vector<double>& logits, int64_t experts, const moe::MethodConfig& method) {
+  moe::Router router("r", 0, experts, experts, method, DType::f64, 1);
+  Tensor w = Tensor::zeros({experts, experts}, DType::f64);
+  for (int64_t e = 0; e < experts; ++e) w.data<double>()[e * experts + e] = 1;
+  router.weight = Var(w);
+  router.bias = {};
+  const int64_t N = static_cast<int64_t>(logits.size()) / experts;
+  const Segments segments = one_sequence(N);
+  return router.route(Var(Tensor::of({N, experts}, logits)), nn::Pass(segments));
+}
+
+// Values and gradients of the task's loss are equal.
+void check_same_model(const moe::MethodConfig& a, const moe::MethodConfig& b, double bound = kRounding) {
+  Mini x = generated_mini(a, DType::f64), y = generated_mini(b, DType::f64);
+  const Losses lx = evaluate(x, batch()), ly = evaluate(y, batch());
+  CHECK(relative_error(lx.hidden.value(), ly.hidden.value()) < bound);
+  backward(lx.task);
+  backward(ly.task);
+  CHECK(norm(y.arena.grads) > 0);
+  CHECK(relative_error(x.arena.grads, y.arena.grads) < bound);
+}
+
+}  // namespace
+
+// Six rows of six logits under the published constants, to the six figures at which they were computed.
+TEST_CASE("dynmole: known routings") {
+  const moe::MethodConfig& method = moe::method("dynmole");
+  const std::vector<double> logits{0,   0,  0,  0,  0,   0,  2, 1,  0,  0,  0,  0,  3, 2, 1, 0, 0, 0,
+                                   1.2, .8, .5, .1, -.4, -1, 1, .9, .8, -3, -3, -3, 5, 0, 0, 0, 0, 0};
+  const moe::Routing r = routing_of(logits, 6, method);
+  const std::vector<double> entropy{0.999664, 0.779902, 0.643022, 0.884423, 0.677719, 0.097812};
+  const std::vector<std::vector<double>> weights{{1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6},
+                                                 {0.523774, 0.192686, 0, 0, 0, 0},
+                                                 {0.605116, 0.222610, 0, 0, 0, 0},
+                                                 {0.355559, 0.238338, 0, 0, 0, 0},
+                                                 {0.359904, 0.325655, 0, 0, 0, 0},
+                                                 {0.967408, 0.006518, 0, 0, 0, 0}};
+  const Values h = values_of(r.entropy.value()), w = values_of(r.weights.value()), c = values_of(r.chosen);
+  for (size_t n = 0; n < 6; ++n) {
+    CAPTURE(n);
+    CHECK(std::abs(h[n] - entropy[n]) < 1e-6);
+    for (size_t e = 0; e < 6; ++e) {
+      CHECK(std::abs(w[n * 6 + e] - weights[n][e]) < 1e-6);
+      CHECK(c[n * 6 + e] == (weights[n][e] > 0 ? 1 : 0));
+    }
+  }
+}
+
+TEST_CASE("dynmole: the expert that crosses top_p is dropped, or kept") {
+  const std::vector<double> logits{std::log(0.6), std::log(0.3), std::log(0.1)};
+  moe::MethodConfig method = moe::method("dynmole");
+  method.experts = 3;
+  method.router.entropy_threshold = 1;
+  method.router.top_k = 1;
+  const auto kept = [&](double top_p, bool crossing) {
+    method.router.top_p = top_p;
+    method.router.keep_crossing = crossing;
+    double sum = 0;
+    for (const double c : values_of(routing_of(logits, 3, method).chosen)) sum += c;
+    return sum;
+  };
+  CHECK(kept(0.5, false) == 1);  // top_k keeps the first
+  CHECK(kept(0.7, false) == 1);
+  CHECK(kept(0.7, true) == 2);
+  CHECK(kept(0.95, false) == 2);
+  CHECK(kept(0.95, true) == 3);
+  method.router.normalise = true;
+  method.router.top_p = 0.95;
+  method.router.keep_crossing = false;
+  const Values w = values_of(routing_of(logits, 3, method).weights.value());
+  CHECK(w[0] == doctest::Approx(2.0 / 3));
+  CHECK(w[1] == doctest::Approx(1.0 / 3));
+  CHECK(w[2] == 0);
+}
+
+TEST_CASE("active experts are those whose weight is not 0, under every rule") {
+  const Segments& segments = batch().segments;
+  for (const char* name : {"mole", "mola", "mixlora", "loramoe", "dense", "dynmole", "adamole", "ldmole"}) {
+    CAPTURE(name);
+    moe::MethodConfig method = moe::method(name);
+    method.experts = 4;
+    method.experts_by_layer = {};
+    Mini mini = generated_mini(method, DType::f64);
+    evaluate(mini, batch());
+    const auto routings = mini.attachment.routings();
+    const auto statistics = moe::routing_statistics(routings, nn::Pass(segments), 2);
+    REQUIRE(!statistics.empty());
+    double all = 0, rows = 0;
+    for (size_t i = 0; i < statistics.size(); ++i) {
+      Values active(2);
+      const Values w = values_of(routings[i].weights.value());
+      for (size_t j = 0; j < w.size(); ++j) {
+        const auto sample = static_cast<size_t>(segments.sequence[j / 4]);
+        active[static_cast<size_t>(segments.dataset[sample])] += w[j] != 0;
+      }
+      for (const size_t d : {0, 1}) {
+        CHECK(statistics[i].active[d] == doctest::Approx(active[d]));
+        all += active[d];
+        rows += statistics[i].rows[d];
+      }
+    }
+    if (method.router.selection == moe::Selection::soft) CHECK(all == 4 * rows);
+    if (method.router.selection == moe::Selection::top_k)
+      CHECK(all == static_cast<double>(method.router.top_k) * rows);
+    if (method.router.selection == moe::Selection::hybrid) CHECK((all > 2 * rows && all <= 4 * rows));
+  }
+}
+
+TEST_CASE("the entropy's scale and type") {
+  const std::vector<double> even{0, 0, 0, 0, 0, 0};
+  moe::MethodConfig method = moe::method("dynmole");
+  const auto entropy = [&] { return routing_of(even, 6, method).entropy.value().item(); };
+  method.entropy.eps = 0;
+  CHECK(entropy() == doctest::Approx(1).epsilon(1e-13));
+  method.entropy.normalise = false;
+  CHECK(entropy() == doctest::Approx(1.640412).epsilon(1e-6));  // (1 - 6^-0.1) / 0.1
+  method.entropy.index = 1;
+  CHECK(entropy() == doctest::Approx(std::log(6)).epsilon(1e-13));
+  method.entropy = {.type = moe::EntropyType::renyi, .index = 0.5, .eps = 0, .normalise = false};
+  CHECK(entropy() == doctest::Approx(std::log(6)).epsilon(1e-13));
+  // Shannon's is the limit of either.
+  const std::vector<double> uneven{2, 1, 0, -1, 0, 0.5};
+  const auto at = [&](moe::EntropyType type, double q) {
+    method.entropy = {.type = type, .index = q, .eps = 0};
+    return routing_of(uneven, 6, method).entropy.value().item();
+  };
+  for (const auto type : {moe::EntropyType::tsallis, moe::EntropyType::renyi})
+    CHECK(at(type, 1 + 1e-6) == doctest::Approx(at(type, 1)).epsilon(1e-5));
+}
+
+TEST_CASE("dynmole reduces to loramoe, and to top-2 without renormalisation") {
+  moe::MethodConfig dynmole = dynmole_method(), top2 = dynmole;
+  dynmole.router.entropy_threshold = -1;  // below the least entropy: eps makes that of certainty negative
+  check_same_model(dynmole, loramoe_method());
+  dynmole.router.entropy_threshold = 1;
+  dynmole.router.top_p = 0;
+  dynmole.router.top_k = top2.router.top_k = 2;
+  top2.router.selection = moe::Selection::top_k;
+  check_same_model(dynmole, top2);
+}
+
+// Rows of the miniature meet both branches, so that the golden values test both.
+TEST_CASE("dynmole: the miniature's rows take both branches") {
+  Mini mini = generated_mini(dynmole_method(), DType::f64);
+  evaluate(mini, batch());
+  std::map<double, int> rows_by_count;
+  CHECK(mini.attachment.routings().size() == 12);  // a router for each Linear
+  for (const moe::Routing& r : mini.attachment.routings())
+    for (const double k : values_of(sum_columns(Var(r.chosen)).value())) ++rows_by_count[k];
+  for (const double k : {1, 2, 3}) CHECK(rows_by_count[k] > 20);
+}
+
+TEST_CASE("entropy loss: equal probabilities have 1, and the gradient sharpens") {
+  moe::MethodConfig method = moe::method("dynmole");
+  method.entropy.eps = 0;
+  const Tensor even = Tensor::full({5, 4}, 0.25, DType::f64);
+  const std::vector<moe::Routing> routings{{"r", 0, Var(even), Var(even), even}};
+  CHECK(moe::entropy_loss(routings, method.entropy).value().item() == doctest::Approx(1).epsilon(1e-13));
+  Tensor logits = Tensor::of({1, 3}, std::vector<double>{1, 0, 0}),
+         gradient = Tensor::zeros({1, 3}, DType::f64);
+  const Var probs = softmax(Var::leaf(logits, gradient));
+  const std::vector<moe::Routing> uneven{{"r", 0, probs, probs, logits}};
+  backward(moe::entropy_loss(uneven, method.entropy));
+  CHECK(gradient.data<double>()[0] < 0);
+  CHECK(gradient.data<double>()[1] > 0);
+}
+
+TEST_CASE("settings of the entropy that make no sense are refused") {
+  const auto message = [](auto set) {
+    moe::MethodConfig c = moe::method("dynmole");
+    set(c);
+    return message_of([&] { moe::check(c); });
+  };
+  using C = moe::MethodConfig;
+  CHECK(contains(message([](C& c) { c.entropy.index = 0; }), "method.entropy.index = 0"));
+  CHECK(contains(message([](C& c) { c.entropy.eps = -1; }), "method.entropy.eps = -1"));
+  CHECK(contains(message([](C& c) { c.entropy.weight = -1; }), "method.entropy.weight = -1"));
+  CHECK(contains(message([](C& c) { c.router.top_p = -1; }), "method.router.top_p = -1"));
+  CHECK(contains(message([](C& c) { c.execution = moe::Execution::grouped; }),
+                 "method.router.selection = 'hybrid'"));
+}
+
+TEST_CASE("normalised top-k: of all experts it is dense, of one it is the gate none") {
+  const std::vector<std::pair<moe::MethodConfig, int64_t>> cases{{dense_method(), 3},
+                                                                 {mole_method(GateMode::none), 1}};
+  for (const auto& [plain, k] : cases) {
+    moe::MethodConfig normalised = plain;
+    normalised.router.selection = moe::Selection::top_k;
+    normalised.router.gate = GateMode::scaled;
+    normalised.router.normalise = true;
+    normalised.router.top_k = k;
+    check_same_model(normalised, plain);
+  }
+}
+
+// Mixtral's form of the same weights.
+TEST_CASE("normalised top-k is the softmax over the k largest logits") {
+  const Values w = values_of(routing_of({2, -1, 0.5, 1}, 4, mola_method()).weights.value());
+  CHECK(w[0] == doctest::Approx(1 / (1 + std::exp(-1))));
+  CHECK(w[3] == doctest::Approx(1 / (1 + std::exp(1))));
+  CHECK(w[1] + w[2] == 0);
+}
+
+// Even routing gives 1 for each layer, whatever its number of experts.
+TEST_CASE("mola: the balance loss is a sum over layers") {
+  moe::MethodConfig method = mola_method();
+  method.experts_by_layer = {2, 4};
+  Mini mini = random_mini(method, DType::f64);
+  for (const auto& slot : mini.arena.slots()) {
+    if (slot.name.find(".router.") != std::string::npos) mini.arena.value(slot).zero();
+  }
+  const OwnLosses l = evaluate_own(mini, batch());
+  CHECK(l.terms.at("balance").value().item() == doctest::Approx(4).epsilon(1e-13));
+  CHECK(l.total.value().item() == doctest::Approx(l.task.value().item() + 0.004).epsilon(1e-13));
+}
+
+// Published counts on LLaMA-2-7B, whose decoder is LLaVA-1.5-7B's: from shapes, without weights.
+TEST_CASE("published parameter counts of the 7B model") {
+  nn::ModelConfig config;
+  config.vision = {
+      .image_size = 336, .patch_size = 14, .width = 1024, .layers = 24, .heads = 16, .mlp_width = 4096};
+  config.decoder = {
+      .vocabulary = 32000, .width = 4096, .layers = 32, .heads = 32, .kv_heads = 32, .mlp_width = 11008};
+  const auto counts = [&](const char* name, int64_t rank, auto set) {
+    moe::MethodConfig c = moe::method(name);
+    c.rank = rank;
+    set(c);
+    nn::Llava model(config, *nn::shapes_only(DType::f32));
+    return moe::attach(model, c, 0).counts();
+  };
+  using C = moe::MethodConfig;
+  using Layers = std::vector<int64_t>;
+  // MoLA (arXiv 2402.08562), section 5: rank 8, routers counted; LoRA of rank 64 on the same Linears.
+  for (const Layers& twenty : {Layers{2, 4, 6, 8}, {8, 6, 4, 2}, {8, 2, 2, 8}, {2, 8, 8, 2}, {5, 5, 5, 5}})
+    CHECK(counts("mola", 8, [&](C& c) { c.experts_by_layer = twenty; }).trainable == 105'635'840);
+  CHECK(counts("mola", 8, [](C& c) { c.experts_by_layer = {8, 8, 8, 8}; }).trainable == 169'017'344);
+  CHECK(counts("mola", 8, [](C& c) { c.experts_by_layer = {4, 4, 4, 4}; }).trainable == 84'508'672);
+  const auto lora = [](C& c) { c.lora_targets = {"q_proj", "k_proj", "v_proj", "o_proj"}; };
+  CHECK(counts("lora", 64, lora).trainable == 159'907'840);
+  CHECK(counts("lora", 80, lora).trainable == 199'884'800);
+  CHECK(counts("loramoe", 24, [](C&) {}).trainable == 208'797'696 + 3'686'400);
+  // MixLoRA (arXiv 2404.15159): 8 experts of rank 16, LoRA of rank 16 on attention, routers of 8 * 4096.
+  CHECK(counts("mixlora", 16, [](C&) {}).trainable == 202'375'168 + 1'048'576);
+  // DynMoLE (arXiv 2504.00661): 6 experts of rank 24 on the FFN, beside routers of 6 (4096 + 4096 + 11008).
+  CHECK(counts("dynmole", 24, [](C&) {}).trainable == 208'797'696 + 3'686'400);
+}
+
+// Two samples of two types, two experts; the rows of a sample share their weights.
+TEST_CASE("loramoe: the localised balancing constraint by hand") {
+  Segments s;
+  s.offsets = {0, 2, 5};
+  s.position = {0, 1, 0, 1, 2};
+  s.sequence = {0, 0, 1, 1, 1};
+  s.kind.assign(5, TokenKind::prompt);
+  s.ordinal = {0, 1};
+  s.dataset = {0, 1};
+  const nn::Pass pass(s);
+  const Tensor w = Tensor::of({5, 2}, std::vector<double>{0.9, 0.1, 0.7, 0.3, 0.2, 0.8, 0.4, 0.6, 0.3, 0.7});
+  const std::vector<moe::Routing> routings{{"r", 0, Var(w), Var(w), w}};
+  moe::LocalisedConfig config{.weight = 1, .delta = 0.1, .types = {}};
+  const double z[] = {1.1 * 1.6, 0.9 * 0.4, 0.9 * 0.9, 1.1 * 2.1};
+  const double mean = (z[0] + z[1] + z[2] + z[3]) / 4;
+  double squares = 0;
+  for (const double v : z) squares += (v - mean) * (v - mean);
+  const double want = squares / 3 / (mean * mean + 1e-10);
+  const auto loss = [&] { return moe::localised_loss(routings, pass, config, 2).value().item(); };
+  CHECK(loss() == doctest::Approx(want).epsilon(1e-13));
+  config.types = {1, 0};  // experts change places
+  CHECK(loss() != doctest::Approx(want));
+  config.types = {0, 2};
+  CHECK(contains(message_of(loss), "method.localised.types: 3 types of data for 2 experts"));
+  config.types = {0};
+  CHECK(contains(message_of(loss), "method.localised.types: 1 values for 2 data sets"));
+}
+
+TEST_CASE("mixlora: what whole FFNs as experts need is said") {
+  const auto message = [](auto set) {
+    moe::MethodConfig c = moe::method("mixlora");
+    set(c);
+    return message_of([&] { moe::check(c); });
+  };
+  using C = moe::MethodConfig;
+  for (const std::string& said : {message([](C& c) { c.expert_targets = {"up_proj"}; }),
+                                  message([](C& c) { c.router.placement = moe::RouterPlacement::linear; }),
+                                  message([](C& c) { c.router.selection = moe::Selection::soft; }),
+                                  message([](C& c) { c.execution = moe::Execution::masked; })})
+    CHECK(contains(said, "method.expert = 'ffn' needs"));
+}
+
+TEST_CASE("adamole: weights are what is above the threshold, shared out; nobody above it is nobody") {
+  moe::MethodConfig method = moe::method("adamole");
+  method.experts = 3;
+  method.router.threshold_max = 0.4;
+  const Segments segments = one_sequence(1);
+  moe::Router router("r", 0, 3, 3, method, DType::f64, 1);
+  router.weight = Var(Tensor::of({3, 3}, std::vector<double>{1, 0, 0, 0, 1, 0, 0, 0, 1}));
+  router.threshold_weight = Var(Tensor::zeros({1, 3}, DType::f64));
+  router.threshold_bias = Var(Tensor::zeros({1}, DType::f64));  // the threshold is 0.4 / 2
+  const auto route = [&](const std::vector<double>& p) {
+    std::vector<double> logits;
+    for (const double x : p) logits.push_back(std::log(x));
+    return router.route(Var(Tensor::of({1, 3}, logits)), nn::Pass(segments));
+  };
+  const moe::Routing r = route({0.6, 0.3, 0.1});
+  const Values w = values_of(r.weights.value());
+  CHECK(w[0] == doctest::Approx(0.8));
+  CHECK(w[1] == doctest::Approx(0.2));
+  CHECK(w[2] == 0);
+  CHECK(values_of(r.chosen) == Values{1, 1, 0});
+  router.threshold_bias = Var(Tensor::full({1}, 50, DType::f64));  // 0.4
+  CHECK(values_of(route({0.35, 0.35, 0.3}).weights.value()) == Values{0, 0, 0});
+}
+
+TEST_CASE("sparsegen: at lambda 0 the projection on the simplex; near 1 one expert; far below 0 all alike") {
+  const auto at = [](const std::vector<double>& u, double lambda) {
+    const auto E = static_cast<int64_t>(u.size());
+    return values_of(
+        moe::sparsegen(Var(Tensor::of({1, E}, u)), Var(Tensor::full({1, 1}, lambda, DType::f64))).value());
+  };
+  const Values p = at({0.9, 0.5, 0.1, -1}, 0);  // of two, with t = (0.9 + 0.5 - 1) / 2
+  CHECK(p[0] == doctest::Approx(0.7));
+  CHECK(p[1] == doctest::Approx(0.3));
+  CHECK(p[2] + p[3] == 0);
+  const Values one = at({0.9, 0.5, 0.1, -1}, 0.99);
+  CHECK(one[0] == doctest::Approx(1));
+  CHECK(one[1] + one[2] + one[3] == 0);
+  for (const double alike : at({0.9, 0.5, 0.1, -1}, -1e6))
+    CHECK(alike == doctest::Approx(0.25).epsilon(1e-4));
+}
+
+TEST_CASE("ldmole: a network for each width of input, shared and counted once") {
+  moe::MethodConfig method = ldmole_method();
+  Mini mini = random_mini(method, DType::f64);
+  int networks = 0;
+  for (const auto& slot : mini.arena.slots()) networks += slot.name.ends_with(".in.weight");
+  CHECK(networks == 2);  // 128 and 256
+  // Routers of 3 experts, and networks of 5 hidden channels.
+  CHECK(contains(mini.attachment.report(),
+                 fmt::format("router     28 routers, {} parameters",
+                             4 * 3 * (6 * 128 + 256) + 5 * (128 + 256) + 2 * (5 + 5 + 1))
+                     .c_str()));
+}
+
+// Each rule from its definition, an expert at a time, on values whose sums are exact.
+TEST_CASE_TEMPLATE("rules of selection", T, float, double) {
+  constexpr DType dtype = DTypeOf<T>::value;
+  const int64_t N = 64, E = 5;
+  Tensor probs = Tensor::empty({N, E}, dtype), entropy = Tensor::empty({N}, dtype),
+         lambda = Tensor::empty({N}, dtype);
+  const Tensor draws = random_index(N * (E + 1), 0, 8);  // ties on purpose
+  for (int64_t i = 0; i < N * E; ++i) probs.data<T>()[i] = static_cast<T>(draws.data<int32_t>()[i]) / T(32);
+  for (int64_t n = 0; n < N; ++n) {
+    entropy.data<T>()[n] = static_cast<T>(draws.data<int32_t>()[N * E + n]) / T(8);
+    lambda.data<T>()[n] = T(0.984375) - entropy.data<T>()[n];
+  }
+  const Values p = values_of(probs), h = values_of(entropy), l = values_of(lambda);
+  // Rank of e in row n, and the sum of the entries up to its own.
+  const auto place = [&](int64_t n, int64_t e) {
+    int64_t rank = 0;
+    double sum = 0;
+    for (int64_t j = 0; j < E; ++j) {
+      const double mine = p[static_cast<size_t>(n * E + e)], other = p[static_cast<size_t>(n * E + j)];
+      if (other > mine || (other == mine && j <= e)) ++rank, sum += other;
+    }
+    return std::pair{rank - 1, sum};
+  };
+  for (const bool crossing : {false, true}) {
+    for (const int64_t k : {0, 1, 3, 5}) {
+      Values want;
+      for (int64_t n = 0; n < N; ++n) {
+        for (int64_t e = 0; e < E; ++e) {
+          const auto [rank, sum] = place(n, e);
+          const double before = sum - p[static_cast<size_t>(n * E + e)];
+          const bool kept = crossing ? before < 0.25 : sum <= 0.25;
+          want.push_back(h[static_cast<size_t>(n)] > 0.5 || rank < k || kept);
+        }
+      }
+      Outputs outputs;
+      Tensor mask = outputs.template make<T>({N, E});
+      for (int64_t n = 0; n < N; ++n) {
+        T* of_row = mask.data<T>() + n * E;
+        row::hybrid<T>([&](int64_t e) { return probs.data<T>()[n * E + e]; }, E,
+                       entropy.data<T>()[n] > T(0.5), 0.25, k, crossing,
+                       [=](int64_t e, bool chosen) { of_row[e] = chosen ? T(1) : T(0); });
+      }
+      check_near("hybrid", mask, want);
+    }
+  }
+  Values want;
+  for (int64_t n = 0; n < N; ++n) {
+    int64_t support = 0;
+    for (int64_t e = 0; e < E; ++e) {
+      const auto [rank, sum] = place(n, e);
+      const double value = p[static_cast<size_t>(n * E + e)];
+      if (1 - l[static_cast<size_t>(n)] + static_cast<double>(rank + 1) * value > sum)
+        support = std::max(support, rank + 1);
+    }
+    for (int64_t e = 0; e < E; ++e) want.push_back(place(n, e).first < support);
+  }
+  Outputs outputs;
+  Tensor mask = outputs.template make<T>({N, E});
+  kernel::sparsegen_mask(mask, probs, lambda);
+  check_near("sparsegen_mask", mask, want);
+  CHECK(contains(message_of([&] { kernel::sparsegen_mask(mask, probs, probs); }), "[sparsegen_mask] lambda"));
+}

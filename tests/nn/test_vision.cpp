@@ -1,0 +1,41 @@
+// Which hidden state of the vision tower is the feature.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "tests/support/mini_llava.h"
+#include "tests/support/numbers.h"
+
+using namespace burrow;
+using namespace burrow::testing;
+
+namespace {
+
+// Generated weights depend on names alone, so that a tower of fewer blocks has the first ones of a larger.
+Tensor features(int64_t layers, int64_t feature_layer, bool feature_norm) {
+  nn::ModelConfig c = mini_config();
+  c.vision.layers = layers;
+  c.vision.feature_layer = feature_layer;
+  c.vision.feature_norm = feature_norm;
+  nn::check(c);
+  GeneratedWeights source(DType::f64);
+  const nn::VisionTower tower(c.vision, source);
+  return tower(Batch(golden_samples(), DType::f64).images).value();
+}
+
+}  // namespace
+
+TEST_CASE("a feature layer from the end is the last of a shorter tower") {
+  for (const bool norm : {false, true}) {
+    CHECK(same_bits(features(3, -2, norm), features(2, -1, norm)));
+    CHECK(same_bits(features(3, -3, norm), features(1, -1, norm)));
+    CHECK(same_bits(features(3, -4, norm), features(2, -3, norm)));  // before the first block
+    CHECK(!same_bits(features(3, -1, norm), features(3, -2, norm)));
+  }
+  CHECK(!same_bits(features(2, -1, true), features(2, -1, false)));
+}
+
+TEST_CASE("feature layers that the tower does not have") {
+  for (const int64_t layer : {0, 1, -5}) {
+    const std::string message = message_of([&] { features(3, layer, false); });
+    CHECK_MESSAGE(contains(message, fmt::format("vision.feature_layer = {}: must count", layer).c_str()),
+                  message);
+  }
+}

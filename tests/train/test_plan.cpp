@@ -1,0 +1,114 @@
+// What `burrow plan` predicts for LLaVA-1.5-7B, against what can be counted by hand.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "train/measure/plan.h"
+
+#include <doctest/doctest.h>
+
+#include "tensor/device.h"
+
+using namespace burrow;
+using namespace burrow::train;
+
+namespace {
+
+const std::string kSizes = std::string(BURROW_TEST_FILES) + "/../configs/models/llava_1_5_7b.toml";
+
+MemoryPlan plan_of(const std::vector<std::string>& overrides) {
+  return plan_memory(read_sizes(kSizes, overrides));
+}
+std::string message_of(const PlanCommand& command) {
+  try {
+    run_plan(command);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+double ratio(size_t a, size_t b) { return static_cast<double>(a) / static_cast<double>(b); }
+
+}  // namespace
+
+TEST_CASE("weights and optimiser of LLaVA-1.5-7B with LoRA") {
+  const MemoryPlan f32 = plan_of({"method.name=lora", "method.rank=32", "train.tokens_per_step=2048"});
+  // Vicuna 6.738 B, CLIP ViT-L/14-336 0.304 B, projector 0.021 B, and what LoRA adds.
+  const int64_t frozen = f32.total_parameters - f32.trainable_parameters;
+  CHECK(frozen > 7'060'000'000);
+  CHECK(frozen < 7'067'000'000);
+  CHECK(f32.weights == static_cast<size_t>(4 * frozen));
+  // f32 values, gradients and two moments, each parameter filled up to whole cache lines.
+  CHECK(ratio(f32.optimiser, static_cast<size_t>(16 * f32.trainable_parameters)) ==
+        doctest::Approx(1).epsilon(1e-3));
+  CHECK(f32.tokens == 2048);
+  const MemoryPlan half =
+      plan_of({"method.name=lora", "method.rank=32", "train.tokens_per_step=2048", "model.dtype=bf16"});
+  CHECK(ratio(half.weights, f32.weights) == doctest::Approx(0.5).epsilon(2e-3));  // norms and biases stay f32
+  CHECK(half.optimiser == f32.optimiser);
+}
+
+// What a layer keeps of a token where LoRA is on the FFN, in f32: the inputs of both norms and of the FFN, q,
+// k, v and attention's output; gate, up and their product. LoRA's own and statistics are less than a
+// hundredth.
+TEST_CASE("activations grow with the tokens, as much as the layers keep") {
+  const auto activations = [](int64_t tokens) {
+    return plan_of({"method.name=lora", "method.rank=32", "method.dropout=0",
+                    fmt::format("train.tokens_per_step={}", tokens)})
+        .activations;
+  };
+  const size_t one = activations(4096), two = activations(8192);
+  const double per_token = static_cast<double>(two - one) / 4096;
+  CHECK(per_token == doctest::Approx(4.0 * 32 * (7 * 4096 + 3 * 11008)).epsilon(0.02));
+}
+
+// Of a layer that is computed again, its input alone is kept, of the seven vectors and three in the FFN. The
+// first keeps less as it is, since nobody wants its input's gradient.
+TEST_CASE("layers computed again give up what they keep but their input, and no fewer than are needed") {
+  const std::vector<std::string> options{"method.name=lora", "method.rank=32", "method.dropout=0",
+                                         "train.tokens_per_step=4096"};
+  const auto plan = [&](int64_t layers) {
+    std::vector<std::string> with = options;
+    with.push_back(fmt::format("train.recompute_layers={}", layers));
+    return plan_of(with);
+  };
+  const size_t one = plan(1).activations, half = plan(16).activations;
+  CHECK(static_cast<double>(one - half) / (4096 * 15) ==
+        doctest::Approx(4.0 * (6 * 4096 + 3 * 11008)).epsilon(0.01));
+  CHECK(plan(0).activations > one);
+  CHECK(ratio(plan(32).activations, one) < 0.12);
+  PlanCommand command{kSizes, "", "", options};
+  command.overrides.insert(command.overrides.end(), {"model.dtype=bf16", "model.compute=bf16"});
+  const auto peak = [&](int64_t layers) {
+    std::vector<std::string> with = command.overrides;
+    with.push_back(fmt::format("train.recompute_layers={}", layers));
+    return plan_of(with).peak();
+  };
+  command.memory = fmt::format("{}MiB", (peak(7) >> 20) + 1);
+  CHECK(message_of(command).find("It fits with train.recompute_layers = 7: ") != std::string::npos);
+  for (const auto& [layers, said] : {std::pair{"-1", "train.recompute_layers = -1: must be 0 to 32"},
+                                     {"33", "train.recompute_layers = 33: must be 0 to 32"}}) {
+    command.overrides.back() = fmt::format("train.recompute_layers={}", layers);
+    CHECK(message_of(command) == said);
+  }
+}
+
+TEST_CASE("what does not fit is refused, with what would help") {
+  PlanCommand command{kSizes, "80GiB", "", {"method.name=mole", "method.experts=3", "method.rank=32"}};
+  command.overrides.push_back("train.tokens_per_step=4096");
+  CHECK(message_of(command).empty());
+  command.memory = "40GiB";
+  std::string said = message_of(command);
+  CHECK(said.find("--memory is 40.00 GiB. It fits with model.dtype = 'bf16' and model.compute = 'bf16'") !=
+        said.npos);
+  command.memory = "28GiB";
+  said = message_of(command);
+  CHECK(said.find("It fits with train.recompute_layers = 10, model.dtype = 'bf16'") != said.npos);
+  CHECK(said.find("; or with train.accumulation = 2, model.dtype = 'bf16'") != said.npos);
+  command.memory = "17GiB";
+  CHECK(
+      message_of(command).find("train.accumulation = 2, train.recompute_layers = 32, model.dtype = 'bf16'") !=
+      std::string::npos);
+  command.memory = "8GiB";
+  CHECK(message_of(command).find("a larger card would") != std::string::npos);
+  command.memory = "80";
+  CHECK(message_of(command).find("--memory 80: a number with GiB") != std::string::npos);
+  CHECK_FALSE(cuda::options().planned);
+}

@@ -1,0 +1,281 @@
+// The training loop itself, in memory: what a step computes, changes and says.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "train/run/trainer.h"
+
+#include <doctest/doctest.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "data/worlds/make.h"
+#include "tests/support/folder.h"
+#include "tests/support/numbers.h"
+#include "train/run/progress.h"
+
+namespace fs = std::filesystem;
+using namespace burrow;
+using namespace burrow::testing;
+using namespace burrow::train;
+
+namespace {
+
+using Json = nlohmann::json;
+constexpr const char* kDomains[] = {"general", "document", "biomedicine"};
+
+// A folder with a few samples of the generated domains and the config of a small model over them.
+struct Domains : Folder {
+  Domains() {
+    data::make_domains(*this / "data", {.train = 60, .validation = 2, .test = 4});
+    std::string text =
+        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n"
+        "[model.vision]\nlayers = 1\nwidth = 32\nmlp_width = 32\n"
+        "[train]\ntokens_per_step = 300\nlog_every = 2\n";
+    text += fmt::format("[data]\ntokenizer = '{}'\n", *this / "data/tokenizer.json");
+    for (const char* name : kDomains) {
+      const std::string domain = *this / (std::string("data/") + name);
+      text += fmt::format("[[data.sets]]\nname = '{0}'\ntrain = '{1}/train.json'\nimages = '{1}/images'\n",
+                          name, domain);
+    }
+    write_file_atomically(*this / "run.toml", text);
+  }
+};
+
+const Domains& folder() {
+  static const Domains f;
+  return f;
+}
+
+Setup setup_of(const std::vector<std::string>& overrides) {
+  return make_setup(read_run_config(folder() / "run.toml", overrides));
+}
+void quiet(const std::string&) {}
+
+std::vector<Json> metrics_of(const std::string& run, const std::vector<std::string>& overrides) {
+  Setup setup = setup_of(overrides);
+  Trainer trainer(setup, quiet);
+  {
+    RunDirectory directory(folder() / run, write_run_config(setup.config), false);
+    trainer.train(directory);
+  }
+  std::istringstream text(read_file(folder() / (run + "/metrics.jsonl")));
+  std::vector<Json> lines;
+  for (std::string line; std::getline(text, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+double sum(const Json& values) {
+  double total = 0;
+  for (const Json& v : values) total += v.get<double>();
+  return total;
+}
+
+}  // namespace
+
+TEST_CASE("metrics: losses, each auxiliary term, rate, gradient norm, and what the routers did by domain") {
+  const std::vector<Json> lines = metrics_of("mole", {"method.name=mole", "train.max_steps=6"});
+  REQUIRE(lines.size() == 4);  // steps 0, 2, 4, and the last
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const Json& line = lines[i];
+    CHECK(line.at("step") == std::vector<int>{0, 2, 4, 5}[i]);
+    CHECK(line.at("loss").get<double>() > 0);
+    CHECK(line.at("balance").get<double>() > 0);
+    CHECK(line.at("balance").get<double>() <= 1);
+    CHECK(line.at("lr").get<double>() >= 0);
+    CHECK(line.at("gradient_norm").get<double>() > 0);
+    REQUIRE(line.at("routing").size() == 2);  // a router for each of the two layers
+    for (const Json& site : line.at("routing")) {
+      int dead = 3;
+      std::vector<bool> used(3, false);
+      REQUIRE(site.at("load").size() >= 2);  // 300 tokens hold several domains
+      for (const auto& [domain, load] : site.at("load").items()) {
+        REQUIRE(load.size() == 3);
+        CHECK(sum(load) == doctest::Approx(1).epsilon(1e-6));
+        CHECK(site.at("active").at(domain).get<double>() == doctest::Approx(1).epsilon(1e-6));
+        const double entropy = site.at("entropy").at(domain).get<double>();
+        CHECK(entropy > 0);
+        CHECK(entropy <= std::log(3) + 1e-6);
+        for (size_t e = 0; e < 3; ++e) used[e] = used[e] || load[e].get<double>() > 0;
+      }
+      for (const bool u : used) dead -= u;
+      CHECK(site.at("dead_experts") == dead);
+    }
+  }
+}
+
+TEST_CASE("metrics: no balance loss without its weight, no routing without a router") {
+  const std::vector<Json> dense = metrics_of("dense", {"method.name=dense", "train.max_steps=1"});
+  CHECK(!dense.at(0).contains("balance"));
+  CHECK(dense.at(0).at("routing").size() == 2);
+  const std::vector<Json> lora = metrics_of("lora", {"method.name=lora", "train.max_steps=1"});
+  CHECK(!lora.at(0).contains("balance"));
+  CHECK(!lora.at(0).contains("routing"));
+}
+
+// In f64, where the order of a sum costs 1e-16.
+TEST_CASE("a step does not depend on its micro-batches") {
+  for (const char* method : {"method.name=lora", "method.name=mole", "method.name=dense"}) {
+    CAPTURE(method);
+    std::vector<Trainer::StepFigures> whole;
+    for (const int parts : {1, 2, 5}) {
+      Setup setup = setup_of({method, "model.dtype=f64", fmt::format("train.accumulation={}", parts),
+                              "method.dropout=0.2", "method.router.gate=scaled"});
+      Trainer trainer(setup, quiet);
+      for (int64_t i = 0; i < 3; ++i) {
+        const Trainer::StepFigures f = trainer.step(i, trainer.plan().step(i));
+        if (parts == 1) whole.push_back(f);
+        CHECK(f.loss == doctest::Approx(whole[static_cast<size_t>(i)].loss).epsilon(1e-9));
+        CHECK(f.gradient_norm == doctest::Approx(whole[static_cast<size_t>(i)].gradient_norm).epsilon(1e-9));
+      }
+    }
+  }
+}
+
+namespace {
+
+struct StepOf {
+  Trainer::StepFigures figures;
+  std::vector<std::pair<std::string, Tensor>> gradients;
+};
+StepOf first_step(const std::vector<std::string>& overrides) {
+  Setup setup = setup_of(overrides);
+  Trainer trainer(setup, quiet);
+  StepOf s{trainer.step(0, trainer.plan().step(0)), {}};
+  for (const auto& [name, var] : setup.attachment.trainable())
+    s.gradients.emplace_back(name, var->grad().clone());
+  return s;
+}
+
+}  // namespace
+
+// Dropout's masks, losses and gradients, to the bit: an auxiliary loss's gradient reaches what a router gave
+// before the block's own does, in either case, and a residual sum is the same one or within a norm.
+TEST_CASE("layers that are computed again change no step, with any method") {
+  for (const moe::Method& method : moe::methods()) {
+    const moe::MethodConfig& c = method.config;
+    CAPTURE(c.name);
+    std::vector<std::string> overrides{"method.name=" + c.name, "model.dtype=f64", "train.accumulation=2"};
+    if (c.expert == moe::ExpertKind::linear || c.expert == moe::ExpertKind::ffn)
+      overrides.emplace_back("method.dropout=0.2");
+    if (!c.experts_by_layer.empty()) overrides.emplace_back("method.experts_by_layer=[2, 3]");
+    if (c.expert == moe::ExpertKind::visual) overrides.emplace_back("model.vision.class_token=true");
+    const StepOf want = first_step(overrides);
+    for (const int layers : {1, 2}) {
+      CAPTURE(layers);
+      overrides.push_back(fmt::format("train.recompute_layers={}", layers));
+      const StepOf got = first_step(overrides);
+      CHECK(got.figures.loss == want.figures.loss);
+      for (size_t i = 0; i < want.gradients.size(); ++i) {
+        CHECK_MESSAGE(same_bits(got.gradients[i].second, want.gradients[i].second), want.gradients[i].first);
+      }
+    }
+  }
+}
+
+TEST_CASE("a step changes what is trained alone, and computes no gradient of a frozen weight") {
+  // Of the experts' two sides masked execution computes dA and dB by matmul_tn, of three Linears in two
+  // layers, gate's and up's dA in one, and of a router in each layer its dW; grouped execution has kernels of
+  // its own for the sides.
+  struct Row {
+    const char *method, *execution;
+    int64_t products;
+  };
+  for (const auto& [method, execution, products] :
+       {Row{"lora", "auto", 10}, {"mole", "masked", 12}, {"mole", "grouped", 2}, {"dense", "masked", 12}}) {
+    CAPTURE(method);
+    CAPTURE(execution);
+    Setup setup =
+        setup_of({fmt::format("method.name={}", method), fmt::format("method.execution={}", execution)});
+    Trainer trainer(setup, quiet);
+    const auto values = [&] {
+      std::map<std::string, Tensor> all;
+      setup.model->parameters([&](const std::string& name, Var& p) { all[name] = p.value().clone(); });
+      return all;
+    };
+    const auto before = values();
+    const int64_t calls = kernel_calls(KernelId::matmul_tn);
+    trainer.step(0, trainer.plan().step(0));
+    CHECK(kernel_calls(KernelId::matmul_tn) - calls == products);  // none is of a frozen weight
+    trainer.step(1, trainer.plan().step(1));
+    std::map<std::string, bool> trained;
+    for (const auto& entry : setup.attachment.trainable()) trained[entry.first] = true;
+    size_t frozen = 0;
+    for (const auto& [name, value] : values()) {
+      const Tensor& old = before.at(name);
+      const bool same = std::memcmp(value.bytes(), old.bytes(), old.nbytes()) == 0;
+      CHECK_MESSAGE(same == !trained.contains(name), name);
+      frozen += same;
+    }
+    CHECK(frozen + trained.size() == before.size());
+  }
+}
+
+TEST_CASE("what is not finite stops the run and names step, tensor, kernel and samples") {
+  Setup setup = setup_of({"method.name=mole"});
+  Trainer trainer(setup, quiet);
+  trainer.step(0, trainer.plan().step(0));
+  for (const auto& [name, var] : setup.attachment.trainable()) {
+    if (!name.ends_with("layers.1.mlp.up_proj.lora_B.weight")) continue;
+    Tensor value = var->value();
+    value.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+  }
+  std::string message;
+  try {
+    trainer.step(1, trainer.plan().step(1));
+  } catch (const Error& e) {
+    message = e.what();
+  }
+  const auto has = [&](const std::string& part) {
+    CHECK_MESSAGE(message.find(part) != std::string::npos, part, " in ", message);
+  };
+  has("step 1: not finite: loss nan, gradient of 'language_model.model.layers.");
+  has("first in [");
+  has("samples (set:record):");
+  const data::StepPlan step = trainer.plan().step(1);
+  for (int64_t ordinal = step.begin; ordinal < step.end; ++ordinal) {
+    const data::Draw draw = trainer.plan().draw(ordinal);
+    has(fmt::format(" {}:{}", kDomains[draw.dataset], trainer.plan().sample(ordinal).record));
+  }
+}
+
+// Runs `f` in a process whose stderr is a terminal or a pipe, and returns what it wrote there.
+template <class F>
+std::string stderr_of(bool terminal, F&& f) {
+  int ends[2] = {-1, -1};  // where it is read, where it is written
+  REQUIRE((terminal ? ::openpty(&ends[0], &ends[1], nullptr, nullptr, nullptr) : ::pipe(ends)) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(ends[1], 2);
+    f();
+    std::fflush(stderr);
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  std::string text;
+  char block[4096];
+  for (ssize_t got = 0; (got = ::read(ends[0], block, sizeof(block))) > 0;)
+    text.append(block, static_cast<size_t>(got));
+  ::close(ends[0]);
+  ::waitpid(child, nullptr, 0);
+  return text;
+}
+
+TEST_CASE("progress: one line that is rewritten on a terminal, none of its signs in a pipe") {
+  const auto work = [] {
+    ProgressLine line("train", 3);
+    for (int64_t i = 1; i <= 3; ++i) {
+      ::usleep(250'000);
+      line.update(i, "9 tokens/s");
+    }
+  };
+  const std::string terminal = stderr_of(true, work);
+  CHECK(terminal.find("\rtrain 1/3  9 tokens/s") != std::string::npos);
+  CHECK(terminal.find("\rtrain 3/3") != std::string::npos);
+  CHECK(terminal.find('\n') == terminal.size() - 1);
+  CHECK(stderr_of(false, work).empty());  // less than 20 seconds are not worth a line
+}

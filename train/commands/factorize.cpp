@@ -1,0 +1,79 @@
+// burrow factorize: a dense decoder's FFNs dealt to blocks with a router each (FactorLLM, arXiv 2408.11855).
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "moe/shards.h"
+#include "tensor/files.h"
+#include "tensor/rng.h"
+#include "train/commands/commands.h"
+#include "train/run/checkpoint.h"
+#include "train/run/setup.h"
+
+namespace burrow::train {
+namespace {
+
+// The dense model of a run that trained all of it, or of a run's config with model.weights.
+Setup dense_model(const std::string& path) {
+  if (std::filesystem::is_directory(path)) {
+    Setup run = load_run(path);
+    BURROW_CHECK(
+        run.config.method.name == "full",
+        "{}: a run of method '{}', which trains beside a model; factorize takes a run of method 'full', or a "
+        "config with model.weights",
+        path, run.config.method.name);
+    return run;
+  }
+  RunConfig config = read_run_config(path, {});
+  BURROW_CHECK(!config.model.weights.empty(), "{}: model.weights is empty: there is no model to factorize",
+               path);
+  config.method = moe::method("full");
+  return make_setup(config);
+}
+
+moe::Split split_kind(const std::string& name) {
+  for (const auto& [known, split] : enum_names(moe::Split{})) {
+    if (name == known) return split;
+  }
+  fail("--split {}: contiguous, random or clustered", name);
+}
+
+}  // namespace
+
+int run_factorize(const FactorizeCommand& c) {
+  const std::filesystem::path out(c.out);
+  BURROW_CHECK(!std::filesystem::exists(out), "{}: exists already; choose another --out", c.out);
+  const moe::Split split = split_kind(c.split);
+  moe::MethodConfig method = moe::method("factorllm");
+  method.experts = c.experts;
+  method.router.top_k = c.top_k;
+  moe::check(method);
+  Setup dense = dense_model(c.model);
+  const nn::DecoderConfig& sizes = dense.config.model.sizes.decoder;
+  BURROW_CHECK(sizes.mlp_width % c.experts == 0,
+               "--experts {}: does not cut the {} channels of each FFN evenly", c.experts, sizes.mlp_width);
+  const auto seed = static_cast<uint64_t>(c.seed);
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (nn::DecoderBlock& block : dense.model->decoder.blocks) {
+    nn::FeedForward& ffn = *block.ffn;
+    moe::reorder(ffn, moe::split_order(ffn.gate->weight.value(), c.experts, split,
+                                       random_key(seed, 0, ffn.name + ".split")));
+    moe::Router router(ffn.name + ".router", 0, sizes.width, c.experts, method, DType::f32, seed);
+    router.parameters([&](const std::string& name, const Var& p) { tensors.emplace_back(name, p.value()); });
+  }
+  dense.model->parameters(
+      [&](const std::string& name, const Var& p) { tensors.emplace_back(name, p.value()); });
+  std::filesystem::create_directories(out);
+  const std::filesystem::path weights = out / "trained.safetensors";
+  write_safetensors(weights.string(), tensors,
+                    {{"ffn_experts", std::to_string(c.experts)}, {"ffn_split", c.split}});
+  RunConfig config = dense.config;
+  config.method = method;
+  config.model.weights = weights.string();
+  write_file_atomically((out / "config.toml").string(), write_run_config(config));
+  fmt::print("{}: {} FFNs of {} channels in {} blocks of {} ({}), {} of them per token; a router each\n",
+             c.out, sizes.layers, sizes.mlp_width, c.experts, sizes.mlp_width / c.experts, c.split, c.top_k);
+  return 0;
+}
+
+}  // namespace burrow::train

@@ -1,0 +1,101 @@
+// routing: how a finished run's routers weigh their experts, by language or data set.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <map>
+
+#include "tensor/files.h"
+#include "train/commands/commands.h"
+#include "train/run/evaluate.h"
+
+namespace burrow::train {
+namespace {
+
+// Of one router on the rows of one group.
+struct Weights {
+  std::vector<double> sum, squares;  // by expert
+  int64_t rows = 0;
+};
+using ByGroup = std::map<std::pair<std::string, std::string>, Weights>;  // by group and router
+
+// What a sample counts under: the language that its record names, or its data set.
+std::string group_of(const data::Dataset& set, const data::Sample& sample) {
+  return sample.language < 0 ? set.name() : set.languages()[static_cast<size_t>(sample.language)];
+}
+
+void add(ByGroup& groups, const moe::Routing& r, const nn::Pass& pass,
+         const std::vector<std::string>& group_of_sample) {
+  const Tensor w = r.weights.value().to(Device::cpu).to(DType::f64);
+  const Tensor rows = r.rows.defined() ? r.rows.to(Device::cpu) : Tensor{};
+  const int64_t E = w.dim(1);
+  for (int64_t i = 0; i < w.dim(0); ++i) {
+    const auto row = static_cast<size_t>(rows.defined() ? rows.data<int32_t>()[i] : i);
+    const auto sample = static_cast<size_t>(pass.segments->sequence[row]);
+    Weights& found = groups[{group_of_sample[sample], r.site}];
+    found.sum.resize(static_cast<size_t>(E));
+    found.squares.resize(static_cast<size_t>(E));
+    found.rows += 1;
+    for (int64_t e = 0; e < E; ++e) {
+      const double x = w.data<double>()[i * E + e];
+      found.sum[static_cast<size_t>(e)] += x;
+      found.squares[static_cast<size_t>(e)] += x * x;
+    }
+  }
+}
+
+void add_set(ByGroup& groups, const Setup& setup, const data::Dataset& set, const FeatureCache& features,
+             int32_t index, int64_t limit) {
+  moe::Attachment gathered = setup.attachment;  // shares the routings
+  const int64_t P = setup.config.model.sizes.vision.visual_tokens();
+  const int64_t count = limit > 0 ? std::min(limit, set.size()) : set.size();
+  for (int64_t begin = 0; begin < count;) {
+    std::vector<data::BatchSample> samples;
+    std::vector<std::string> names;
+    int64_t tokens = 0;
+    while (begin < count && (samples.empty() || tokens < setup.config.eval.batch_tokens)) {
+      samples.push_back({set.sample(begin), index, begin});
+      names.push_back(group_of(set, samples.back().sample));
+      tokens += samples.back().sample.length(P);
+      ++begin;
+    }
+    const data::Batch batch = data::make_batch(samples, P);
+    const nn::Pass pass(batch.segments, setup.model->device());
+    const Tensor visual = features.gather(batch.images);
+    gathered.clear();
+    setup.model->hidden(batch.ids, visual.defined() ? Var(visual) : Var{}, pass);
+    for (const moe::Routing& r : gathered.routings()) add(groups, r, pass, names);
+    gathered.clear();
+  }
+}
+
+}  // namespace
+
+int run_routing(const RoutingCommand& c) {
+  const NoGrad no_grad;
+  const auto say = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+  const Setup setup = load_run(c.run, choose_device(c.device, say));
+  const std::string split = c.split.empty() ? setup.config.eval.split : c.split;
+  const auto sets = load_sets(setup, split_named(split), setup.config.eval.sets);
+  FeatureCache features(setup.model->tower, setup.config.data.feature_cache, say);
+  for (const data::Dataset& set : sets) features.add(set);
+  ByGroup groups;
+  for (size_t d = 0; d < sets.size(); ++d)
+    add_set(groups, setup, sets[d], features, static_cast<int32_t>(d), c.limit);
+  BURROW_CHECK(!groups.empty(), "{}: method '{}' has no router", c.run, setup.config.method.name);
+  std::string csv = "group,router,expert,weight,deviation,rows\n";
+  for (const auto& [key, w] : groups) {
+    const auto n = static_cast<double>(w.rows);
+    for (size_t e = 0; e < w.sum.size(); ++e) {
+      const double mean = w.sum[e] / n, variance = w.squares[e] / n - mean * mean;
+      csv += fmt::format("{},{},{},{:.6f},{:.6f},{}\n", key.first, key.second, e, mean,
+                         std::sqrt(std::max(variance, 0.0)), w.rows);
+    }
+  }
+  if (c.out.empty())
+    fmt::print("{}", csv);
+  else
+    write_file_atomically(c.out, csv);
+  return 0;
+}
+
+}  // namespace burrow::train

@@ -1,0 +1,212 @@
+#include "train/measure/synthetic.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "nn/arena.h"
+#include "tensor/device.h"
+#include "tensor/files.h"
+#include "tensor/profile.h"
+#include "tensor/rng.h"
+#include "train/run/device.h"
+#include "train/run/optimizer.h"
+#include "train/run/readback.h"
+
+namespace burrow::train {
+namespace {
+
+// On the device: a planned one has no host values to copy, and a real one copies them.
+Tensor column(const std::vector<int32_t>& values, Device device) {
+  return Tensor::of({static_cast<int64_t>(values.size())}, values).to(device);
+}
+
+// The same random block over and over, times `deviation`: billions of draws would take minutes.
+void fill_randomly(Tensor& t, double deviation) {
+  constexpr int64_t kBlock = 1 << 20;
+  static const Tensor block = [] {
+    Tensor b = Tensor::empty({kBlock}, DType::f32);
+    Random random(1);
+    for (int64_t i = 0; i < kBlock; ++i) b.data<float>()[i] = static_cast<float>(random.normal());
+    return b;
+  }();
+  Tensor scaled = block.clone();
+  kernel::scale(scaled, block, deviation);
+  const Tensor source = scaled.to(t.dtype());
+  const Tensor flat = t.reshape({t.numel()});
+  for (int64_t begin = 0; begin < t.numel(); begin += kBlock) {
+    const int64_t end = std::min(t.numel(), begin + kBlock);
+    flat.slice_rows(begin, end).copy_from(source.slice_rows(0, end - begin));
+  }
+}
+
+std::vector<int64_t> read_lengths(const std::string& path) {
+  std::vector<int64_t> lengths;
+  std::istringstream lines(read_file(path));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("#")) continue;
+    std::istringstream words(line);
+    for (int64_t n = 0; words >> n;) {
+      BURROW_CHECK(n > 0, "{}: a length of {}", path, n);
+      lengths.push_back(n);
+    }
+  }
+  BURROW_CHECK(!lengths.empty(), "{}: no lengths", path);
+  return lengths;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Frozen weights that multiply every row: the Linears of the decoder's blocks. The N of 4 N FLOPs a token.
+// Neither the tower counts, which a step does not run, nor the head, which sees the supervised rows alone.
+double multiplied_parameters(nn::Llava& model) {
+  double count = 0;
+  model.decoder.parameters([&](const std::string& name, Var& p) {
+    const bool block = name.find(".layers.") != std::string::npos;
+    if (block && p.value().rank() == 2 && !p.needs_grad()) count += static_cast<double>(p.value().numel());
+  });
+  return count;
+}
+
+}  // namespace
+
+Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& texts, int64_t tokens) {
+  const int64_t P = sizes.vision.visual_tokens();
+  Segments s;
+  for (size_t i = 0; s.rows() < tokens; ++i) {
+    const int64_t length =
+        std::min({P + texts[i % texts.size()], sizes.decoder.max_tokens, tokens - s.rows()});
+    const int64_t text = length > P ? length - P : length;  // what has no room for an image is text alone
+    for (int64_t t = 0; t < length; ++t) {
+      s.position.push_back(static_cast<int32_t>(t));
+      s.sequence.push_back(static_cast<int32_t>(s.count()));
+      s.kind.push_back(t < length - text       ? TokenKind::visual
+                       : t < length - text / 2 ? TokenKind::prompt
+                                               : TokenKind::answer);
+    }
+    s.ordinal.push_back(s.count());
+    s.dataset.push_back(0);
+    s.offsets.push_back(static_cast<int32_t>(s.rows() + length));
+  }
+  return s;
+}
+
+SyntheticBatch synthetic_batch(const nn::Llava& model, Segments segments) {
+  const Device device = model.device();
+  const nn::VisionConfig& vision = model.config.vision;  // the last sequence may be without an image
+  const int64_t P = vision.visual_tokens();
+  SyntheticBatch batch;
+  std::vector<int32_t> ids, supervised, targets;
+  Random random(2);
+  for (int64_t n = 0; n < segments.rows(); ++n) {
+    const auto i = static_cast<size_t>(n);
+    const auto word =
+        static_cast<int32_t>(random.below(static_cast<uint32_t>(model.config.decoder.vocabulary)));
+    const bool visual = segments.kind[i] == TokenKind::visual;
+    ids.push_back(visual ? static_cast<int32_t>(-1 - segments.sequence[i] * P - segments.position[i]) : word);
+    if (segments.kind[i] != TokenKind::answer) continue;
+    supervised.push_back(static_cast<int32_t>(n));
+    targets.push_back(word);
+  }
+  batch.ids = column(ids, Device::cpu);
+  batch.supervised = column(supervised, device);
+  batch.targets = column(targets, device);
+  const auto visual_rows = std::count(segments.kind.begin(), segments.kind.end(), TokenKind::visual);
+  if (visual_rows > 0) {
+    Tensor features = Tensor::empty({visual_rows, vision.width}, DType::f32, device, "features");
+    fill_randomly(features, 1);
+    batch.features = Var(features);
+  }
+  batch.segments = std::move(segments);
+  return batch;
+}
+
+Var synthetic_step(const RunConfig& config, nn::Llava& model, moe::Attachment& attachment,
+                   const SyntheticBatch& batch, uint64_t step) {
+  nn::Pass pass(batch.segments, model.device());
+  pass.training = true;
+  pass.recomputation = {config.train.recompute_layers, &attachment};
+  pass.step = step;
+  attachment.clear();
+  attachment.teach([&] { model.hidden(batch.ids, batch.features, pass); });
+  const Var hidden = model.hidden(batch.ids, batch.features, pass);
+  Var loss =
+      linear_cross_entropy(gather_rows(hidden, batch.supervised), model.decoder.head.weight, batch.targets);
+  Var total = scale(loss, 1 / static_cast<double>(std::max<int64_t>(1, batch.targets.numel())));
+  for (const moe::AuxiliaryTerm& term :
+       moe::auxiliary_terms(attachment.routings(), pass, config.method, {}, 1))
+    total = add(total, scale(term.value, term.weight));
+  backward(total);
+  attachment.clear();
+  return loss;
+}
+
+int run_bench_train(const BenchTrainCommand& command, Device device) {
+  const RunConfig config = read_sizes(command.config, command.overrides);
+  const DType dtype = config.model.dtype == "bf16" ? DType::bf16 : DType::f32;
+  BURROW_CHECK(config.model.compute == "f32" || device == Device::cuda,
+               "model.compute = 'bf16': use --device cuda");
+  nn::Llava model(config.model.sizes, *nn::shapes_only(dtype));
+  if (config.model.compute == "bf16") model.compute = DType::bf16;
+  moe::Attachment attachment = moe::attach(model, config.method, 0);
+  model.parameters([&](const std::string&, Var& p) {
+    Tensor t = Tensor::empty(p.shape(), p.value().dtype(), device, "weights");
+    fill_randomly(t, p.value().rank() > 1
+                         ? std::sqrt(static_cast<double>(p.dim(0)) / static_cast<double>(t.numel()))
+                         : 1);
+    p = Var(t);
+  });
+  nn::ParameterArena arena(attachment.trainable());
+  Optimizer optimizer(arena, config.train);
+  const int64_t tokens =
+      (config.train.tokens_per_step + config.train.accumulation - 1) / config.train.accumulation;
+  const SyntheticBatch batch =
+      synthetic_batch(model, sequences_of(config.model.sizes, read_lengths(command.lengths), tokens));
+  Readback readback;
+  std::vector<double> seconds;
+  double loss = 0, squares = 0;
+  for (int64_t i = 0; i < command.steps + 2; ++i) {  // the first two make plans and fill the caches
+    if (i == 2) reset_memory_peak(device);
+    const double begin = seconds_now();
+    arena.grads.zero();
+    for (int64_t part = 0; part < config.train.accumulation; ++part) {
+      const Var sum = synthetic_step(config, model, attachment, batch, static_cast<uint64_t>(i));
+      if (part == 0) readback.add(sum.value(), [&](double value) { loss = value; });
+    }
+    readback.add(optimizer.squared_norm(), [&](double value) { squares = value; });
+    readback.read();
+    optimizer.step(std::sqrt(squares), 1);
+    if (device == Device::cuda) cuda::synchronise();
+    if (i >= 2) seconds.push_back(seconds_now() - begin);
+  }
+  const double step = median(seconds), rate = static_cast<double>(tokens * config.train.accumulation) / step;
+  const double model_flops = 4.0 * multiplied_parameters(model) * rate;
+  const size_t peak = memory_report(device).peak;
+  fmt::print(
+      "{}: {} sequences, {} tokens a step; median of {} steps {:.1f} ms, {:.0f} tokens/s, {:.1f} TFLOP/s of "
+      "4 N; "
+      "{:.2f} GiB of tensors at the peak; loss {:.4f}\n",
+      config.method.name, batch.segments.count(), tokens * config.train.accumulation, seconds.size(),
+      1e3 * step, rate, 1e-12 * model_flops, static_cast<double>(peak) / (1 << 30),
+      loss / static_cast<double>(std::max<int64_t>(1, batch.targets.numel())));
+  if (!command.json.empty()) {
+    const nlohmann::ordered_json json = {{"method", config.method.name},
+                                         {"device", describe(device)},
+                                         {"tokens", tokens * config.train.accumulation},
+                                         {"sequences", batch.segments.count() * config.train.accumulation},
+                                         {"supervised", batch.targets.numel() * config.train.accumulation},
+                                         {"seconds", seconds},
+                                         {"median_seconds", step},
+                                         {"tokens_per_second", rate},
+                                         {"flops_of_4n", model_flops},
+                                         {"peak_bytes", peak}};
+    write_file_atomically(command.json, json.dump(2) + "\n");
+  }
+  return 0;
+}
+
+}  // namespace burrow::train
