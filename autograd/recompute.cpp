@@ -29,8 +29,6 @@ void run_again(const RecomputedFn& f, const std::vector<Tensor>& kept, std::span
 
 }  // namespace
 
-bool runs_again() { return recording() == Recording::needs; }
-
 std::vector<Var> recompute(RecomputedFn f, const std::vector<Var>& inputs) {
   if (recording() != Recording::on) return f(inputs, false);
   std::vector<Var> outputs;

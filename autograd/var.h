@@ -131,8 +131,5 @@ struct NoGrad : RecordingScope {
 // constant. Not recorded, f is just called.
 using RecomputedFn = std::function<std::vector<Var>(const std::vector<Var>& inputs, bool again)>;
 std::vector<Var> recompute(RecomputedFn f, const std::vector<Var>& inputs);
-// Whether what runs now is the first of recompute's two runs: what it reads must still be there for the
-// second.
-bool runs_again();
 
 }  // namespace burrow

@@ -37,7 +37,8 @@ Var sparsity_loss(std::span<const Routing> routings, const SparsityConfig& confi
 // FactorLLM's Prior-Approximate loss (arXiv 2408.11855, its authors' code): the mean over rows and routers of
 // KL(p || softmax(label)), p the router's probabilities on what the dense model's FFN read, clipped to
 // [1e-7, 1 - 1e-7]; or of the cross entropy of p with the labels, each of the k with weight 1/k. Routers of
-// more than one block that were taught (Attachment::teach) count; without any the result is undefined. -> [1]
+// more than one block with a record of the dense model (record_dense) count; without any the result is
+// undefined. -> [1]
 Var prior_loss(std::span<const Routing> routings, const PriorConfig& config);
 
 // What a micro-batch is of its step.

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "moe/config.h"
+#include "tensor/check.h"
 
 namespace burrow::moe {
 namespace {
@@ -120,6 +121,7 @@ MethodConfig parrot() {
 
 MethodConfig full() {
   MethodConfig c = row("full", 1);
+  c.full = true;
   c.expert_targets.clear();
   return c;
 }

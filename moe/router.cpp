@@ -120,10 +120,10 @@ Var LambdaNetwork::operator()(const Var& x) const {
   return add(y, Var(Tensor::full(y.shape(), 0.99, y.value().dtype(), y.value().device())));
 }
 void LambdaNetwork::parameters(const nn::ParameterVisit& visit) {
-  visit(name + ".in.weight", w1);
-  visit(name + ".in.bias", b1);
-  visit(name + ".out.weight", w2);
-  visit(name + ".out.bias", b2);
+  visit({name + ".in.weight", nn::Role::router, &w1});
+  visit({name + ".in.bias", nn::Role::router, &b1});
+  visit({name + ".out.weight", nn::Role::router, &w2});
+  visit({name + ".out.bias", nn::Role::router, &b2});
 }
 
 namespace {
@@ -260,12 +260,12 @@ Routing Router::route(const Var& x, const nn::Pass& pass, const Tensor& rows) co
 }
 
 void Router::parameters(const nn::ParameterVisit& visit) {
-  visit(name + ".weight", weight);
-  if (bias.defined()) visit(name + ".bias", bias);
+  visit({name + ".weight", nn::Role::router, &weight});
+  if (bias.defined()) visit({name + ".bias", nn::Role::router, &bias});
   if (owns_lambda) lambda->parameters(visit);
   if (!threshold_weight.defined()) return;
-  visit(name + ".threshold.weight", threshold_weight);
-  visit(name + ".threshold.bias", threshold_bias);
+  visit({name + ".threshold.weight", nn::Role::router, &threshold_weight});
+  visit({name + ".threshold.bias", nn::Role::router, &threshold_bias});
 }
 
 }  // namespace burrow::moe

@@ -10,27 +10,7 @@
 
 namespace burrow::moe {
 
-// What was decided for N rows: those of the pass, or where `rows` is defined what these stand for. Data only.
-struct Routing {
-  std::string site;   // the router's name
-  int64_t layer = 0;  // of the decoder
-  Var probs;          // [N,E] softmax of the router's logits
-  Var weights;        // [N,E] what the experts are multiplied by; zero where unselected
-  Tensor chosen;      // [N,E] 1 where an expert was selected (soft routing: at the most probable), else 0
-  ExpertGroups groups = {};  // of `chosen`; undefined where the experts are to be masked
-  Var entropy = {};          // [N,1] of probs, where the selection or its loss wants it
-  // Of the sequences of the pass, where the selection is one of route()'s (autograd/ops.h): sums [B,E+3] (of
-  // every selection, but not while decoding), and the means that the balance loss reads, [B,E] or of all rows
-  // [1,E].
-  Tensor sums = {}, mean_chosen = {};
-  Var mean_probs = {}, mean_weights = {};
-  Var lambda = {};     // [N,1] of sparsegen, of these logits:
-  Tensor logits = {};  // [N,E]
-  Var margin = {};     // [N,E] probs less a learned threshold: what a balance loss then reads
-  Var prior = {};      // [N,E] the router's probs on what the dense model's FFN read, with
-  Tensor label = {};   // [N,E] 1 for the blocks that come closest to that FFN, else 0 (moe/shards.h)
-  Tensor rows = {};    // i32 [N] of the pass: of a router of images, where each one begins
-};
+using nn::Routing;
 
 // Of each row of a router the entry of the row of the pass that it stands for: x i32 [N] -> [rows of r]
 Tensor at_rows(const Routing& r, const Tensor& x);

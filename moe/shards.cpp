@@ -32,9 +32,10 @@ BlockLinear block_linear(const std::string& name, const Tensor& weight, int64_t 
   if (c.shard.train != BlockTraining::lora) return linear;
   BURROW_CHECK(c.rank <= std::min(in, out), "method.rank = {}: larger than a block of '{}', {} by {}", c.rank,
                name, out, in);
+  const bool planned = !weight.bytes();
   const double bound = 1 / std::sqrt(static_cast<double>(in));
-  linear.a = Var(uniform_tensor(name + ".lora_A.weight", {E * c.rank, in}, bound, seed, weight.dtype()));
-  linear.b = Var(Tensor::zeros({E * out, c.rank}, weight.dtype()));
+  linear.a = initial(name + ".lora_A.weight", {E * c.rank, in}, bound, seed, weight.dtype(), planned);
+  linear.b = initial(name + ".lora_B.weight", {E * out, c.rank}, 0, seed, weight.dtype(), planned);
   return linear;
 }
 
@@ -47,12 +48,18 @@ Var BlockLinear::operator()(const Var& x, const ExpertGroups& groups, const Expe
   return add(y, grouped_linear(h, b, own));
 }
 
+void record_dense(const nn::Llava& model, const Tensor& ids, const Var& features, nn::Pass& pass) {
+  const NoGrad no_grad;
+  nn::Pass dense = pass.without_routings();
+  dense.dense = true;
+  dense.recompute_layers = 0;  // nothing is kept for a backward
+  model.hidden(ids, features, dense);
+  pass.dense_records = std::move(dense.dense_records);
+}
+
 ShardedFeedForward::ShardedFeedForward(nn::FeedForward dense, Router router, const MethodConfig& c,
-                                       uint64_t seed, std::shared_ptr<Teacher> teacher, Gathered gathered)
-    : nn::FeedForward(std::move(dense)),
-      router_(std::move(router)),
-      teacher_(std::move(teacher)),
-      gathered_(std::move(gathered)) {
+                                       uint64_t seed, bool keeps_dense)
+    : nn::FeedForward(std::move(dense)), router_(std::move(router)) {
   const int64_t E = router_.experts(), K = router_.top_k();
   const auto blocks_of = [&](nn::Linear& linear, bool columns) {
     const Tensor& w = linear.weight.value();
@@ -63,14 +70,14 @@ ShardedFeedForward::ShardedFeedForward(nn::FeedForward dense, Router router, con
     return block_linear(name + ".experts" + part, columns ? column_blocks(computed, E) : computed, E, c,
                         seed);
   };
-  gate_ = blocks_of(*gate, false);
-  up_ = blocks_of(*up, false);
-  down_ = blocks_of(*down, true);
+  gate_ = blocks_of(gate_proj(), false);
+  up_ = blocks_of(up_proj(), false);
+  down_ = blocks_of(down_proj(), true);
   const double all = static_cast<double>(E) / (c.router.normalise ? 1 : static_cast<double>(K));
   factor_ = c.shard.rescale ? all : 1;
-  for (std::unique_ptr<nn::Linear>* linear : {&gate, &up, &down}) {
-    if (!teacher_) linear->reset();  // nobody asks for the dense output
-  }
+  if (keeps_dense) return;
+  gate_up.reset();
+  down.reset();
 }
 
 Var ShardedFeedForward::blocks(const Var& x, const ExpertGroups& groups, const Var& weights,
@@ -105,34 +112,70 @@ Tensor ShardedFeedForward::closest(const Var& x, const Var& dense) const {
   return label;
 }
 
-Var ShardedFeedForward::operator()(const Var& x, const nn::Pass& pass) const {
-  if (teacher_ && teacher_->running) {
-    // The dense FFN is none of the model's parameters: nobody moved it to the model's device.
-    for (nn::Linear* dense : {gate.get(), up.get(), down.get()})
-      dense->weight = Var(dense->weight.value().to(x.value().device()));
-    Var y = nn::FeedForward::operator()(x, pass);
-    *tap_ = {x.value(), closest(x, y)};
+Var ShardedFeedForward::operator()(const Var& x, nn::Pass& pass) const {
+  if (pass.dense) {
+    Var y = forward(x, nullptr, pass);
+    pass.dense_records[name] = {x.value(), closest(x, y)};
     return y;
   }
   Routing r = router_.route(x, pass);
-  if (tap_->input.defined()) {
-    r.prior = router_.probs(Var(tap_->input), pass);
-    r.label = tap_->label;
-    if (!runs_again()) *tap_ = {};
+  if (const auto record = pass.dense_records.find(name); record != pass.dense_records.end()) {
+    r.prior = router_.probs(Var(record->second.input), pass);
+    r.label = record->second.label;
   }
-  gathered_->push_back(r);
+  pass.routings.push_back(r);
   return scatter_rows(blocks(x, r.groups, r.weights, factor_), r.groups.order, x.dim(0));
 }
 
 void ShardedFeedForward::parameters(const nn::ParameterVisit& visit) {
   for (auto [part, linear] : {std::pair{"gate_proj", &gate_}, {"up_proj", &up_}, {"down_proj", &down_}}) {
     const std::string site = name + ".experts." + part;
-    visit(site + ".weight", linear->weight);
+    visit({site + ".weight", nn::Role::block, &linear->weight});
     if (!linear->a.defined()) continue;
-    visit(site + ".lora_A.weight", linear->a);
-    visit(site + ".lora_B.weight", linear->b);
+    visit({site + ".lora_A.weight", nn::Role::adapter_a, &linear->a});
+    visit({site + ".lora_B.weight", nn::Role::adapter_b, &linear->b});
   }
   router_.parameters(visit);
+  if (!gate_up) return;
+  for (nn::Linear* dense : {&gate_proj(), &up_proj(), &down_proj()})
+    dense->parameters(visit, nn::Role::teacher);
+}
+
+void install_shards(nn::DecoderBlock& block, Install& install) {
+  const MethodConfig& c = install.method;
+  nn::FeedForward& ffn = *block.ffn;
+  const Tensor& gate = ffn.gate_proj().weight.value();
+  const int64_t F = gate.dim(0), E = install.experts;
+  const bool cut = ffn.router_weight.defined(), as_it_is = c.shard.split == Split::contiguous;
+  BURROW_CHECK(F % E == 0, "[attach] method.experts: {} blocks do not cut the {} channels of '{}' evenly", E,
+               F, ffn.name);
+  BURROW_CHECK(!cut || ffn.router_weight.dim(0) == E,
+               "[attach] '{}' is cut into {} blocks (burrow factorize), but method.experts asks for {}",
+               ffn.name, ffn.router_weight.dim(0), E);
+  BURROW_CHECK(!cut || as_it_is,
+               "[attach] method.shard.split: '{}' has its channels assigned already (burrow factorize)",
+               ffn.name);
+  // Trained LoRAs would belong to an order of channels that no file holds.
+  BURROW_CHECK(
+      as_it_is || c.shard.train == BlockTraining::full,
+      "[attach] method.shard.train = 'lora' needs split 'contiguous', or a file of `burrow factorize`");
+  if (!as_it_is && gate.bytes())
+    reorder(ffn, split_order(gate, E, c.shard.split, random_key(install.seed, 0, ffn.name + ".split")));
+  Router router = install.router(ffn.name, ffn.gate_proj().weight.value(), E);
+  if (cut) {
+    router.weight = Var(ffn.router_weight.value().to(router.weight.value().dtype()));
+    if (c.router.bias) router.bias = Var(ffn.router_bias.value().to(router.bias.value().dtype()));
+  }
+  auto sharded = std::make_unique<ShardedFeedForward>(std::move(ffn), std::move(router), c, install.seed,
+                                                      c.prior.weight > 0);
+  int64_t parameters = 0;
+  sharded->parameters([&](const nn::Parameter& p) {
+    const bool trained = p.role == nn::Role::adapter_a || p.role == nn::Role::adapter_b ||
+                         (p.role == nn::Role::block && c.shard.train == BlockTraining::full);
+    if (trained) parameters += p.var->value().numel();
+  });
+  install.inventory.add_blocks(E, F / E, parameters);
+  block.ffn = std::move(sharded);
 }
 
 }  // namespace burrow::moe

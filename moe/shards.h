@@ -3,7 +3,7 @@
 // channels are dealt to E blocks of F/E, and a token passes through the K that its router chooses:
 //   y = (E/K) sum_e w_e down_e(silu(gate_e x) * up_e x)
 // With K = E that is the dense FFN. Only what was chosen is computed, in training as in decoding.
-#include "moe/router.h"
+#include "moe/install.h"
 
 namespace burrow::moe {
 
@@ -16,11 +16,9 @@ std::vector<int64_t> split_order(const Tensor& gate, int64_t experts, Split spli
 // order, and no weight changes.
 void reorder(nn::FeedForward& ffn, const std::vector<int64_t>& order);
 
-// Whether the dense model runs beside the mixture: each ShardedFeedForward then computes its dense FFN, and
-// keeps what that read and which of its own blocks come closest to it.
-struct Teacher {
-  bool running = false;
-};
+// Runs the model on a batch as the dense model that its FFNs' blocks were cut from, without a graph, and
+// leaves in `pass` what it did: the Prior-Approximate loss of the pass then knows it.
+void record_dense(const nn::Llava& model, const Tensor& ids, const Var& features, nn::Pass& pass);
 
 // E Linears of one shape side by side, with a LoRA each or none.
 struct BlockLinear {
@@ -34,29 +32,26 @@ struct BlockLinear {
 // An FFN of blocks behind a router.
 class ShardedFeedForward : public nn::FeedForward {
  public:
-  using Gathered = std::shared_ptr<std::vector<Routing>>;
-  // `dense` has its channels in the order of the blocks; it is kept where there is a teacher. Blocks are f64
-  // where its weights are, else f32.
+  // `dense` has its channels in the order of the blocks; it is kept, frozen, where `keeps_dense` says that a
+  // loss reads it. Blocks are f64 where its weights are, else f32.
   ShardedFeedForward(nn::FeedForward dense, Router router, const MethodConfig& config, uint64_t seed,
-                     std::shared_ptr<Teacher> teacher, Gathered gathered);
-  Var operator()(const Var& x, const nn::Pass& pass) const override;
+                     bool keeps_dense);
+  Var operator()(const Var& x, nn::Pass& pass) const override;
   void parameters(const nn::ParameterVisit& visit) override;
 
  private:
-  struct Tap {
-    Tensor input, label;  // [N,C] what the dense FFN read; [N,E] the closest blocks
-  };
   // What each chosen block makes of its rows, times alpha and their weights where these are given: [M,C]
   Var blocks(const Var& x, const ExpertGroups& groups, const Var& weights, double alpha) const;
-  Tensor closest(const Var& x,
-                 const Var& dense) const;  // the label of x, of which `dense` is the dense output
+  // The blocks of each row of x that come closest to `dense`, the dense FFN's output: 1, else 0 [N,E]
+  Tensor closest(const Var& x, const Var& dense) const;
 
   Router router_;
   BlockLinear gate_, up_, down_;
   double factor_;  // of the sum over the chosen
-  std::shared_ptr<Teacher> teacher_;
-  std::shared_ptr<Tap> tap_ = std::make_shared<Tap>();
-  Gathered gathered_;
 };
+
+// Assigns the FFN's channels to blocks, unless its file has them assigned, and lets a router choose among
+// these.
+void install_shards(nn::DecoderBlock& block, Install& install);
 
 }  // namespace burrow::moe

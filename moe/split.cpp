@@ -149,8 +149,8 @@ std::vector<int64_t> split_order(const Tensor& gate, int64_t experts, Split spli
 }
 
 void reorder(nn::FeedForward& ffn, const std::vector<int64_t>& order) {
-  for (nn::Linear* linear : {ffn.gate.get(), ffn.up.get(), ffn.down.get()})
-    linear->weight = Var(moved(linear->weight.value(), order, linear != ffn.down.get()));
+  for (nn::Linear* linear : {&ffn.gate_proj(), &ffn.up_proj(), &ffn.down_proj()})
+    linear->weight = Var(moved(linear->weight.value(), order, linear != &ffn.down_proj()));
 }
 
 }  // namespace burrow::moe

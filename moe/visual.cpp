@@ -28,20 +28,17 @@ MethodConfig with_router_masked(MethodConfig c) {
 }  // namespace
 
 VisualExperts::VisualExperts(const nn::ModelConfig& sizes, const MethodConfig& c, const Tensor& like,
-                             uint64_t seed, Gathered gathered)
+                             uint64_t seed)
     : tokens_(sizes.vision.visual_tokens()),
       experts_(c.experts),
       config_(c.visual),
       grouped_(c.router.selection == Selection::top_k && c.experts > 1 &&
                executes_grouped(c, c.experts, Device::cpu)),  // they are wide
-      top_k_(c.router.top_k),
-      gathered_(std::move(gathered)) {
+      top_k_(c.router.top_k) {
   const DType dtype = like.dtype() == DType::f64 ? DType::f64 : DType::f32;
   const int64_t C = sizes.decoder.width, F = config_.inner > 0 ? config_.inner : C;
   const auto drawn = [&](const char* part, const Shape& shape, int64_t in) {
-    const std::string full = name + part;
-    if (!like.bytes()) return Var(nn::shapes_only(dtype)->take(full, shape, nn::Init::linear));
-    return Var(uniform_tensor(full, shape, 1 / std::sqrt(static_cast<double>(in)), seed, dtype));
+    return initial(name + part, shape, 1 / std::sqrt(static_cast<double>(in)), seed, dtype, !like.bytes());
   };
   gate = drawn(".gate_proj.weight", {experts_ * F, C}, C);
   up = drawn(".up_proj.weight", {experts_ * F, C}, C);
@@ -120,21 +117,38 @@ Var VisualExperts::mixture(const Var& x, const Routing* routing, const Tensor& i
   return scatter_rows(spread_with_grouped_lora(nothing, h, down, groups), groups.order, X.dim(0));
 }
 
-Var VisualExperts::operator()(const Var& visual, const Var& table, const Tensor& ids,
-                              const nn::Pass& pass) const {
+Var VisualExperts::operator()(const Var& visual, const Var& table, const Tensor& ids, nn::Pass& pass) const {
   const Var residual = scale(visual, config_.residual_weight);
   if (!router) return add(mixture(visual, nullptr, {}), residual);
   const Images images = images_of(ids, pass, visual.dim(0));
   const Routing r = router->route(router_input(visual, table, images), pass, images.rows);
-  gathered_->push_back(r);
+  pass.routings.push_back(r);
   return add(mixture(visual, &r, images.image), residual);
 }
 
 void VisualExperts::parameters(const nn::ParameterVisit& visit) {
-  visit(name + ".gate_proj.weight", gate);
-  visit(name + ".up_proj.weight", up);
-  visit(name + ".down_proj.weight", down);
+  visit({name + ".gate_proj.weight", nn::Role::visual, &gate});
+  visit({name + ".up_proj.weight", nn::Role::visual, &up});
+  visit({name + ".down_proj.weight", nn::Role::visual, &down});
   if (router) router->parameters(visit);
+}
+
+void install_visual_experts(nn::Llava& model, Install& install) {
+  const MethodConfig& c = install.method;
+  BURROW_CHECK(
+      model.tower,
+      "[attach] method.expert = 'visual' needs a model with a vision tower, and model.vision.layers is 0");
+  BURROW_CHECK(model.config.vision.class_token || c.visual.guidance == Guidance::constant,
+               "[attach] method.visual.guidance = '{}' reads an image's class token: set "
+               "model.vision.class_token = true, or guidance 'constant'",
+               c.visual.guidance == Guidance::text ? "text" : "image");
+  auto module =
+      std::make_unique<VisualExperts>(model.config, c, model.projector->second.weight.value(), install.seed);
+  int64_t parameters = 0;
+  for (const Var* w : {&module->gate, &module->up, &module->down}) parameters += w->value().numel();
+  install.inventory.add_visual(c.experts, module->gate.dim(0) / c.experts, parameters);
+  if (module->router) install.inventory.add_router(*module->router);
+  model.visual_module = std::move(module);
 }
 
 }  // namespace burrow::moe

@@ -6,24 +6,20 @@
 //   y = sum_e p_e down_e(silu(gate_e x) * up_e x) + m x
 // All rows of an image share its p. Batches have no padding, so the prompt of each sample is a segment of its
 // own.
-#include <memory>
 #include <optional>
 
-#include "moe/router.h"
-#include "nn/llava.h"
+#include "moe/install.h"
 
 namespace burrow::moe {
 
 class VisualExperts : public nn::VisualModule {
  public:
-  using Gathered = std::shared_ptr<std::vector<Routing>>;
   // Weights are of `like`'s dtype (f64, else f32), and shapes alone where it has no memory. One expert has no
   // router. Each expert is drawn as a Linear of its size: uniform within 1/sqrt(in).
-  VisualExperts(const nn::ModelConfig& sizes, const MethodConfig& method, const Tensor& like, uint64_t seed,
-                Gathered gathered);
-  // visual [I*P,C] -> [I*P,C]. The Routing of the I images goes to `gathered`. An image whose sample has no
+  VisualExperts(const nn::ModelConfig& sizes, const MethodConfig& method, const Tensor& like, uint64_t seed);
+  // visual [I*P,C] -> [I*P,C]. The Routing of the I images goes to the pass. An image whose sample has no
   // prompt is an error.
-  Var operator()(const Var& visual, const Var& table, const Tensor& ids, const nn::Pass& pass) const override;
+  Var operator()(const Var& visual, const Var& table, const Tensor& ids, nn::Pass& pass) const override;
   void parameters(const nn::ParameterVisit& visit) override;
   int64_t experts() const { return experts_; }
 
@@ -42,7 +38,9 @@ class VisualExperts : public nn::VisualModule {
   VisualConfig config_;
   bool grouped_;
   int64_t top_k_;
-  Gathered gathered_;
 };
+
+// Puts the module before the decoder.
+void install_visual_experts(nn::Llava& model, Install& install);
 
 }  // namespace burrow::moe

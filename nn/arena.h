@@ -13,13 +13,14 @@ class ParameterArena {
   // Where one parameter lies.
   struct Slot {
     std::string name;
+    Role role;
     Shape shape;
     int64_t begin = 0, end = 0;  // elements of the arena; the gap to the next slot is padding that stays zero
   };
   ParameterArena() = default;
   // Moves the parameters' values into the arena (f32, or f64 where they are f64) and turns each into a leaf
   // whose gradient is a slice of `grads`.
-  explicit ParameterArena(const std::vector<std::pair<std::string, Var*>>& parameters);
+  explicit ParameterArena(const std::vector<Parameter>& parameters);
 
   const std::vector<Slot>& slots() const { return slots_; }
   // By the parameter's name; throws when there is none.

@@ -10,12 +10,14 @@ DecoderBlock::DecoderBlock(const std::string& name, const DecoderConfig& c, Weig
       input_norm(name + ".input_layernorm", c.width, c.norm_eps, source),
       ffn_norm(name + ".post_attention_layernorm", c.width, c.norm_eps, source) {
   const int64_t kv_width = c.kv_heads * c.head_size();
-  const std::string attention = name + ".self_attn.";
-  q = std::make_unique<Linear>(attention + "q_proj", c.width, c.width, false, source);
-  k = std::make_unique<Linear>(attention + "k_proj", c.width, kv_width, false, source);
-  v = std::make_unique<Linear>(attention + "v_proj", c.width, kv_width, false, source);
-  o = std::make_unique<Linear>(attention + "o_proj", c.width, c.width, false, source, Init::residual,
-                               c.layers);
+  const std::string attention = name + ".self_attn";
+  std::vector<Linear> linears;
+  linears.emplace_back(attention + ".q_proj", c.width, c.width, false, source);
+  linears.emplace_back(attention + ".k_proj", c.width, kv_width, false, source);
+  linears.emplace_back(attention + ".v_proj", c.width, kv_width, false, source);
+  qkv = std::make_unique<Projections>(attention + ".input", std::move(linears));
+  o = std::make_unique<Projections>(
+      one_linear({attention + ".o_proj", c.width, c.width, false, source, Init::residual, c.layers}));
   ffn = std::make_unique<FeedForward>(name + ".mlp", c.width, c.mlp_width, c.layers, source);
 }
 
@@ -34,20 +36,21 @@ Var remember(const std::string& name, const Var& rows, const Pass& pass) {
 
 }  // namespace
 
-Var DecoderBlock::attend(const Var& x, const Pass& pass) const {
+Var DecoderBlock::attend(const Var& x, Pass& pass) const {
   const int64_t D = config.head_size();
-  const Var queries = rope((*q)(x, pass), pass.position, config.heads, config.rope_theta);
-  Var keys = rope((*k)(x, pass), pass.position, config.kv_heads, config.rope_theta);
-  Var values = (*v)(x, pass);
+  std::vector<Var> projected = (*qkv)(x, nullptr, pass);
+  Var &queries = projected[0], &keys = projected[1], &values = projected[2];
+  queries = rope(queries, pass.position, config.heads, config.rope_theta);
+  keys = rope(keys, pass.position, config.kv_heads, config.rope_theta);
   if (pass.cache) {
     keys = remember(name + ".keys", keys, pass);
     values = remember(name + ".values", values, pass);
   }
   const AttentionShape shape{config.heads, config.kv_heads, D, true, 1 / std::sqrt(static_cast<double>(D))};
-  return (*o)(attention(queries, keys, values, pass.ranges, shape), pass);
+  return (*o)(attention(queries, keys, values, pass.ranges, shape), nullptr, pass)[0];
 }
 
-Residual DecoderBlock::operator()(Residual stream, const Pass& pass) const {
+Residual DecoderBlock::operator()(Residual stream, Pass& pass) const {
   stream.branch = attend(input_norm(stream), pass);
   stream.branch = (*ffn)(ffn_norm(stream), pass);
   return stream;
@@ -55,9 +58,7 @@ Residual DecoderBlock::operator()(Residual stream, const Pass& pass) const {
 
 void DecoderBlock::parameters(const ParameterVisit& visit) {
   input_norm.parameters(visit);
-  q->parameters(visit);
-  k->parameters(visit);
-  v->parameters(visit);
+  qkv->parameters(visit);
   o->parameters(visit);
   ffn_norm.parameters(visit);
   ffn->parameters(visit);
@@ -76,31 +77,35 @@ Decoder::Decoder(const DecoderConfig& c, WeightSource& source)
 
 namespace {
 
-// The block on a stream without a branch, run again in the backward. The sum of its stream is taken here, so
-// that one tensor a block is kept and not two.
-Var recomputed(const DecoderBlock& block, const Var& x, const Pass& pass) {
-  SideOutputs& side = *pass.recomputation.side;
-  const auto run = [&block, &side, pass](const std::vector<Var>& inputs, bool again) {
-    const size_t first = side.count();
-    const Residual y = block({inputs[0], {}}, pass);
+// The block on a stream without a branch, run again in the backward. Its outputs are the sum of its stream,
+// so that one tensor a block is kept and not two, and the Vars of what its routers decided.
+Var recomputed(const DecoderBlock& block, const Var& x, Pass& pass) {
+  std::vector<Routing> decided;  // by the first run
+  const auto run = [&block, &decided, fresh = pass.without_routings()](const std::vector<Var>& in,
+                                                                       bool again) {
+    Pass own = fresh;
+    const Residual y = block({in[0], {}}, own);
     std::vector<Var> outputs{add(y.x, y.branch)};
-    for (const Var* v : side.vars_from(first)) outputs.push_back(*v);
-    if (again) side.drop_from(first);
+    for (Routing& r : own.routings) {
+      for (const Var* v : vars_of(r)) outputs.push_back(*v);
+    }
+    if (!again) decided = std::move(own.routings);  // `decided` is gone when the block runs again
     return outputs;
   };
-  const size_t first = side.count();
   const std::vector<Var> outputs = recompute(run, {x});
-  const std::vector<Var*> given = side.vars_from(first);
-  for (size_t i = 0; i < given.size(); ++i) *given[i] = outputs[i + 1];
+  size_t next = 1;
+  for (Routing& r : decided) {
+    for (Var* v : vars_of(r)) *v = outputs[next++];
+    pass.routings.push_back(std::move(r));
+  }
   return outputs[0];
 }
 
 }  // namespace
 
-Var Decoder::operator()(const Var& x, const Pass& pass) const {
+Var Decoder::operator()(const Var& x, Pass& pass) const {
   Residual stream{x, {}};
-  const bool recomputes = pass.training && pass.recomputation.side;
-  int64_t left = recomputes ? pass.recomputation.layers : 0;
+  int64_t left = pass.training ? pass.recompute_layers : 0;
   for (const DecoderBlock& block : blocks) {
     stream = left-- > 0 ? Residual{recomputed(block, stream.x, pass), {}} : block(std::move(stream), pass);
   }
@@ -108,7 +113,7 @@ Var Decoder::operator()(const Var& x, const Pass& pass) const {
 }
 
 void Decoder::parameters(const ParameterVisit& visit) {
-  visit("language_model.model.embed_tokens.weight", embedding);
+  visit({"language_model.model.embed_tokens.weight", Role::base, &embedding});
   for (DecoderBlock& block : blocks) block.parameters(visit);
   norm.parameters(visit);
   head.parameters(visit);

@@ -10,24 +10,24 @@ namespace burrow::nn {
 
 struct DecoderBlock {
   DecoderBlock(const std::string& name, const DecoderConfig& config, WeightSource& source);
-  Residual operator()(Residual stream, const Pass& pass) const;
+  Residual operator()(Residual stream, Pass& pass) const;
   void parameters(const ParameterVisit& visit);
 
   const DecoderConfig config;
   std::string name;
   RmsNorm input_norm, ffn_norm;
-  std::unique_ptr<Linear> q, k, v, o;
+  std::unique_ptr<Projections> qkv, o;
   std::unique_ptr<FeedForward> ffn;
 
  private:
-  Var attend(const Var& x, const Pass& pass) const;
+  Var attend(const Var& x, Pass& pass) const;
 };
 
 // Embedding, blocks, last norm and head. The head is not applied here: the loss takes it in chunks of rows.
 struct Decoder {
   Decoder(const DecoderConfig& config, WeightSource& source);
   // The hidden states after the last norm: x [N,C] (embedded tokens) -> [N,C]
-  Var operator()(const Var& x, const Pass& pass) const;
+  Var operator()(const Var& x, Pass& pass) const;
   void parameters(const ParameterVisit& visit);
 
   DecoderConfig config;

@@ -1,76 +1,33 @@
 #pragma once
-// The parts that models are made of. A module is its parameters and a call; `parameters` visits them by
-// name. Linear and FeedForward are virtual because moe/ replaces them by adapted ones.
+// The parts that models are made of. A module is its parameters and a call; `parameters` visits them.
+// Projections and FeedForward are virtual because moe/ replaces them by adapted ones.
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "autograd/ops.h"
+#include "nn/pass.h"
 #include "nn/weights.h"
-#include "tensor/segments.h"
 
 namespace burrow::nn {
 
-using ParameterVisit = std::function<void(const std::string& name, Var& parameter)>;
+// What a parameter is for, which decides whether it is trained and at which rate. teacher: a frozen copy
+// beside the model that a loss reads; it does not count among the model's parameters.
+enum class Role { tower, projector, base, adapter_a, adapter_b, router, block, visual, teacher };
 
-// Keys and values of the tokens seen so far, for decoding. Sequence b owns slots [b*capacity,
-// (b+1)*capacity) of every layer; a slot not yet filled has a position beyond any query, so causal
-// attention does not see it.
-struct KvCache {
-  KvCache(int64_t sequences, int64_t capacity);
-  int64_t sequences, capacity;
-  std::vector<int32_t> length;  // [B] tokens held
-  Tensor positions;             // i32 [B*capacity], on the host, where decoding counts
-  Tensor offsets;               // i32 [B+1], too
-  std::map<std::string, Tensor>
-      tensors;  // by layer: keys and values [B*capacity, C], and what a router must remember
+struct Parameter {
+  std::string name;
+  Role role;
+  Var* var;
 };
+using ParameterVisit = std::function<void(const Parameter&)>;
 
-// What blocks give in a pass beside their stream, in order: records of Vars that losses of the batch read.
-class SideOutputs {
- public:
-  virtual ~SideOutputs() = default;
-  virtual size_t count() const = 0;
-  // The defined Vars of the records from `first` on, to be read or replaced, in an order that the blocks fix.
-  virtual std::vector<Var*> vars_from(size_t first) = 0;
-  virtual void drop_from(size_t first) = 0;
-};
-
-// So many blocks of a decoder, from the first, keep their input alone and are computed again in the backward.
-// Without `side` none is.
-struct Recomputation {
-  int64_t layers = 0;
-  SideOutputs* side = nullptr;  // where all blocks put what they give; it outlives the backward
-};
-
-// What one forward pass knows about its rows: where sequences begin, what each token is, and whether
-// dropout is drawn. Made once a batch and handed down.
-struct Pass {
-  // Its tensors on the device of the model.
-  explicit Pass(const Segments& segments, Device device = Device::cpu);
-
-  const Segments* segments;
-  Tensor position, ordinal, sequence;  // i32 [N]
-  AttentionRanges ranges;
-  bool training = false;
-  Recomputation recomputation;  // where it trains; the Segments then outlive the backward
-  uint64_t seed = 0, step = 0;
-  KvCache* cache = nullptr;
-  Tensor cache_slots;  // i32 [N] where the rows of this pass go in the cache
-};
-
-// y = x Wᵀ + b. moe/ derives Linears that add LoRA experts.
-class Linear {
- public:
+// y = x Wᵀ + b
+struct Linear {
   Linear(std::string name, int64_t in, int64_t out, bool bias, WeightSource& source, Init init = Init::linear,
          int64_t layers = 1);
-  Linear(Linear&&) = default;
-  virtual ~Linear() = default;
-  virtual Var operator()(const Var& x, const Pass&) const {
-    return linear(x, weight, bias);
-  }  // [N,in] -> [N,out]
-  virtual void parameters(const ParameterVisit& visit);
+  Var operator()(const Var& x) const { return linear(x, weight, bias); }  // [N,in] -> [N,out]
+  void parameters(const ParameterVisit& visit, Role role = Role::base);
 
   int64_t in() const { return weight.dim(1); }
   int64_t out() const { return weight.dim(0); }
@@ -78,6 +35,27 @@ class Linear {
   std::string name;
   Var weight, bias;  // [out, in], [out] or undefined
 };
+
+// Linears that read one input, such as q, k and v of an attention. moe/ derives those with LoRA experts,
+// which compute once what the Linears have in common.
+class Projections {
+ public:
+  // `input` names what they read: dropout on it is drawn by that name.
+  Projections(std::string input, std::vector<Linear> linears)
+      : input(std::move(input)), linears(std::move(linears)) {}
+  Projections(Projections&&) = default;
+  virtual ~Projections() = default;
+  // An output of each Linear: x [N,in] -> [N,out]. `routing` weighs the experts of Linears that share a
+  // router; null where there is none.
+  virtual std::vector<Var> operator()(const Var& x, const Routing* routing, Pass& pass) const;
+  virtual void parameters(const ParameterVisit& visit);
+
+  std::string input;
+  std::vector<Linear> linears;
+};
+
+// The Projections of one Linear, which alone reads its input.
+Projections one_linear(Linear linear);
 
 // A residual stream between two parts of a decoder, x + branch: the norm that reads it takes the sum.
 struct Residual {
@@ -88,7 +66,7 @@ struct Residual {
 struct RmsNorm {
   RmsNorm(std::string name, int64_t width, double eps, WeightSource& source);
   Var operator()(Residual& stream) const;  // -> [N,C]; the stream is then the sum and no branch
-  void parameters(const ParameterVisit& visit) { visit(name + ".weight", weight); }
+  void parameters(const ParameterVisit& visit) { visit({name + ".weight", Role::base, &weight}); }
   std::string name;
   double eps;
   Var weight;
@@ -110,12 +88,22 @@ class FeedForward {
   FeedForward(std::string name, int64_t width, int64_t inner, int64_t layers, WeightSource& source);
   FeedForward(FeedForward&&) = default;
   virtual ~FeedForward() = default;
-  virtual Var operator()(const Var& x, const Pass& pass) const;  // [N,C] -> [N,C]
+  // [N,C] -> [N,C]
+  virtual Var operator()(const Var& x, Pass& pass) const { return forward(x, nullptr, pass); }
   virtual void parameters(const ParameterVisit& visit);
+  Linear& gate_proj() { return gate_up->linears[0]; }
+  Linear& up_proj() { return gate_up->linears[1]; }
+  Linear& down_proj() { return down->linears[0]; }
 
   std::string name;
-  std::unique_ptr<Linear> gate, up, down;
+  std::unique_ptr<Projections> gate_up, down;
   Var router_weight, router_bias;  // [E,C], [E] of a file that `burrow factorize` wrote; moe/ reads them
+
+ protected:
+  Var forward(const Var& x, const Routing* routing, Pass& pass) const {
+    const std::vector<Var> gate_up_x = (*gate_up)(x, routing, pass);
+    return (*down)(swiglu(gate_up_x[0], gate_up_x[1]), routing, pass)[0];
+  }
 };
 
 }  // namespace burrow::nn

@@ -14,7 +14,7 @@ Llava::Llava(const ModelConfig& c, WeightSource& source)
                     : std::nullopt),
       decoder(c.decoder, source) {}
 
-Var Llava::hidden(const Tensor& ids, const Var& features, const Pass& pass) const {
+Var Llava::hidden(const Tensor& ids, const Var& features, Pass& pass) const {
   BURROW_CHECK(projector || !features.defined(),
                "[model] visual features for a model without a vision tower");
   const auto converted = [this](const Var& x) {
@@ -23,7 +23,7 @@ Var Llava::hidden(const Tensor& ids, const Var& features, const Pass& pass) cons
   const auto here = [this](const Var& x) {
     return x.value().device() == device() ? x : Var(x.value().to(device()));
   };
-  Var visual = features.defined() ? (*projector)(converted(here(features)), pass) : Var{};
+  Var visual = features.defined() ? (*projector)(converted(here(features))) : Var{};
   if (visual_module && visual.defined()) visual = (*visual_module)(visual, decoder.embedding, ids, pass);
   return decoder(converted(embedding(decoder.embedding, visual, ids.to(device()))), pass);
 }
@@ -38,11 +38,11 @@ void Llava::parameters(const ParameterVisit& visit) {
 Device Llava::device() const { return decoder.embedding.value().device(); }
 
 void Llava::move_to(Device device) {
-  parameters([device](const std::string&, Var& p) { p = Var(p.value().to(device)); });
+  parameters([device](const Parameter& p) { *p.var = Var(p.var->value().to(device)); });
 }
 
 void Llava::freeze() {
-  parameters([](const std::string&, Var& p) { p = Var(p.value()); });
+  parameters([](const Parameter& p) { *p.var = Var(p.var->value()); });
 }
 
 namespace {

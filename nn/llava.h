@@ -14,7 +14,7 @@ class VisualModule {
  public:
   virtual ~VisualModule() = default;
   // visual [M,C] projected, table [V,C] the decoder's embedding, ids as of Llava::hidden -> [M,C]
-  virtual Var operator()(const Var& visual, const Var& table, const Tensor& ids, const Pass& pass) const = 0;
+  virtual Var operator()(const Var& visual, const Var& table, const Tensor& ids, Pass& pass) const = 0;
   virtual void parameters(const ParameterVisit& visit) = 0;
 };
 
@@ -26,7 +26,7 @@ struct Llava {
   // ids i32 [N]: a token, or -1 - row of `features` [M, Cv] (before the projector; undefined without images).
   // A model without a tower takes no features.
   // The decoder's last hidden states, normed: [N,C]
-  Var hidden(const Tensor& ids, const Var& features, const Pass& pass) const;
+  Var hidden(const Tensor& ids, const Var& features, Pass& pass) const;
   void parameters(const ParameterVisit& visit);
   void freeze();                // every parameter becomes a constant
   Device device() const;        // where the parameters are

@@ -59,19 +59,19 @@ VisionBlock::VisionBlock(const std::string& name, const VisionConfig& c, WeightS
       fc1(name + ".mlp.fc1", c.width, c.mlp_width, true, source),
       fc2(name + ".mlp.fc2", c.mlp_width, c.width, true, source, Init::residual, c.layers) {}
 
-Var VisionBlock::operator()(const Var& x, const Pass& pass) const {
+Var VisionBlock::operator()(const Var& x, const AttentionRanges& ranges) const {
   const int64_t D = config.width / config.heads;
   const AttentionShape shape{config.heads, config.heads, D, false, 1 / std::sqrt(static_cast<double>(D))};
   const Var h = norm1(x);
-  const Var mid = add(x, out(attention(q(h, pass), k(h, pass), v(h, pass), pass.ranges, shape), pass));
-  return add(mid, fc2(unary(fc1(norm2(mid), pass), Unary::quick_gelu), pass));
+  const Var mid = add(x, out(attention(q(h), k(h), v(h), ranges, shape)));
+  return add(mid, fc2(unary(fc1(norm2(mid)), Unary::quick_gelu)));
 }
 
 void VisionBlock::parameters(const ParameterVisit& visit) {
   norm1.parameters(visit);
-  for (Linear* l : {&q, &k, &v, &out}) l->parameters(visit);
+  for (Linear* l : {&q, &k, &v, &out}) l->parameters(visit, Role::tower);
   norm2.parameters(visit);
-  for (Linear* l : {&fc1, &fc2}) l->parameters(visit);
+  for (Linear* l : {&fc1, &fc2}) l->parameters(visit, Role::tower);
 }
 
 VisionTower::VisionTower(const VisionConfig& c, WeightSource& source)
@@ -106,15 +106,16 @@ Var VisionTower::operator()(const Tensor& pixels) const {
       embedding(reshape(class_embedding, {1, config.width}), embedded, Tensor::of({N}, token_id).to(device));
   Var x = pre_norm(add(tokens, gather_rows(position_embedding, pass.position)));
   const int64_t layers = static_cast<int64_t>(blocks.size());
-  for (int64_t i = 0; i < layers + 1 + config.feature_layer; ++i) x = blocks[static_cast<size_t>(i)](x, pass);
+  for (int64_t i = 0; i < layers + 1 + config.feature_layer; ++i)
+    x = blocks[static_cast<size_t>(i)](x, pass.ranges);
   if (config.feature_norm) x = post_norm(x);
   return gather_rows(x, Tensor::of({static_cast<int64_t>(feature_row.size())}, feature_row).to(device));
 }
 
 void VisionTower::parameters(const ParameterVisit& visit) {
-  visit(kTower + ".embeddings.class_embedding", class_embedding);
-  visit(kTower + ".embeddings.patch_embedding.weight", patch_embedding);
-  visit(kTower + ".embeddings.position_embedding.weight", position_embedding);
+  visit({kTower + ".embeddings.class_embedding", Role::tower, &class_embedding});
+  visit({kTower + ".embeddings.patch_embedding.weight", Role::tower, &patch_embedding});
+  visit({kTower + ".embeddings.position_embedding.weight", Role::tower, &position_embedding});
   pre_norm.parameters(visit);
   for (VisionBlock& block : blocks) block.parameters(visit);
   post_norm.parameters(visit);
@@ -124,8 +125,8 @@ Projector::Projector(int64_t in, int64_t out, WeightSource& source)
     : first("multi_modal_projector.linear_1", in, out, true, source),
       second("multi_modal_projector.linear_2", out, out, true, source) {}
 void Projector::parameters(const ParameterVisit& visit) {
-  first.parameters(visit);
-  second.parameters(visit);
+  first.parameters(visit, Role::projector);
+  second.parameters(visit, Role::projector);
 }
 
 }  // namespace burrow::nn

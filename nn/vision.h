@@ -11,8 +11,8 @@ namespace burrow::nn {
 
 struct VisionBlock {
   VisionBlock(const std::string& name, const VisionConfig& config, WeightSource& source);
-  Var operator()(const Var& x,
-                 const Pass& pass) const;  // [N,C] -> [N,C], attention within an image, not causal
+  // [N,C] -> [N,C]; attention within an image, given by `ranges`, not causal
+  Var operator()(const Var& x, const AttentionRanges& ranges) const;
   void parameters(const ParameterVisit& visit);
 
   VisionConfig config;
@@ -36,9 +36,7 @@ struct VisionTower {
 
 struct Projector {  // linear, GELU, linear: visual features to the decoder's width
   Projector(int64_t in, int64_t out, WeightSource& source);
-  Var operator()(const Var& x, const Pass& pass) const {
-    return second(unary(first(x, pass), Unary::gelu), pass);
-  }
+  Var operator()(const Var& x) const { return second(unary(first(x), Unary::gelu)); }
   void parameters(const ParameterVisit& visit);
   Linear first, second;
 };

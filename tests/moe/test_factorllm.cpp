@@ -33,7 +33,7 @@ moe::MethodConfig blocks(int64_t experts, int64_t k, moe::Split split = moe::Spl
 Tensor hidden_of_dense(DType dtype) {
   const auto source = nn::random_weights(1, dtype);
   const nn::Llava model(mini_config(), *source);
-  const nn::Pass pass(batch(dtype).segments);
+  nn::Pass pass(batch(dtype).segments);
   return model.hidden(batch(dtype).ids, (*model.tower)(batch(dtype).images), pass).value();
 }
 
@@ -48,8 +48,7 @@ Tensor gradients_of(Mini& mini, const Var& loss) {
 bool is_router(const std::string& name) { return name.find(".router.") != std::string::npos; }
 
 double prior_of(Mini& mini, moe::PriorForm form) {
-  evaluate(mini, batch());
-  return moe::prior_loss(mini.attachment.routings(), {.weight = 1, .form = form}).value().item();
+  return moe::prior_loss(evaluate(mini, batch()).routings, {.weight = 1, .form = form}).value().item();
 }
 
 std::string attach_error(const moe::MethodConfig& method) {
@@ -125,7 +124,9 @@ TEST_CASE("merged LoRAs of blocks are the unmerged ones") {
   const Tensor unmerged = hidden_of(mini);
   Mini merged = generated_mini(lora, DType::f64);
   std::map<std::string, Tensor> weights;
-  merged.model->parameters([&](const std::string& name, Var& p) { weights[name] = p.value(); });
+  merged.model->parameters([&](const nn::Parameter& p) {
+    if (p.role != nn::Role::teacher) weights[p.name] = p.var->value();
+  });
   for (auto& [name, weight] : weights) {
     if (name.find(".experts.") == std::string::npos || name.find(".lora_") != std::string::npos) continue;
     const std::string site = name.substr(0, name.rfind(".weight"));
@@ -152,16 +153,15 @@ TEST_CASE("the mixture is a loop over rows and chosen blocks; rescale leaves out
     method.prior.weight = 0;
     const auto source = nn::random_weights(5, DType::f64);
     nn::FeedForward dense("mlp", C, F, 1, *source);
-    const Tensor gate = dense.gate->weight.value(), up = dense.up->weight.value(),
-                 down = dense.down->weight.value();
+    const Tensor gate = dense.gate_proj().weight.value(), up = dense.up_proj().weight.value(),
+                 down = dense.down_proj().weight.value();
     const Segments segments = one_sequence(N);
-    const nn::Pass pass(segments);
-    auto gathered = std::make_shared<std::vector<moe::Routing>>();
+    nn::Pass pass(segments);
     moe::Router router("mlp.router", 0, C, E, method, DType::f64, 1);
-    const moe::ShardedFeedForward ffn(std::move(dense), std::move(router), method, 1, nullptr, gathered);
+    const moe::ShardedFeedForward ffn(std::move(dense), std::move(router), method, 1, false);
     const Tensor x = normal("x", {N, C});
     const Tensor got = ffn(Var(x), pass).value();
-    const Values chosen = values_of(gathered->at(0).chosen), vx = values_of(x), vg = values_of(gate),
+    const Values chosen = values_of(pass.routings.at(0).chosen), vx = values_of(x), vg = values_of(gate),
                  vu = values_of(up), vd = values_of(down);
     Tensor want = Tensor::zeros({N, C}, DType::f64);
     const auto at = [](const Values& v, int64_t cols, int64_t i, int64_t j) {
@@ -191,16 +191,16 @@ TEST_CASE("always the first k blocks is a dense FFN that is narrower") {
   const auto source = nn::random_weights(1, DType::f64);
   nn::Llava wide(mini_config(), *source), dense(narrow, *source);
   std::map<std::string, Tensor> values;
-  wide.parameters([&](const std::string& name, Var& p) { values[name] = p.value(); });
-  dense.parameters([&](const std::string& name, Var& p) {
-    const Tensor& v = values.at(name);
-    if (v.shape() == p.shape()) return void(p = Var(v));
-    Tensor part = p.value();
+  wide.parameters([&](const nn::Parameter& p) { values[p.name] = p.var->value(); });
+  dense.parameters([&](const nn::Parameter& p) {
+    const Tensor& v = values.at(p.name);
+    if (v.shape() == p.var->shape()) return void(*p.var = Var(v));
+    Tensor part = p.var->value();
     for (int64_t i = 0; i < part.dim(0); ++i)
       for (int64_t j = 0; j < part.dim(1); ++j)
         part.data<double>()[i * part.dim(1) + j] = v.data<double>()[i * v.dim(1) + j];
   });
-  const nn::Pass pass(batch().segments);
+  nn::Pass pass(batch().segments);
   const Tensor want = dense.hidden(batch().ids, (*dense.tower)(batch().images), pass).value();
   CHECK(relative_error(hidden_of(mini), want) < kRounding);
 }
@@ -212,7 +212,7 @@ TEST_CASE("only the chosen blocks are computed, in prefill and in decoding") {
     Mini mini = random_mini(method, DType::f64);
     const NoGrad no_grad;
     const Segments segments = one_sequence(rows);
-    const nn::Pass pass(segments);
+    nn::Pass pass(segments);
     start_profile();
     (*mini.model->decoder.blocks[0].ffn)(Var(normal("x", {rows, 128})), pass);
     double flops = 0;
@@ -230,8 +230,8 @@ TEST_CASE("only the chosen blocks are computed, in prefill and in decoding") {
 
 TEST_CASE("the order of the blocks means nothing, also to the target of the Prior-Approximate loss") {
   const std::vector<int64_t> permutation{2, 0, 3, 1};
-  Mini mini = generated_mini(factorllm_method(), DType::f64),
-       other = generated_mini(factorllm_method(), DType::f64);
+  Mini mini = generated_mini(small_method("factorllm"), DType::f64),
+       other = generated_mini(small_method("factorllm"), DType::f64);
   for (const auto& slot : mini.arena.slots()) {
     const Tensor from = mini.arena.value(slot);
     const Tensor to = other.arena.value(slot);
@@ -255,17 +255,17 @@ TEST_CASE("with all blocks the target is even, and the loss least at an even rou
   }
   CHECK(std::abs(prior_of(mini, moe::PriorForm::kl)) < kRounding);
   CHECK(prior_of(mini, moe::PriorForm::cross_entropy) == doctest::Approx(std::log(4)).epsilon(1e-13));
-  const Var loss = moe::prior_loss(mini.attachment.routings(), {.weight = 1});
+  const Var loss = moe::prior_loss(evaluate(mini, batch()).routings, {.weight = 1});
   for (const double g : values_of(gradients_of(mini, loss))) CHECK(std::abs(g) < kRounding);
 }
 
 // softmax of (1, 1, 0, 0) is (0.366, 0.366, 0.134, 0.134).
 TEST_CASE("the loss of known probabilities") {
   const Var p(Tensor::of({1, 4}, std::vector<double>{0.5, 0.25, 0.15, 0.1}));
-  moe::Routing r{"r", 0, p, p, p.value()};
+  nn::Routing r{"r", 0, p, p, p.value()};
   r.prior = p;
   r.label = Tensor::of({1, 4}, std::vector<double>{1, 1, 0, 0});
-  const std::vector<moe::Routing> routings{r};
+  const std::vector<nn::Routing> routings{r};
   const double e = std::exp(1.0), high = e / (2 * e + 2), low = 1 / (2 * e + 2);
   CHECK(high == doctest::Approx(0.366).epsilon(1e-3));
   const double kl = 0.5 * std::log(0.5 / high) + 0.25 * std::log(0.25 / high) + 0.15 * std::log(0.15 / low) +
@@ -276,7 +276,7 @@ TEST_CASE("the loss of known probabilities") {
 }
 
 TEST_CASE("the Prior-Approximate loss trains the routers, which learn nothing without it") {
-  Mini mini = generated_mini(factorllm_method(), DType::f64);
+  Mini mini = generated_mini(small_method("factorllm"), DType::f64);
   const OwnLosses l = evaluate_own(mini, batch());
   gradients_of(mini, l.task);
   for (const auto& slot : mini.arena.slots())
@@ -284,7 +284,7 @@ TEST_CASE("the Prior-Approximate loss trains the routers, which learn nothing wi
   gradients_of(mini, evaluate_own(mini, batch()).terms.at("prior"));
   for (const auto& slot : mini.arena.slots())
     CHECK((norm(mini.arena.grad(slot)) > 0) == is_router(slot.name));
-  moe::MethodConfig without = factorllm_method();
+  moe::MethodConfig without = small_method("factorllm");
   without.prior.weight = 0;
   Mini untaught = generated_mini(without, DType::f64);
   CHECK(evaluate_own(untaught, batch()).terms.empty());
@@ -299,8 +299,7 @@ TEST_CASE("the labels name the blocks nearest to the dense FFN's output") {
       Tensor block = mini.arena.value(slot).slice_rows(far * 128, far * 128 + 128);
       kernel::scale(block, block, 100);
     }
-    evaluate(mini, batch());
-    const Values label = values_of(mini.attachment.routings()[0].label);
+    const Values label = values_of(evaluate(mini, batch()).routings[0].label);
     REQUIRE(label.size() == 2 * 117);
     for (size_t i = 0; i < label.size(); ++i) CHECK(label[i] == (static_cast<int64_t>(i % 2) == far ? 0 : 1));
   }
@@ -310,12 +309,12 @@ TEST_CASE("a step's Prior-Approximate loss does not depend on its micro-batches"
   const auto samples = golden_samples();
   const Batch first({samples[0], samples[1]}, DType::f64),
       second({samples[2], samples[3], samples[4]}, DType::f64);
-  Mini mini = generated_mini(factorllm_method(), DType::f64);
+  Mini mini = generated_mini(small_method("factorllm"), DType::f64);
   const OwnLosses whole = evaluate_own(mini, batch());
   double sum = 0;
   for (const Batch* part : {&first, &second}) {
     const double rows = static_cast<double>(part->segments.rows()) / 117;
-    const OwnLosses l = evaluate_own(mini, *part, {1, rows, 2});
+    const OwnLosses l = evaluate_own(mini, *part, {5, 117, part->rows.numel(), 2});
     sum += rows * l.terms.at("prior").value().item();
   }
   CHECK(sum == doctest::Approx(whole.terms.at("prior").value().item()).epsilon(1e-13));

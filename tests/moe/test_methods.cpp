@@ -17,7 +17,7 @@ const Batch& batch() {
 }
 
 // The routing of rows of logits: the router's weight is the identity.
-moe::Routing routing_of(const std::vector<double>& logits, int64_t experts, const moe::MethodConfig& method) {
+nn::Routing routing_of(const std::vector<double>& logits, int64_t experts, const moe::MethodConfig& method) {
   moe::Router router("r", 0, experts, experts, method, DType::f64, 1);
   Tensor w = Tensor::zeros({experts, experts}, DType::f64);
   for (int64_t e = 0; e < experts; ++e) w.data<double>()[e * experts + e] = 1;
@@ -46,7 +46,7 @@ TEST_CASE("dynmole: known routings") {
   const moe::MethodConfig& method = moe::method("dynmole");
   const std::vector<double> logits{0,   0,  0,  0,  0,   0,  2, 1,  0,  0,  0,  0,  3, 2, 1, 0, 0, 0,
                                    1.2, .8, .5, .1, -.4, -1, 1, .9, .8, -3, -3, -3, 5, 0, 0, 0, 0, 0};
-  const moe::Routing r = routing_of(logits, 6, method);
+  const nn::Routing r = routing_of(logits, 6, method);
   const std::vector<double> entropy{0.999664, 0.779902, 0.643022, 0.884423, 0.677719, 0.097812};
   const std::vector<std::vector<double>> weights{{1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6, 1.0 / 6},
                                                  {0.523774, 0.192686, 0, 0, 0, 0},
@@ -100,8 +100,7 @@ TEST_CASE("active experts are those whose weight is not 0, under every rule") {
     method.experts = 4;
     method.experts_by_layer = {};
     Mini mini = generated_mini(method, DType::f64);
-    evaluate(mini, batch());
-    const auto routings = mini.attachment.routings();
+    const std::vector<nn::Routing> routings = routings_of(mini, batch());
     const auto statistics = moe::routing_statistics(routings, nn::Pass(segments), 2);
     REQUIRE(!statistics.empty());
     double all = 0, rows = 0;
@@ -148,9 +147,9 @@ TEST_CASE("the entropy's scale and type") {
 }
 
 TEST_CASE("dynmole reduces to loramoe, and to top-2 without renormalisation") {
-  moe::MethodConfig dynmole = dynmole_method(), top2 = dynmole;
+  moe::MethodConfig dynmole = small_method("dynmole"), top2 = dynmole;
   dynmole.router.entropy_threshold = -1;  // below the least entropy: eps makes that of certainty negative
-  check_same_model(dynmole, loramoe_method());
+  check_same_model(dynmole, small_method("loramoe"));
   dynmole.router.entropy_threshold = 1;
   dynmole.router.top_p = 0;
   dynmole.router.top_k = top2.router.top_k = 2;
@@ -160,11 +159,11 @@ TEST_CASE("dynmole reduces to loramoe, and to top-2 without renormalisation") {
 
 // Rows of the miniature meet both branches, so that the golden values test both.
 TEST_CASE("dynmole: the miniature's rows take both branches") {
-  Mini mini = generated_mini(dynmole_method(), DType::f64);
-  evaluate(mini, batch());
+  Mini mini = generated_mini(small_method("dynmole"), DType::f64);
   std::map<double, int> rows_by_count;
-  CHECK(mini.attachment.routings().size() == 12);  // a router for each Linear
-  for (const moe::Routing& r : mini.attachment.routings())
+  const std::vector<nn::Routing> routings = routings_of(mini, batch());
+  CHECK(routings.size() == 12);  // a router for each Linear
+  for (const nn::Routing& r : routings)
     for (const double k : values_of(sum_columns(Var(r.chosen)).value())) ++rows_by_count[k];
   for (const double k : {1, 2, 3}) CHECK(rows_by_count[k] > 20);
 }
@@ -173,12 +172,12 @@ TEST_CASE("entropy loss: equal probabilities have 1, and the gradient sharpens")
   moe::MethodConfig method = moe::method("dynmole");
   method.entropy.eps = 0;
   const Tensor even = Tensor::full({5, 4}, 0.25, DType::f64);
-  const std::vector<moe::Routing> routings{{"r", 0, Var(even), Var(even), even}};
+  const std::vector<nn::Routing> routings{{"r", 0, Var(even), Var(even), even}};
   CHECK(moe::entropy_loss(routings, method.entropy).value().item() == doctest::Approx(1).epsilon(1e-13));
   Tensor logits = Tensor::of({1, 3}, std::vector<double>{1, 0, 0}),
          gradient = Tensor::zeros({1, 3}, DType::f64);
   const Var probs = softmax(Var::leaf(logits, gradient));
-  const std::vector<moe::Routing> uneven{{"r", 0, probs, probs, logits}};
+  const std::vector<nn::Routing> uneven{{"r", 0, probs, probs, logits}};
   backward(moe::entropy_loss(uneven, method.entropy));
   CHECK(gradient.data<double>()[0] < 0);
   CHECK(gradient.data<double>()[1] > 0);
@@ -200,8 +199,8 @@ TEST_CASE("settings of the entropy that make no sense are refused") {
 }
 
 TEST_CASE("normalised top-k: of all experts it is dense, of one it is the gate none") {
-  const std::vector<std::pair<moe::MethodConfig, int64_t>> cases{{dense_method(), 3},
-                                                                 {mole_method(GateMode::none), 1}};
+  const std::vector<std::pair<moe::MethodConfig, int64_t>> cases{{small_method("dense"), 3},
+                                                                 {small_method("mole_none"), 1}};
   for (const auto& [plain, k] : cases) {
     moe::MethodConfig normalised = plain;
     normalised.router.selection = moe::Selection::top_k;
@@ -214,7 +213,7 @@ TEST_CASE("normalised top-k: of all experts it is dense, of one it is the gate n
 
 // Mixtral's form of the same weights.
 TEST_CASE("normalised top-k is the softmax over the k largest logits") {
-  const Values w = values_of(routing_of({2, -1, 0.5, 1}, 4, mola_method()).weights.value());
+  const Values w = values_of(routing_of({2, -1, 0.5, 1}, 4, small_method("mola")).weights.value());
   CHECK(w[0] == doctest::Approx(1 / (1 + std::exp(-1))));
   CHECK(w[3] == doctest::Approx(1 / (1 + std::exp(1))));
   CHECK(w[1] + w[2] == 0);
@@ -222,7 +221,7 @@ TEST_CASE("normalised top-k is the softmax over the k largest logits") {
 
 // Even routing gives 1 for each layer, whatever its number of experts.
 TEST_CASE("mola: the balance loss is a sum over layers") {
-  moe::MethodConfig method = mola_method();
+  moe::MethodConfig method = small_method("mola");
   method.experts_by_layer = {2, 4};
   Mini mini = random_mini(method, DType::f64);
   for (const auto& slot : mini.arena.slots()) {
@@ -245,7 +244,7 @@ TEST_CASE("published parameter counts of the 7B model") {
     c.rank = rank;
     set(c);
     nn::Llava model(config, *nn::shapes_only(DType::f32));
-    return moe::attach(model, c, 0).counts();
+    return moe::attach(model, c, 0).counts;
   };
   using C = moe::MethodConfig;
   using Layers = std::vector<int64_t>;
@@ -275,7 +274,7 @@ TEST_CASE("loramoe: the localised balancing constraint by hand") {
   s.dataset = {0, 1};
   const nn::Pass pass(s);
   const Tensor w = Tensor::of({5, 2}, std::vector<double>{0.9, 0.1, 0.7, 0.3, 0.2, 0.8, 0.4, 0.6, 0.3, 0.7});
-  const std::vector<moe::Routing> routings{{"r", 0, Var(w), Var(w), w}};
+  const std::vector<nn::Routing> routings{{"r", 0, Var(w), Var(w), w}};
   moe::LocalisedConfig config{.weight = 1, .delta = 0.1, .types = {}};
   const double z[] = {1.1 * 1.6, 0.9 * 0.4, 0.9 * 0.9, 1.1 * 2.1};
   const double mean = (z[0] + z[1] + z[2] + z[3]) / 4;
@@ -320,7 +319,7 @@ TEST_CASE("adamole: weights are what is above the threshold, shared out; nobody 
     for (const double x : p) logits.push_back(std::log(x));
     return router.route(Var(Tensor::of({1, 3}, logits)), nn::Pass(segments));
   };
-  const moe::Routing r = route({0.6, 0.3, 0.1});
+  const nn::Routing r = route({0.6, 0.3, 0.1});
   const Values w = values_of(r.weights.value());
   CHECK(w[0] == doctest::Approx(0.8));
   CHECK(w[1] == doctest::Approx(0.2));
@@ -348,13 +347,13 @@ TEST_CASE("sparsegen: at lambda 0 the projection on the simplex; near 1 one expe
 }
 
 TEST_CASE("ldmole: a network for each width of input, shared and counted once") {
-  moe::MethodConfig method = ldmole_method();
+  moe::MethodConfig method = small_method("ldmole");
   Mini mini = random_mini(method, DType::f64);
   int networks = 0;
   for (const auto& slot : mini.arena.slots()) networks += slot.name.ends_with(".in.weight");
   CHECK(networks == 2);  // 128 and 256
   // Routers of 3 experts, and networks of 5 hidden channels.
-  CHECK(contains(mini.attachment.report(),
+  CHECK(contains(mini.attachment.report,
                  fmt::format("router     28 routers, {} parameters",
                              4 * 3 * (6 * 128 + 256) + 5 * (128 + 256) + 2 * (5 + 5 + 1))
                      .c_str()));

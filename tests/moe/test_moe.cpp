@@ -23,28 +23,22 @@ moe::MethodConfig per_linear(moe::MethodConfig c) {
   c.router.placement = moe::RouterPlacement::linear;
   return c;
 }
-// Every way of mixing that the table of methods can express so far.
+// Every row of the goldens with a router, and what no row has.
 std::vector<std::pair<std::string, moe::MethodConfig>> mixtures() {
-  moe::MethodConfig top2 = mole_method(GateMode::scaled), layered = mole_method(GateMode::scaled);
+  std::vector<std::pair<std::string, moe::MethodConfig>> all;
+  for (const GoldenCase& c : golden_cases()) {
+    if (c.method.experts > 1 && c.method.expert != moe::ExpertKind::shard) all.emplace_back(c.name, c.method);
+  }
+  const moe::MethodConfig scaled = small_method("mole_scaled");
+  moe::MethodConfig top2 = scaled, layered = scaled, mola_by_layer = small_method("mola");
   top2.router.top_k = 2;
   layered.experts_by_layer = {1, 2, 3, 4};
-  moe::MethodConfig mola_by_layer = mola_method();
   mola_by_layer.experts_by_layer = moe::method("mola").experts_by_layer;
-  return {{"none", mole_method(GateMode::none)},
-          {"straight through", mole_method(GateMode::straight_through)},
-          {"scaled", mole_method(GateMode::scaled)},
-          {"dense", dense_method()},
-          {"top 2", top2},
-          {"per sample", per_sample(mole_method(GateMode::scaled))},
-          {"router per linear", per_linear(mole_method(GateMode::scaled))},
-          {"loramoe", loramoe_method()},
-          {"mola", mola_method()},
-          {"mola by layer", mola_by_layer},
-          {"mixlora", mixlora_method()},
-          {"dynmole", dynmole_method()},
-          {"adamole", adamole_method()},
-          {"ldmole", ldmole_method()},
-          {"experts by layer", layered}};
+  all.insert(all.end(), {{"top 2", top2},
+                         {"router per linear", per_linear(scaled)},
+                         {"mola by layer", mola_by_layer},
+                         {"experts by layer", layered}});
+  return all;
 }
 
 bool is_router(const std::string& name) { return name.find(".router.") != std::string::npos; }
@@ -52,7 +46,7 @@ bool is_router(const std::string& name) { return name.find(".router.") != std::s
 Tensor hidden_of_frozen_model(DType dtype) {
   const auto source = nn::random_weights(1, dtype);
   const nn::Llava model(mini_config(), *source);
-  const nn::Pass pass(batch(dtype).segments);
+  nn::Pass pass(batch(dtype).segments);
   return model.hidden(batch(dtype).ids, (*model.tower)(batch(dtype).images), pass).value();
 }
 
@@ -68,7 +62,7 @@ TEST_CASE_TEMPLATE("at step 0 any LoRA method is the frozen model, exactly", T, 
   constexpr DType dtype = DTypeOf<T>::value;
   const Tensor frozen = hidden_of_frozen_model(dtype);
   auto methods = mixtures();
-  methods.emplace_back("lora", lora_method());
+  methods.emplace_back("lora", small_method("lora"));
   for (const auto& [name, method] : methods) {
     CAPTURE(name);
     moe::MethodConfig everywhere = method;
@@ -88,9 +82,9 @@ TEST_CASE_TEMPLATE("at step 0 any LoRA method is the frozen model, exactly", T, 
 }
 
 TEST_CASE("one expert is plain LoRA, through training") {
-  moe::MethodConfig one = mole_method(GateMode::scaled);
+  moe::MethodConfig one = small_method("mole_scaled");
   one.experts = 1;
-  Mini mixture = random_mini(one, DType::f64), plain = random_mini(lora_method(), DType::f64);
+  Mini mixture = random_mini(one, DType::f64), plain = random_mini(small_method("lora"), DType::f64);
   CHECK(mixture.arena.slots().size() == plain.arena.slots().size());
   TrainingSteps a(mixture, 1e-2), b(plain, 1e-2);
   for (int i = 0; i < 3; ++i) CHECK(a.step(batch(), 0.1) == b.step(batch(), 0.1));
@@ -101,7 +95,7 @@ TEST_CASE("uniform routing has the analytic balance loss") {
   for (const auto scope : {moe::BalanceScope::sample, moe::BalanceScope::batch}) {
     for (const auto pool :
          {moe::BalancePool::all_layers, moe::BalancePool::layer, moe::BalancePool::router}) {
-      Mini mini = random_mini(mole_method(GateMode::none), DType::f64);
+      Mini mini = random_mini(small_method("mole_none"), DType::f64);
       for (const auto& slot : mini.arena.slots()) {
         if (is_router(slot.name)) mini.arena.value(slot).zero();
       }
@@ -119,7 +113,7 @@ TEST_CASE("routing to one expert with certainty has balance loss 1") {
   const int64_t N = batch().segments.rows();
   Tensor certain = Tensor::zeros({N, 4}, DType::f64);
   for (int64_t n = 0; n < N; ++n) certain.data<double>()[n * 4 + 2] = 1;
-  const std::vector<moe::Routing> routings{{"r", 0, Var(certain), Var(certain), certain}};
+  const std::vector<nn::Routing> routings{{"r", 0, Var(certain), Var(certain), certain}};
   const nn::Pass pass(batch().segments);
   CHECK(moe::balance_loss(routings, pass, {}).value().item() == doctest::Approx(1).epsilon(1e-14));
   CHECK(moe::balance_loss(routings, pass, {.times_experts = true}).value().item() ==
@@ -127,8 +121,8 @@ TEST_CASE("routing to one expert with certainty has balance loss 1") {
 }
 
 TEST_CASE("without gate gradient or balance loss the router learns nothing at all") {
-  for (const auto& method : {mole_method(GateMode::none), per_sample(mole_method(GateMode::none)),
-                             per_linear(mole_method(GateMode::none))}) {
+  for (const auto& method : {small_method("mole_none"), per_sample(small_method("mole_none")),
+                             per_linear(small_method("mole_none"))}) {
     Mini mini = generated_mini(method, DType::f64);
     gradients_of(mini, batch());
     for (const auto& slot : mini.arena.slots()) {
@@ -141,10 +135,11 @@ TEST_CASE("without gate gradient or balance loss the router learns nothing at al
 }
 
 TEST_CASE("a mixture of equal experts whose weights sum to 1 is one expert") {
-  moe::MethodConfig plain = lora_method(), attention = lora_method();
-  attention.lora_targets = mixlora_method().lora_targets;
-  for (const auto& [mixture, single] :
-       {std::pair{dense_method(), plain}, {mixlora_method(), attention}, {loramoe_method(), plain}}) {
+  moe::MethodConfig plain = small_method("lora"), attention = small_method("lora");
+  attention.lora_targets = small_method("mixlora").lora_targets;
+  for (const auto& [mixture, single] : {std::pair{small_method("dense"), plain},
+                                        {small_method("mixlora"), attention},
+                                        {small_method("loramoe"), plain}}) {
     Mini many = generated_mini(mixture, DType::f64), one = generated_mini(single, DType::f64);
     for (const auto& slot : one.arena.slots()) {  // A [R,in] and B [out,R] into each of the experts' places
       const Tensor value = one.arena.value(slot);
@@ -165,13 +160,11 @@ TEST_CASE("a mixture of equal experts whose weights sum to 1 is one expert") {
 TEST_CASE("masked execution is a loop over experts") {
   const int64_t N = 9, in = 7, out = 5, E = 4, R = 3;
   const auto source = nn::random_weights(5, DType::f64);
-  const Segments segments = Batch({golden_samples()[3]}, DType::f64).segments;
-  const nn::Pass pass(segments);
   nn::Linear base("block.mlp.up_proj", in, out, true, *source);
   base.bias = Var(normal("bias", {out}));
-  moe::MethodConfig method = mole_method(GateMode::scaled);
+  moe::MethodConfig method = small_method("mole_scaled");
   method.rank = R;
-  moe::LoraExperts bank(base.name, base, E, method, 3);
+  moe::LoraBank bank(base, E, method, 3);
   bank.b = Var(normal("b", {out, E * R}));
   Tensor weights = normal("weights", {N, E});
   for (int64_t i = 0; i < N * E; i += 2) weights.data<double>()[i] = 0;  // unselected
@@ -198,8 +191,8 @@ TEST_CASE("masked execution is a loop over experts") {
       want.data<double>()[n * out + o] = y;
     }
   }
-  const moe::Routing routing{"router", 0, {}, Var(weights), {}};
-  CHECK(relative_error(bank.apply(base, Var(x), &routing, pass).value(), want) < 1e-14);
+  const nn::Routing routing{"router", 0, {}, Var(weights), {}};
+  CHECK(relative_error(bank.masked(base, Var(x), linear(Var(x), bank.a), &routing).value(), want) < 1e-14);
 }
 
 // Values and every gradient of a whole model, for each gate, granularity and number of experts per token.
@@ -240,7 +233,7 @@ TEST_CASE_TEMPLATE("grouped execution is masked execution", T, float, double) {
 }
 
 TEST_CASE("execution is chosen by the config and the device alone") {
-  moe::MethodConfig c = mole_method(GateMode::none);
+  moe::MethodConfig c = small_method("mole_none");
   const auto grouped = [&](int64_t experts, Device device = Device::cpu) {
     return moe::executes_grouped(c, experts, device);
   };
@@ -259,7 +252,7 @@ TEST_CASE("execution is chosen by the config and the device alone") {
   c.execution = moe::Execution::grouped;
   CHECK(grouped(2));
   CHECK(grouped(2, Device::cuda));
-  c = dense_method();
+  c = small_method("dense");
   CHECK_FALSE(grouped(64));
   c.execution = moe::Execution::grouped;
   c.router.selection = moe::Selection::soft;
@@ -268,7 +261,7 @@ TEST_CASE("execution is chosen by the config and the device alone") {
 }
 
 TEST_CASE("merged weights are the unmerged model") {
-  moe::MethodConfig method = lora_method();
+  moe::MethodConfig method = small_method("lora");
   method.lora_targets = {"q_proj", "v_proj"};
   Mini mini = generated_mini(method, DType::f64);
   const Tensor unmerged = evaluate(mini, batch()).hidden.value();
@@ -284,25 +277,25 @@ TEST_CASE("merged weights are the unmerged model") {
   GeneratedWeights source(DType::f64);
   nn::Llava model(mini_config(), source);
   size_t added = 0;
-  model.parameters([&](const std::string& name, Var& p) {
-    if (!merged.contains(name)) return;
-    Tensor w = p.value();
-    kernel::accumulate(w, merged.at(name), method.alpha / static_cast<double>(method.rank));
+  model.parameters([&](const nn::Parameter& p) {
+    if (!merged.contains(p.name)) return;
+    Tensor w = p.var->value();
+    kernel::accumulate(w, merged.at(p.name), method.alpha / static_cast<double>(method.rank));
     ++added;
   });
   CHECK(added == 4 * 5);
-  const nn::Pass pass(batch().segments);
+  nn::Pass pass(batch().segments);
   const Tensor hidden = model.hidden(batch().ids, (*model.tower)(batch().images), pass).value();
   CHECK(relative_error(hidden, unmerged) < kRounding);
 }
 
 TEST_CASE("a step changes what is trained and nothing else") {
-  moe::MethodConfig method = mole_method(GateMode::scaled);
+  moe::MethodConfig method = small_method("mole_scaled");
   method.train_projector = true;
   Mini mini = generated_mini(method, DType::f32);
   const auto snapshot = [&] {
     std::map<std::string, Tensor> all;
-    mini.model->parameters([&](const std::string& name, Var& p) { all[name] = p.value().clone(); });
+    mini.model->parameters([&](const nn::Parameter& p) { all[p.name] = p.var->value().clone(); });
     return all;
   };
   const auto before = snapshot();
@@ -369,11 +362,11 @@ TEST_CASE("accumulation: loss, balance loss and gradients of a step do not depen
         return static_cast<double>(n) / static_cast<double>(all);
       };
       const double tokens = of(part->rows.numel(), batch().rows.numel());
-      const moe::StepShare share{of(part->segments.count(), 5), of(part->segments.rows(), 117), 2};
-      const OwnLosses l = evaluate_own(mini, *part, share);
+      const double samples = of(part->segments.count(), 5), rows = of(part->segments.rows(), 117);
+      const OwnLosses l = evaluate_own(mini, *part, {5, 117, part->rows.numel(), 2});
       const Var sum = add(l.total, scale(l.task, tokens - 1));
       for (const auto& [term, value] : l.terms)
-        got[term] += (term == "balance" ? share.samples : share.rows) * value.value().item();
+        got[term] += (term == "balance" ? samples : rows) * value.value().item();
       total += sum.value().item();
       backward(sum);
     }
@@ -411,13 +404,12 @@ TEST_CASE("a sample's loss does not depend on its neighbours in the pack") {
 }
 
 TEST_CASE("a sample's routing never reads its answer") {
-  Mini mini = generated_mini(per_sample(mole_method(GateMode::scaled)), DType::f64);
+  Mini mini = generated_mini(per_sample(small_method("mole_scaled")), DType::f64);
   std::vector<Sample> samples = golden_samples();
   const auto routings = [&] {
     const Batch b(samples, DType::f64);
-    evaluate(mini, b);
     std::vector<Tensor> probs;
-    for (const moe::Routing& r : mini.attachment.routings()) probs.push_back(r.probs.value());
+    for (const nn::Routing& r : routings_of(mini, b)) probs.push_back(r.probs.value());
     return probs;
   };
   const std::vector<Tensor> before = routings();
@@ -448,10 +440,9 @@ TEST_CASE("a sample's routing never reads its answer") {
 
 TEST_CASE("one decision covers a whole sample, or a token") {
   for (const bool whole : {false, true}) {
-    Mini mini = generated_mini(
-        whole ? per_sample(mole_method(GateMode::scaled)) : mole_method(GateMode::scaled), DType::f64);
-    evaluate(mini, batch());
-    for (const moe::Routing& r : mini.attachment.routings()) {
+    Mini mini = generated_mini(whole ? per_sample(small_method("mole_scaled")) : small_method("mole_scaled"),
+                               DType::f64);
+    for (const nn::Routing& r : routings_of(mini, batch())) {
       int64_t differences = 0;  // between neighbours of one sample
       for (int64_t n = 1; n < batch().segments.rows(); ++n) {
         const auto i = static_cast<size_t>(n);
@@ -464,12 +455,12 @@ TEST_CASE("one decision covers a whole sample, or a token") {
 }
 
 TEST_CASE("routing statistics count every row once") {
-  Mini mini = generated_mini(mole_method(GateMode::scaled), DType::f64);
-  evaluate(mini, batch());
+  Mini mini = generated_mini(small_method("mole_scaled"), DType::f64);
   const nn::Pass pass(batch().segments);
-  auto sum = moe::routing_statistics(mini.attachment.routings(), pass, 2);
+  const std::vector<nn::Routing> routings = routings_of(mini, batch());
+  auto sum = moe::routing_statistics(routings, pass, 2);
   CHECK(sum.size() == 4);
-  moe::add_statistics(sum, moe::routing_statistics(mini.attachment.routings(), pass, 2));
+  moe::add_statistics(sum, moe::routing_statistics(routings, pass, 2));
   for (const moe::RouterStatistics& s : sum) {
     CHECK(s.rows == std::vector<double>{2.0 * 105, 2.0 * 12});
     for (const size_t d : {0, 1})

@@ -71,20 +71,25 @@ Inputs golden_inputs(DType dtype) {
 }
 
 struct Module {
-  std::shared_ptr<std::vector<moe::Routing>> gathered = std::make_shared<std::vector<moe::Routing>>();
   moe::VisualExperts experts;
   Module(const moe::MethodConfig& method, DType dtype)
-      : experts(golden_sizes(), method, Tensor::zeros({1}, dtype), 1, gathered) {}
-  Var run(const Inputs& in) const {
-    gathered->clear();
-    return experts(in.visual, in.table, in.ids, nn::Pass(in.segments));
+      : experts(golden_sizes(), method, Tensor::zeros({1}, dtype), 1) {}
+  struct Output {
+    Var y;
+    std::vector<nn::Routing> routings;
+  };
+  Output decide(const Inputs& in) const {
+    nn::Pass pass(in.segments);
+    Var y = experts(in.visual, in.table, in.ids, pass);
+    return {y, pass.routings};
   }
+  Var run(const Inputs& in) const { return decide(in).y; }
 };
 // With generated parameters, whose gradients go beside the inputs'.
 Module golden_module(const moe::MethodConfig& method, Inputs& in) {
   Module m(method, in.visual.value().dtype());
-  m.experts.parameters([&](const std::string& name, Var& p) {
-    p = leaf(in, name, generated_parameter(name, p.shape(), 1).to(p.value().dtype()));
+  m.experts.parameters([&](const nn::Parameter& p) {
+    *p.var = leaf(in, p.name, generated_parameter(p.name, p.var->shape(), 1).to(p.var->value().dtype()));
   });
   return m;
 }
@@ -97,14 +102,14 @@ void check_golden(const std::string& name, const moe::MethodConfig& method, DTyp
   const auto& golden = golden_file("parrot").tensors;
   Inputs in = golden_inputs(dtype);
   const Module m = golden_module(method, in);
-  const Var y = m.run(in);
+  const auto [y, routings] = m.decide(in);
   const auto check = [&](const std::string& what, const Tensor& got) {
     check_below(kind, relative_error(got.to(DType::f64), golden.at(name + "." + what)), bound,
                 name + ", " + what);
   };
   check("y", y.value());
-  REQUIRE(m.gathered->size() == 1);
-  check("probs", (*m.gathered)[0].probs.value());
+  REQUIRE(routings.size() == 1);
+  check("probs", routings[0].probs.value());
   const Tensor dy = generated("parrot.dy", y.shape(), 4).to(dtype);
   backward(dot(y, Var(dy)));
   size_t compared = 0;
@@ -170,9 +175,9 @@ TEST_CASE("one expert is a plain MLP with a residual, without a router") {
   one.experts = 1;
   one.visual.residual_weight = 0.3;
   const Module m = golden_module(one, in);
-  const Var y = m.run(in);
+  const auto [y, routings] = m.decide(in);
   CHECK(!m.experts.router);
-  CHECK(m.gathered->empty());
+  CHECK(routings.empty());
   const Var& x = in.visual;
   const Var plain =
       add(linear(swiglu(linear(x, m.experts.gate), linear(x, m.experts.up)), m.experts.down), scale(x, 0.3));
@@ -239,7 +244,8 @@ TEST_CASE("permuting the experts with the router's rows changes nothing") {
 TEST_CASE("answers never influence routing, prompts do, and a neighbour's do not") {
   Inputs in = golden_inputs(DType::f64);
   const Module m = golden_module(golden_method(), in);
-  const Tensor y = m.run(in).value().clone(), probs = (*m.gathered)[0].probs.value().clone();
+  const auto [before, routings] = m.decide(in);
+  const Tensor y = before.value().clone(), probs = routings[0].probs.value().clone();
   const Tensor ids = in.ids.clone();
   const auto shift = [&](TokenKind kind, int sequence) {
     in.ids = ids.clone();
@@ -254,8 +260,7 @@ TEST_CASE("answers never influence routing, prompts do, and a neighbour's do not
   shift(TokenKind::prompt, 2);  // text alone: nobody's image
   CHECK(same_bits(m.run(in).value(), y));
   shift(TokenKind::prompt, 3);  // two images, one prompt
-  m.run(in);
-  const Tensor& moved = (*m.gathered)[0].probs.value();
+  const Tensor moved = m.decide(in).routings[0].probs.value();
   for (int64_t i = 0; i < kImages; ++i) {
     const bool same = same_bits(moved.slice_rows(i, i + 1), probs.slice_rows(i, i + 1));
     CHECK(same == (i != 2 && i != 3));
@@ -265,8 +270,7 @@ TEST_CASE("answers never influence routing, prompts do, and a neighbour's do not
 TEST_CASE("routing knows where its images are; all rows of one share its weights") {
   Inputs in = golden_inputs(DType::f64);
   const Module m = golden_module(golden_method(), in);
-  m.run(in);
-  const std::vector<moe::Routing>& routings = *m.gathered;
+  const std::vector<nn::Routing> routings = m.decide(in).routings;
   const Values rows = values_of(routings[0].rows);
   REQUIRE(rows.size() == kImages);
   for (size_t i = 0; i < rows.size(); ++i)
@@ -318,18 +322,18 @@ TEST_CASE("in a model: what is trained, counted and learnt") {
   };
   const int64_t C = 128, expert = 3 * C * C, router = 6 * C, lora = 4 * 2 * (2 * C + 256 + C);
   const moe::Attachment full = attached(stage2), thin = attached(with_lora);
-  CHECK(thin.counts().trainable == 6 * expert + router + lora);
-  CHECK(thin.counts().active == 2 * expert + router + lora);
-  CHECK(contains(thin.report(),
+  CHECK(thin.counts.trainable == 6 * expert + router + lora);
+  CHECK(thin.counts.active == 2 * expert + router + lora);
+  CHECK(contains(thin.report,
                  "6 experts of inner width 128 on visual tokens, 294912 parameters, 98304 active"));
   int64_t decoder = 0;
-  for (const auto& [name, var] : full.trainable()) {
-    CHECK((name.starts_with("language_model.") || name.starts_with("visual_experts.")));
-    if (name.starts_with("language_model.")) decoder += 1;
+  for (const nn::Parameter& p : full.trainable) {
+    CHECK((p.name.starts_with("language_model.") || p.name.starts_with("visual_experts.")));
+    if (p.name.starts_with("language_model.")) decoder += 1;
   }
   CHECK(decoder == 1 + 4 * 9 + 2);
   nn::Llava shapes(mini_sizes(), *nn::shapes_only(DType::f32));
-  CHECK(moe::attach(shapes, with_lora, 1).counts().total == thin.counts().total);
+  CHECK(moe::attach(shapes, with_lora, 1).counts.total == thin.counts.total);
 }
 
 TEST_CASE("what the module cannot work with is refused, by key") {

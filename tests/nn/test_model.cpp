@@ -10,7 +10,7 @@ using namespace burrow::testing;
 namespace {
 
 std::string attach_error(const std::function<void(moe::MethodConfig&)>& change) {
-  moe::MethodConfig method = mole_method(GateMode::none);
+  moe::MethodConfig method = small_method("mole_none");
   change(method);
   const auto source = nn::random_weights(1, DType::f32);
   nn::Llava model(mini_config(), *source);
@@ -35,7 +35,7 @@ nn::ModelConfig llava_7b() {
 moe::ParameterCounts counts_of(const moe::MethodConfig& method) {
   const auto source = nn::shapes_only(DType::f32);
   nn::Llava model(llava_7b(), *source);
-  return moe::attach(model, method, 1).counts();
+  return moe::attach(model, method, 1).counts;
 }
 
 // ---- decoding
@@ -55,7 +55,6 @@ using Answers = std::vector<std::vector<int32_t>>;
 Answers decode_with_cache(Mini& mini, const std::vector<Sample>& prompts, int32_t stop, int64_t max_new) {
   const Batch batch(prompts, DType::f64);
   const Var features = batch.images.defined() ? (*mini.model->tower)(batch.images) : Var{};
-  mini.attachment.clear();
   return nn::greedy_decode(*mini.model, batch.segments, batch.ids, features, stop, max_new);
 }
 
@@ -83,8 +82,8 @@ std::vector<int32_t> decode_again(Mini& mini, Sample s, int32_t stop, int64_t ma
 }  // namespace
 
 TEST_CASE("decoding with a cache is decoding without one") {
-  moe::MethodConfig token = mole_method(GateMode::scaled), sample = token, dense = dense_method(),
-                    lora = lora_method();
+  moe::MethodConfig token = small_method("mole_scaled"), sample = token, dense = small_method("dense"),
+                    lora = small_method("lora");
   sample.router.granularity = moe::Granularity::sample;
   lora.lora_targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
   nn::ModelConfig grouped = mini_config();
@@ -94,7 +93,7 @@ TEST_CASE("decoding with a cache is decoding without one") {
   for (const auto& [name, method, config] : {std::tuple{"token routing", token, mini_config()},
                                              {"sample routing", sample, mini_config()},
                                              {"dense", dense, mini_config()},
-                                             {"blocks of the FFN", factorllm_method(), mini_config()},
+                                             {"blocks of the FFN", small_method("factorllm"), mini_config()},
                                              {"lora, grouped queries", lora, grouped}}) {
     CAPTURE(name);
     Mini mini = generated_mini(method, DType::f64, config);
@@ -112,7 +111,7 @@ TEST_CASE("decoding with a cache is decoding without one") {
 }
 
 TEST_CASE("decoding: at most max_new tokens, an empty answer where the first is the stop") {
-  Mini mini = generated_mini(lora_method(), DType::f64);
+  Mini mini = generated_mini(small_method("lora"), DType::f64);
   const std::vector<Sample> prompt{prompt_of(golden_samples()[2])};
   const Answers one = decode_with_cache(mini, prompt, -1, 1);
   REQUIRE(one[0].size() == 1);
@@ -126,14 +125,14 @@ TEST_CASE("decoding: at most max_new tokens, an empty answer where the first is 
 // standard error of 0.2.
 TEST_CASE("the first loss is near ln V") {
   for (const uint64_t seed : {1, 2, 3}) {
-    Mini mini = random_mini(mole_method(GateMode::none), DType::f32, seed);
+    Mini mini = random_mini(small_method("mole_none"), DType::f32, seed);
     const double loss = evaluate(mini, Batch(golden_samples(), DType::f32)).task.value().item();
     CHECK(std::abs(loss - (std::log(110) + 0.5)) < 0.6);
   }
 }
 
 TEST_CASE("one batch overfits") {
-  moe::MethodConfig mole = mole_method(GateMode::scaled), lora = lora_method();
+  moe::MethodConfig mole = small_method("mole_scaled"), lora = small_method("lora");
   for (moe::MethodConfig* method : {&mole, &lora}) {
     method->rank = 8;
     method->alpha = 16;
@@ -193,7 +192,7 @@ TEST_CASE("what attach refuses, with the key's name") {
 }
 
 TEST_CASE("attach says what it matched") {
-  const std::string report = random_mini(mole_method(GateMode::none), DType::f32).attachment.report();
+  const std::string report = random_mini(small_method("mole_none"), DType::f32).attachment.report;
   CAPTURE(report);
   // 4 Linears of 3 experts of rank 2: 4 * 3 * 2 * (128 + 256).
   CHECK(contains(report, "up_proj    4 Linears, 3 experts of rank 2, 9216 parameters, 3072 active"));
@@ -201,7 +200,7 @@ TEST_CASE("attach says what it matched") {
 }
 
 TEST_CASE("experts by layer: equal blocks of layers") {
-  moe::MethodConfig method = mole_method(GateMode::scaled);
+  moe::MethodConfig method = small_method("mole_scaled");
   method.experts_by_layer = {1, 3};
   Mini mini = random_mini(method, DType::f32);
   for (const auto& slot : mini.arena.slots()) {
@@ -211,8 +210,7 @@ TEST_CASE("experts by layer: equal blocks of layers") {
     if (slot.name.ends_with("lora_A.weight")) CHECK(slot.shape[0] == (late ? 6 : 2));
     if (slot.name.find(".router.") != std::string::npos) CHECK(late);
   }
-  evaluate(mini, Batch(golden_samples(), DType::f32));
-  CHECK(mini.attachment.routings().size() == 2);
+  CHECK(routings_of(mini, Batch(golden_samples(), DType::f32)).size() == 2);
   method.experts_by_layer = {4, 3, 2, 1};
   Mini falling = random_mini(method, DType::f32);
   for (int64_t i = 0; i < 4; ++i) {

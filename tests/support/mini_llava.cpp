@@ -79,16 +79,9 @@ Batch::Batch(const std::vector<Sample>& samples, DType dtype) {
 
 // ---- models
 
-nn::ModelConfig mini_config() {
-  nn::ModelConfig c;
-  c.vision = {.image_size = 32, .patch_size = 8, .width = 96, .layers = 2, .heads = 4, .mlp_width = 192};
-  c.decoder = {.vocabulary = 110, .width = 128, .layers = 4, .heads = 4, .kv_heads = 4, .mlp_width = 256};
-  return c;
-}
-
 Mini assemble(std::unique_ptr<nn::Llava> model, moe::Attachment attachment) {
   Mini mini{std::move(model), std::move(attachment), {}};
-  mini.arena = nn::ParameterArena(mini.attachment.trainable());
+  mini.arena = nn::ParameterArena(mini.attachment.trainable);
   return mini;
 }
 
@@ -96,9 +89,8 @@ Mini generated_mini(const moe::MethodConfig& method, DType dtype, const nn::Mode
   GeneratedWeights source(dtype);
   auto model = std::make_unique<nn::Llava>(config, source);
   moe::Attachment attachment = moe::attach(*model, method, 0);
-  for (const auto& [name, parameter] : attachment.trainable()) {
-    *parameter = Var(generated_parameter(name, parameter->shape(), method.rank).to(dtype));
-  }
+  for (const nn::Parameter& p : attachment.trainable)
+    *p.var = Var(generated_parameter(p.name, p.var->shape(), method.rank).to(dtype));
   return assemble(std::move(model), std::move(attachment));
 }
 
@@ -109,131 +101,71 @@ Mini random_mini(const moe::MethodConfig& method, DType dtype, uint64_t seed) {
   return assemble(std::move(model), std::move(attachment));
 }
 
-moe::MethodConfig lora_method() {
-  moe::MethodConfig c = moe::method("lora");
-  c.rank = 2;
-  c.alpha = 4;
-  return c;
-}
-moe::MethodConfig mole_method(GateMode gate) {
-  moe::MethodConfig c = moe::method("mole");
-  c.experts = 3;
-  c.rank = 2;
-  c.alpha = 4;
-  c.router.gate = gate;
-  return c;
-}
-moe::MethodConfig dense_method() {
-  moe::MethodConfig c = moe::method("dense");
-  c.experts = 3;
-  c.rank = 2;
-  c.alpha = 4;
-  return c;
-}
-// A threshold that some of the rows reach, and rows below it that keep one, two or three experts.
-moe::MethodConfig dynmole_method() {
-  moe::MethodConfig c = moe::method("dynmole");
-  c.experts = 3;
-  c.rank = 2;
-  c.alpha = 4;
-  c.router.entropy_threshold = 0.7;
-  c.router.top_p = 0.97;
-  c.router.top_k = 1;
-  return c;
-}
-moe::MethodConfig loramoe_method() {
-  moe::MethodConfig c = moe::method("loramoe");
-  c.experts = 3;
-  c.rank = 2;
-  c.alpha = 4;
-  c.localised.delta = 0.3;
-  return c;
-}
-moe::MethodConfig mixlora_method() {
-  moe::MethodConfig c = moe::method("mixlora");
-  c.experts = 3;
-  c.rank = 2;
-  c.alpha = 4;
-  return c;
-}
-moe::MethodConfig adamole_method() {
-  moe::MethodConfig c = moe::method("adamole");
-  c.experts = 3;
-  c.rank = 2;
-  c.alpha = 4;
-  return c;
-}
-moe::MethodConfig ldmole_method() {
-  moe::MethodConfig c = moe::method("ldmole");
-  c.experts = 3;
-  c.rank = 2;
-  c.alpha = 4;
-  c.router.lambda_width = 5;
-  c.sparsity = {.weight = 0.1, .experts = 1};
-  return c;
-}
-moe::MethodConfig factorllm_method() {
-  moe::MethodConfig c = moe::method("factorllm");
-  c.router.top_k = 2;
-  return c;
-}
-moe::MethodConfig mola_method() {
-  moe::MethodConfig c = moe::method("mola");
-  c.experts = 3;
-  c.experts_by_layer.clear();
-  c.rank = 2;
-  c.alpha = 4;
-  return c;
-}
-
 // ---- losses and steps
 
 namespace {
 
-constexpr int64_t kTypes = 2;
+constexpr int64_t kDatasets = 2;
+constexpr train::StepOptions kOptions{.seed = 7, .step = 3, .datasets = kDatasets};
 
-Var hidden_of(Mini& mini, const Batch& batch, nn::Pass& pass) {
-  pass.training = mini.training;
-  pass.recomputation = {mini.recompute_layers, &mini.attachment};
-  pass.seed = 7;
-  pass.step = 3;
-  mini.attachment.clear();
-  const Var features = batch.images.defined() ? (*mini.model->tower)(batch.images) : Var{};
-  mini.attachment.teach([&] { mini.model->hidden(batch.ids, features, pass); });
-  return mini.model->hidden(batch.ids, features, pass);
+train::StepTotals totals_of(const Batch& batch) {
+  return {batch.segments.count(), batch.segments.rows(), batch.rows.numel(), 1};
+}
+
+// The method with the balance loss as its only auxiliary term.
+moe::MethodConfig with_balance(moe::MethodConfig method, double weight) {
+  method.entropy.weight = method.localised.weight = method.sparsity.weight = method.prior.weight = 0;
+  method.balance = {.weight = weight};
+  return method;
 }
 
 }  // namespace
 
-Losses evaluate(Mini& mini, const Batch& batch, double balance_weight, const moe::BalanceConfig& balance) {
-  nn::Pass pass(batch.segments);
-  Losses l;
-  l.hidden = hidden_of(mini, batch, pass);
-  const Var sum =
-      linear_cross_entropy(gather_rows(l.hidden, batch.rows), mini.model->decoder.head.weight, batch.targets);
-  l.task = scale(sum, 1.0 / static_cast<double>(batch.rows.numel()));
-  l.balance = moe::balance_loss(mini.attachment.routings(), pass, balance);
-  l.total =
-      l.balance.defined() && balance_weight != 0 ? add(l.task, scale(l.balance, balance_weight)) : l.task;
-  return l;
+train::MicroInputs inputs_of(const Mini& mini, const Batch& batch) {
+  return {batch.segments, batch.ids, batch.rows, batch.targets,
+          batch.images.defined() ? (*mini.model->tower)(batch.images) : Var{}};
 }
 
-OwnLosses evaluate_own(Mini& mini, const Batch& batch, const moe::StepShare& share) {
-  const Losses plain = evaluate(mini, batch);
-  OwnLosses l{plain.task, plain.hidden, plain.task, {}};
-  const nn::Pass pass(batch.segments);
-  for (const moe::AuxiliaryTerm& term :
-       moe::auxiliary_terms(mini.attachment.routings(), pass, mini.attachment.config(), share, kTypes)) {
-    l.terms[term.name] = term.value;
-    l.total = add(l.total, scale(term.value, term.share * term.weight));
-  }
-  return l;
+nn::Pass pass_of(const Mini& mini, const Batch& batch) {
+  nn::Pass pass(batch.segments);
+  pass.training = mini.training;
+  pass.recompute_layers = mini.recompute_layers;
+  pass.seed = kOptions.seed;
+  pass.step = kOptions.step;
+  return pass;
+}
+
+std::vector<nn::Routing> routings_of(const Mini& mini, const Batch& batch) {
+  const NoGrad no_grad;
+  nn::Pass pass = pass_of(mini, batch);
+  const train::MicroInputs inputs = inputs_of(mini, batch);
+  mini.model->hidden(inputs.ids, inputs.features, pass);
+  return pass.routings;
+}
+
+Losses evaluate(Mini& mini, const Batch& batch, double balance_weight, const moe::BalanceConfig& balance) {
+  nn::Pass pass = pass_of(mini, batch);
+  const train::Losses l = train::losses_of(*mini.model, mini.attachment.method, inputs_of(mini, batch),
+                                           totals_of(batch), kDatasets, pass);
+  const Var even = moe::balance_loss(pass.routings, pass, balance);
+  const bool added = even.defined() && balance_weight != 0;
+  return {l.task, even, l.hidden, added ? add(l.task, scale(even, balance_weight)) : l.task, pass.routings};
+}
+
+OwnLosses evaluate_own(Mini& mini, const Batch& batch, const train::StepTotals& totals) {
+  nn::Pass pass = pass_of(mini, batch);
+  const train::Losses l = train::losses_of(*mini.model, mini.attachment.method, inputs_of(mini, batch),
+                                           totals.samples ? totals : totals_of(batch), kDatasets, pass);
+  OwnLosses own{l.task, l.hidden, l.total, {}, pass.routings};
+  for (const moe::AuxiliaryTerm& term : l.terms) own.terms[term.name] = term.value;
+  return own;
 }
 
 std::vector<double> row_losses(Mini& mini, const Batch& batch) {
   const NoGrad no_grad;
-  nn::Pass pass(batch.segments);
-  const Var hidden = hidden_of(mini, batch, pass);
+  nn::Pass pass = pass_of(mini, batch);
+  const train::MicroInputs inputs = inputs_of(mini, batch);
+  const Var hidden = mini.model->hidden(inputs.ids, inputs.features, pass);
   const Tensor log_prob = linear_log_prob(gather_rows(hidden, batch.rows).value(),
                                           mini.model->decoder.head.weight.value(), batch.targets)
                               .to(DType::f64);
@@ -243,22 +175,19 @@ std::vector<double> row_losses(Mini& mini, const Batch& batch) {
 }
 
 TrainingSteps::TrainingSteps(Mini& mini, double lr)
-    : mini_(mini),
-      lr_(lr),
-      m_(Tensor::zeros(mini.arena.values.shape(), mini.arena.values.dtype())),
-      v_(m_.clone()) {}
+    : mini_(mini), optimizer_(mini.arena, [lr] {
+        train::TrainConfig config;
+        config.lr = lr;
+        return config;
+      }()) {}
 
 double TrainingSteps::step(const Batch& batch, double balance_weight) {
-  mini_.arena.grads.zero();
-  const Losses l = evaluate(mini_, batch, balance_weight);
-  const double loss = l.total.value().item();
-  backward(l.total);
-  Tensor squares = Tensor::zeros({1}, DType::f64);
-  kernel::sum_squares(squares, mini_.arena.grads);
-  const double clip = std::min(1.0, 1 / (std::sqrt(squares.item()) + 1e-6));
-  const AdamW options{.beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .weight_decay = 0};
-  kernel::adamw(mini_.arena.values, m_, v_, mini_.arena.grads, options, ++steps_, lr_, clip);
-  return loss;
+  const moe::MethodConfig method = with_balance(mini_.attachment.method, balance_weight);
+  train::Learner learner{*mini_.model, method, mini_.arena, optimizer_};
+  const train::StepResult result = train::compute_gradients(learner, totals_of(batch), kOptions,
+                                                            [&](int64_t) { return inputs_of(mini_, batch); });
+  optimizer_.step(result.gradient_norm, 1);
+  return result.loss + result.weighted;
 }
 
 }  // namespace burrow::testing

@@ -139,15 +139,15 @@ TEST_CASE("a step does not depend on its micro-batches") {
 namespace {
 
 struct StepOf {
-  Trainer::StepFigures figures;
+  StepResult result;
   std::vector<std::pair<std::string, Tensor>> gradients;
 };
 StepOf first_step(const std::vector<std::string>& overrides) {
   Setup setup = setup_of(overrides);
   Trainer trainer(setup, quiet);
   StepOf s{trainer.step(0, trainer.plan().step(0)), {}};
-  for (const auto& [name, var] : setup.attachment.trainable())
-    s.gradients.emplace_back(name, var->grad().clone());
+  for (const nn::Parameter& p : setup.attachment.trainable)
+    s.gradients.emplace_back(p.name, p.var->grad().clone());
   return s;
 }
 
@@ -169,7 +169,7 @@ TEST_CASE("layers that are computed again change no step, with any method") {
       CAPTURE(layers);
       overrides.push_back(fmt::format("train.recompute_layers={}", layers));
       const StepOf got = first_step(overrides);
-      CHECK(got.figures.loss == want.figures.loss);
+      CHECK(got.result.loss + got.result.weighted == want.result.loss + want.result.weighted);
       for (size_t i = 0; i < want.gradients.size(); ++i) {
         CHECK_MESSAGE(same_bits(got.gradients[i].second, want.gradients[i].second), want.gradients[i].first);
       }
@@ -194,7 +194,7 @@ TEST_CASE("a step changes what is trained alone, and computes no gradient of a f
     Trainer trainer(setup, quiet);
     const auto values = [&] {
       std::map<std::string, Tensor> all;
-      setup.model->parameters([&](const std::string& name, Var& p) { all[name] = p.value().clone(); });
+      setup.model->parameters([&](const nn::Parameter& p) { all[p.name] = p.var->value().clone(); });
       return all;
     };
     const auto before = values();
@@ -203,7 +203,7 @@ TEST_CASE("a step changes what is trained alone, and computes no gradient of a f
     CHECK(kernel_calls(KernelId::matmul_tn) - calls == products);  // none is of a frozen weight
     trainer.step(1, trainer.plan().step(1));
     std::map<std::string, bool> trained;
-    for (const auto& entry : setup.attachment.trainable()) trained[entry.first] = true;
+    for (const nn::Parameter& p : setup.attachment.trainable) trained[p.name] = true;
     size_t frozen = 0;
     for (const auto& [name, value] : values()) {
       const Tensor& old = before.at(name);
@@ -219,9 +219,9 @@ TEST_CASE("what is not finite stops the run and names step, tensor, kernel and s
   Setup setup = setup_of({"method.name=mole"});
   Trainer trainer(setup, quiet);
   trainer.step(0, trainer.plan().step(0));
-  for (const auto& [name, var] : setup.attachment.trainable()) {
-    if (!name.ends_with("layers.1.mlp.up_proj.lora_B.weight")) continue;
-    Tensor value = var->value();
+  for (const nn::Parameter& p : setup.attachment.trainable) {
+    if (!p.name.ends_with("layers.1.mlp.up_proj.lora_B.weight")) continue;
+    Tensor value = p.var->value();
     value.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
   }
   std::string message;

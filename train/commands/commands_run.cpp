@@ -102,8 +102,8 @@ E named(const char* option, const std::string& name) {
 
 std::vector<SetScore> score_split(const Setup& setup, const std::string& split) {
   const std::vector<data::Dataset> sets = load_sets(setup, split_named(split), setup.config.eval.sets);
-  FeatureCache features(setup.model->tower,
-                        setup.config.method.name == "full" ? "" : setup.config.data.feature_cache, say);
+  FeatureCache features(setup.model->tower, setup.config.method.full ? "" : setup.config.data.feature_cache,
+                        say);
   for (const data::Dataset& set : sets) features.add(set);
   return evaluate(setup, sets, features);
 }
@@ -143,14 +143,14 @@ int run_train(const TrainCommand& command) {
   const RunConfig config = read_run_config(command.config, command.overrides);
   if (command.dry_run) {
     const Setup setup = make_setup(config, true);
-    fmt::print("{}{}", write_run_config(setup.config), setup.attachment.report());
+    fmt::print("{}{}", write_run_config(setup.config), setup.attachment.report);
     return 0;
   }
   if (command.profile) {
     BURROW_CHECK(command.profile_seconds > 0 && command.profile_seconds <= 3600,
                  "--profile-seconds {}: must be positive, and 3600 at most", command.profile_seconds);
     Setup setup = make_setup(config, false, choose_device(command.device, say));
-    say(setup.attachment.report());
+    say(setup.attachment.report);
     Trainer trainer(setup, say);
     profile(trainer, setup, {command.profile_seconds, command.profile_json, command.profile_batches});
     return 0;
@@ -170,7 +170,7 @@ int run_train(const TrainCommand& command) {
   origin["device"] = describe(device);
   check_unchanged(run, origin);
   run.write_json("provenance.json", origin);
-  say(fmt::format("method {} on {}:\n{}", config.method.name, out, setup.attachment.report()));
+  say(fmt::format("method {} on {}:\n{}", config.method.name, out, setup.attachment.report));
   Trainer trainer(setup, say);
   const TrainResult trained = trainer.train(run);
   const std::vector<SetScore> scores = score_split(setup, config.eval.split);
@@ -181,7 +181,7 @@ int run_train(const TrainCommand& command) {
        {"tokens", trained.tokens},
        {"tokens_per_second", trained.seconds > 0 ? static_cast<double>(trained.tokens) / trained.seconds : 0},
        {"peak_memory_bytes", trained.peak_memory}});
-  const moe::ParameterCounts& counts = setup.attachment.counts();
+  const moe::ParameterCounts& counts = setup.attachment.counts;
   Json result = {{"schema", kSchemaVersion}, {"method", config.method.name}, {"split", config.eval.split}};
   result.update(scores_json(setup.config, scores, config.eval.split));
   result["parameters"] = {

@@ -18,7 +18,7 @@ Setup dense_model(const std::string& path) {
   if (std::filesystem::is_directory(path)) {
     Setup run = load_run(path);
     BURROW_CHECK(
-        run.config.method.name == "full",
+        run.config.method.full,
         "{}: a run of method '{}', which trains beside a model; factorize takes a run of method 'full', or a "
         "config with model.weights",
         path, run.config.method.name);
@@ -56,13 +56,12 @@ int run_factorize(const FactorizeCommand& c) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (nn::DecoderBlock& block : dense.model->decoder.blocks) {
     nn::FeedForward& ffn = *block.ffn;
-    moe::reorder(ffn, moe::split_order(ffn.gate->weight.value(), c.experts, split,
+    moe::reorder(ffn, moe::split_order(ffn.gate_proj().weight.value(), c.experts, split,
                                        random_key(seed, 0, ffn.name + ".split")));
     moe::Router router(ffn.name + ".router", 0, sizes.width, c.experts, method, DType::f32, seed);
-    router.parameters([&](const std::string& name, const Var& p) { tensors.emplace_back(name, p.value()); });
+    router.parameters([&](const nn::Parameter& p) { tensors.emplace_back(p.name, p.var->value()); });
   }
-  dense.model->parameters(
-      [&](const std::string& name, const Var& p) { tensors.emplace_back(name, p.value()); });
+  dense.model->parameters([&](const nn::Parameter& p) { tensors.emplace_back(p.name, p.var->value()); });
   std::filesystem::create_directories(out);
   const std::filesystem::path weights = out / "trained.safetensors";
   write_safetensors(weights.string(), tensors,

@@ -23,7 +23,7 @@ std::string group_of(const data::Dataset& set, const data::Sample& sample) {
   return sample.language < 0 ? set.name() : set.languages()[static_cast<size_t>(sample.language)];
 }
 
-void add(ByGroup& groups, const moe::Routing& r, const nn::Pass& pass,
+void add(ByGroup& groups, const nn::Routing& r, const nn::Pass& pass,
          const std::vector<std::string>& group_of_sample) {
   const Tensor w = r.weights.value().to(Device::cpu).to(DType::f64);
   const Tensor rows = r.rows.defined() ? r.rows.to(Device::cpu) : Tensor{};
@@ -45,7 +45,6 @@ void add(ByGroup& groups, const moe::Routing& r, const nn::Pass& pass,
 
 void add_set(ByGroup& groups, const Setup& setup, const data::Dataset& set, const FeatureCache& features,
              int32_t index, int64_t limit) {
-  moe::Attachment gathered = setup.attachment;  // shares the routings
   const int64_t P = setup.config.model.sizes.vision.visual_tokens();
   const int64_t count = limit > 0 ? std::min(limit, set.size()) : set.size();
   for (int64_t begin = 0; begin < count;) {
@@ -59,12 +58,10 @@ void add_set(ByGroup& groups, const Setup& setup, const data::Dataset& set, cons
       ++begin;
     }
     const data::Batch batch = data::make_batch(samples, P);
-    const nn::Pass pass(batch.segments, setup.model->device());
+    nn::Pass pass(batch.segments, setup.model->device());
     const Tensor visual = features.gather(batch.images);
-    gathered.clear();
     setup.model->hidden(batch.ids, visual.defined() ? Var(visual) : Var{}, pass);
-    for (const moe::Routing& r : gathered.routings()) add(groups, r, pass, names);
-    gathered.clear();
+    for (const nn::Routing& r : pass.routings) add(groups, r, pass, names);
   }
 }
 

@@ -39,7 +39,7 @@ class QuickWeights : public nn::WeightSource {
 class SharedWeights : public nn::WeightSource {
  public:
   explicit SharedWeights(nn::Llava& model) {
-    model.parameters([&](const std::string& name, Var& p) { tensors_[name] = p.value(); });
+    model.parameters([&](const nn::Parameter& p) { tensors_[p.name] = p.var->value(); });
   }
   Tensor take(const std::string& name, const Shape& shape, nn::Init, int64_t) override {
     const Tensor& whole = tensors_.at(name);
@@ -62,7 +62,6 @@ class SharedWeights : public nn::WeightSource {
 struct Subject {
   std::string name;
   std::unique_ptr<nn::Llava> model;
-  moe::Attachment attachment;
   double prompt_flops = 0, prompt_ffn_flops = 0, token_flops = 0,
          token_ffn_flops = 0;                                        // counted from the kernels
   std::vector<double> prompt{}, token{}, prompt_ffn{}, token_ffn{};  // seconds, a round each
@@ -96,12 +95,12 @@ std::vector<Subject> make_subjects(const nn::ModelConfig& sizes, const std::stri
     source = std::make_unique<QuickWeights>();
   else
     source = std::make_unique<nn::FileWeights>(weights, DType::f32);
-  all.push_back({"dense", std::make_unique<nn::Llava>(sizes, *source), {}});
+  all.push_back({"dense", std::make_unique<nn::Llava>(sizes, *source)});
   SharedWeights shared(*all[0].model);
   for (const std::string& name : variants) {
     const moe::MethodConfig method = variant(name);
-    Subject cut{name, std::make_unique<nn::Llava>(sizes, shared), {}};
-    cut.attachment = moe::attach(*cut.model, method, 0);
+    Subject cut{name, std::make_unique<nn::Llava>(sizes, shared)};
+    moe::attach(*cut.model, method, 0);
     all.push_back(std::move(cut));
   }
   for (const std::string& name : variants) {  // what no router can be faster than
@@ -110,7 +109,7 @@ std::vector<Subject> make_subjects(const nn::ModelConfig& sizes, const std::stri
     narrow.decoder.mlp_width = sizes.decoder.mlp_width / method.experts * method.router.top_k;
     const std::string label = fmt::format("dense, F {}", narrow.decoder.mlp_width);
     if (std::any_of(all.begin(), all.end(), [&](const Subject& s) { return s.name == label; })) continue;
-    all.push_back({label, std::make_unique<nn::Llava>(narrow, shared), {}});
+    all.push_back({label, std::make_unique<nn::Llava>(narrow, shared)});
   }
   return all;
 }
@@ -132,7 +131,7 @@ Segments one_sequence(int64_t T) {
 double ffn_seconds(const nn::Llava& model, const Segments& segments) {
   const NoGrad no_grad;
   const Device device = model.device();
-  const nn::Pass pass(segments, device);
+  nn::Pass pass(segments, device);
   QuickWeights draw;
   const Var x(draw.take("x", {segments.rows(), model.config.decoder.width}, nn::Init::linear, 1).to(device));
   const auto wait = [device] {
@@ -159,7 +158,6 @@ constexpr int32_t kNever = -1;  // no token stops the decoding
 // The prompt alone: caches and memory fill, and its FLOPs are counted.
 void warm_up(Subject& s, const Segments& prompt, const Tensor& ids) {
   s.prompt_flops = flops_of([&] { nn::greedy_decode(*s.model, prompt, ids, {}, kNever, 1); });
-  s.attachment.clear();
 }
 
 void measure(Subject& s, const Segments& prompt, const Tensor& ids, int64_t new_tokens) {
@@ -174,7 +172,6 @@ void measure(Subject& s, const Segments& prompt, const Tensor& ids, int64_t new_
   for (int64_t i = 0; i < new_tokens; ++i)
     s.token_ffn_flops = flops_of([&] { single.push_back(ffn_seconds(*s.model, one)); });
   s.token_ffn.push_back(median(single));
-  s.attachment.clear();
 }
 
 // How many times the reference's time, round by round.

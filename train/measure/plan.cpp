@@ -32,8 +32,9 @@ size_t bytes_now() { return memory_report(Device::cuda).live; }
 size_t largest_conversion(nn::Llava& model) {
   size_t most = 0;
   if (model.compute == DType::bf16) return most;
-  model.parameters([&](const std::string&, Var& p) {
-    if (p.value().dtype() == DType::bf16) most = std::max(most, 2 * p.value().nbytes());
+  model.parameters([&](const nn::Parameter& p) {
+    const Tensor& weight = p.var->value();
+    if (weight.dtype() == DType::bf16) most = std::max(most, 2 * weight.nbytes());
   });
   return most;
 }
@@ -131,13 +132,13 @@ MemoryPlan plan_memory(const RunConfig& config) {
                   *nn::shapes_only(config.model.dtype == "bf16" ? DType::bf16 : DType::f32));
   if (config.model.compute == "bf16") model.compute = DType::bf16;
   moe::Attachment attachment = moe::attach(model, config.method, 0);
-  model.parameters([](const std::string&, Var& p) {
-    p = Var(Tensor::empty(p.shape(), p.value().dtype(), Device::cuda, "weights"));
+  model.parameters([](const nn::Parameter& p) {
+    *p.var = Var(Tensor::empty(p.var->shape(), p.var->value().dtype(), Device::cuda, "weights"));
   });
-  plan.total_parameters = attachment.counts().total;
-  plan.trainable_parameters = attachment.counts().trainable;
+  plan.total_parameters = attachment.counts.total;
+  plan.trainable_parameters = attachment.counts.trainable;
   {
-    nn::ParameterArena arena(attachment.trainable());
+    nn::ParameterArena arena(attachment.trainable);
     plan.weights = bytes_now() - before - arena.values.nbytes() - arena.grads.nbytes();
     const Optimizer optimizer(arena, config.train);
     plan.optimiser = bytes_now() - before - plan.weights;
@@ -149,7 +150,9 @@ MemoryPlan plan_memory(const RunConfig& config) {
     plan.sequences = segments.count();
     reset_memory_peak(Device::cuda);
     const size_t ready = bytes_now();
-    synthetic_step(config, model, attachment, synthetic_batch(model, segments), 0);
+    const MicroInputs inputs = synthetic_inputs(model, segments);
+    nn::Pass pass = training_pass(model, inputs, {.recompute_layers = config.train.recompute_layers});
+    backward(losses_of(model, config.method, inputs, totals_of(inputs, 1), 1, pass).total);
     const MemoryReport report = memory_report(Device::cuda);
     plan.activations = report.peak - ready + largest_conversion(model);
     plan.at_peak = report.at_peak;

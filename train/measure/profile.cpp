@@ -41,10 +41,10 @@ std::vector<double> time_steps(Trainer& trainer, double seconds) {
 }
 
 struct Figures {
-  std::vector<double> times;   // seconds of the steps that were timed without a profile
-  double tokens = 0;           // of a step, on average
-  double profiled = 0;         // seconds of a step under the profile, on average
-  Trainer::StepFigures first;  // of the first step
+  std::vector<double> times;  // seconds of the steps that were timed without a profile
+  double tokens = 0;          // of a step, on average
+  double profiled = 0;        // seconds of a step under the profile, on average
+  StepResult first;           // of the first step
   double peak_before = 0, peak_after = 0;
   int64_t profiled_steps = 0;
   std::vector<KernelProfile> kernels;
@@ -86,7 +86,7 @@ void print_memory(Device device) {
 }
 
 Json to_json(const Figures& f, const moe::MethodConfig& method, Device device) {
-  Json j = {{"first_loss", f.first.loss},
+  Json j = {{"first_loss", f.first.loss + f.first.weighted},
             {"first_gradient_norm", f.first.gradient_norm},
             {"lora_scale", method.alpha / static_cast<double>(method.rank)},
             {"balance_weight", method.balance.weight},
@@ -122,7 +122,9 @@ double measured_gemm_peak(Device device) {
 
 void write_batches(const std::string& path, Trainer& trainer, const Setup& setup) {
   std::vector<std::pair<std::string, Tensor>> tensors;
-  setup.model->parameters([&](const std::string& name, Var& p) { tensors.emplace_back(name, p.value()); });
+  setup.model->parameters([&](const nn::Parameter& p) {
+    if (p.role != nn::Role::teacher) tensors.emplace_back(p.name, p.var->value());
+  });
   for (int64_t i = 0; i < std::min(kProfiledSteps, trainer.steps()); ++i) {
     const data::StepPlan plan = trainer.plan().step(i);
     BURROW_CHECK(plan.micro_batches.size() == 1, "[profile] batches are written for train.accumulation = 1");

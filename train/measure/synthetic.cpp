@@ -11,8 +11,6 @@
 #include "tensor/profile.h"
 #include "tensor/rng.h"
 #include "train/run/device.h"
-#include "train/run/optimizer.h"
-#include "train/run/readback.h"
 
 namespace burrow::train {
 namespace {
@@ -65,10 +63,13 @@ double median(std::vector<double> values) {
 // Neither the tower counts, which a step does not run, nor the head, which sees the supervised rows alone.
 double multiplied_parameters(nn::Llava& model) {
   double count = 0;
-  model.decoder.parameters([&](const std::string& name, Var& p) {
-    const bool block = name.find(".layers.") != std::string::npos;
-    if (block && p.value().rank() == 2 && !p.needs_grad()) count += static_cast<double>(p.value().numel());
-  });
+  for (nn::DecoderBlock& block : model.decoder.blocks) {
+    block.parameters([&](const nn::Parameter& p) {
+      const Tensor& weight = p.var->value();
+      if (weight.rank() == 2 && !p.var->needs_grad() && p.role != nn::Role::teacher)
+        count += static_cast<double>(weight.numel());
+    });
+  }
   return count;
 }
 
@@ -95,11 +96,11 @@ Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& 
   return s;
 }
 
-SyntheticBatch synthetic_batch(const nn::Llava& model, Segments segments) {
+MicroInputs synthetic_inputs(const nn::Llava& model, Segments segments) {
   const Device device = model.device();
   const nn::VisionConfig& vision = model.config.vision;  // the last sequence may be without an image
   const int64_t P = vision.visual_tokens();
-  SyntheticBatch batch;
+  MicroInputs batch;
   std::vector<int32_t> ids, supervised, targets;
   Random random(2);
   for (int64_t n = 0; n < segments.rows(); ++n) {
@@ -125,24 +126,9 @@ SyntheticBatch synthetic_batch(const nn::Llava& model, Segments segments) {
   return batch;
 }
 
-Var synthetic_step(const RunConfig& config, nn::Llava& model, moe::Attachment& attachment,
-                   const SyntheticBatch& batch, uint64_t step) {
-  nn::Pass pass(batch.segments, model.device());
-  pass.training = true;
-  pass.recomputation = {config.train.recompute_layers, &attachment};
-  pass.step = step;
-  attachment.clear();
-  attachment.teach([&] { model.hidden(batch.ids, batch.features, pass); });
-  const Var hidden = model.hidden(batch.ids, batch.features, pass);
-  Var loss =
-      linear_cross_entropy(gather_rows(hidden, batch.supervised), model.decoder.head.weight, batch.targets);
-  Var total = scale(loss, 1 / static_cast<double>(std::max<int64_t>(1, batch.targets.numel())));
-  for (const moe::AuxiliaryTerm& term :
-       moe::auxiliary_terms(attachment.routings(), pass, config.method, {}, 1))
-    total = add(total, scale(term.value, term.weight));
-  backward(total);
-  attachment.clear();
-  return loss;
+StepTotals totals_of(const MicroInputs& inputs, int64_t micro_batches) {
+  return {inputs.segments.count() * micro_batches, inputs.segments.rows() * micro_batches,
+          std::max<int64_t>(1, inputs.targets.numel()) * micro_batches, micro_batches};
 }
 
 int run_bench_train(const BenchTrainCommand& command, Device device) {
@@ -153,33 +139,30 @@ int run_bench_train(const BenchTrainCommand& command, Device device) {
   nn::Llava model(config.model.sizes, *nn::shapes_only(dtype));
   if (config.model.compute == "bf16") model.compute = DType::bf16;
   moe::Attachment attachment = moe::attach(model, config.method, 0);
-  model.parameters([&](const std::string&, Var& p) {
-    Tensor t = Tensor::empty(p.shape(), p.value().dtype(), device, "weights");
-    fill_randomly(t, p.value().rank() > 1
-                         ? std::sqrt(static_cast<double>(p.dim(0)) / static_cast<double>(t.numel()))
-                         : 1);
-    p = Var(t);
+  model.parameters([&](const nn::Parameter& p) {
+    Tensor t = Tensor::empty(p.var->shape(), p.var->value().dtype(), device, "weights");
+    const double share = static_cast<double>(t.dim(0)) / static_cast<double>(t.numel());
+    fill_randomly(t, t.rank() > 1 ? std::sqrt(share) : 1);
+    *p.var = Var(t);
   });
-  nn::ParameterArena arena(attachment.trainable());
+  nn::ParameterArena arena(attachment.trainable);
   Optimizer optimizer(arena, config.train);
   const int64_t tokens =
       (config.train.tokens_per_step + config.train.accumulation - 1) / config.train.accumulation;
-  const SyntheticBatch batch =
-      synthetic_batch(model, sequences_of(config.model.sizes, read_lengths(command.lengths), tokens));
-  Readback readback;
+  const MicroInputs batch =
+      synthetic_inputs(model, sequences_of(config.model.sizes, read_lengths(command.lengths), tokens));
+  Learner learner{model, config.method, arena, optimizer};
   std::vector<double> seconds;
-  double loss = 0, squares = 0;
+  double loss = 0;
   for (int64_t i = 0; i < command.steps + 2; ++i) {  // the first two make plans and fill the caches
     if (i == 2) reset_memory_peak(device);
     const double begin = seconds_now();
-    arena.grads.zero();
-    for (int64_t part = 0; part < config.train.accumulation; ++part) {
-      const Var sum = synthetic_step(config, model, attachment, batch, static_cast<uint64_t>(i));
-      if (part == 0) readback.add(sum.value(), [&](double value) { loss = value; });
-    }
-    readback.add(optimizer.squared_norm(), [&](double value) { squares = value; });
-    readback.read();
-    optimizer.step(std::sqrt(squares), 1);
+    const StepResult result = compute_gradients(
+        learner, totals_of(batch, config.train.accumulation),
+        {.step = static_cast<uint64_t>(i), .recompute_layers = config.train.recompute_layers},
+        [&](int64_t) { return batch; });
+    loss = result.loss;
+    optimizer.step(result.gradient_norm, 1);
     if (device == Device::cuda) cuda::synchronise();
     if (i >= 2) seconds.push_back(seconds_now() - begin);
   }
@@ -191,8 +174,7 @@ int run_bench_train(const BenchTrainCommand& command, Device device) {
       "4 N; "
       "{:.2f} GiB of tensors at the peak; loss {:.4f}\n",
       config.method.name, batch.segments.count(), tokens * config.train.accumulation, seconds.size(),
-      1e3 * step, rate, 1e-12 * model_flops, static_cast<double>(peak) / (1 << 30),
-      loss / static_cast<double>(std::max<int64_t>(1, batch.targets.numel())));
+      1e3 * step, rate, 1e-12 * model_flops, static_cast<double>(peak) / (1 << 30), loss);
   if (!command.json.empty()) {
     const nlohmann::ordered_json json = {{"method", config.method.name},
                                          {"device", describe(device)},

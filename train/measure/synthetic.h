@@ -4,8 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "moe/attach.h"
-#include "train/config/options.h"
+#include "train/run/step.h"
 
 namespace burrow::train {
 
@@ -14,17 +13,10 @@ namespace burrow::train {
 // answers.
 Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& texts, int64_t tokens);
 
-// A model with its method, and the tensors of one micro-batch on the model's device.
-struct SyntheticBatch {
-  Segments segments;
-  Tensor ids, supervised, targets;
-  Var features;  // undefined without a tower
-};
-SyntheticBatch synthetic_batch(const nn::Llava& model, Segments segments);
-// Forward and backward, as Trainer::forward_backward: gradients are added to. Returns the loss, summed over
-// rows.
-Var synthetic_step(const RunConfig& config, nn::Llava& model, moe::Attachment& attachment,
-                   const SyntheticBatch& batch, uint64_t step);
+// Random words for these sequences, and features; on the model's device.
+MicroInputs synthetic_inputs(const nn::Llava& model, Segments segments);
+// Of a step of so many equal micro-batches.
+StepTotals totals_of(const MicroInputs& inputs, int64_t micro_batches);
 
 // `lengths` is a file with the text tokens of each sample.
 struct BenchTrainCommand {

@@ -108,14 +108,14 @@ void save_trained(const std::string& path, const nn::ParameterArena& arena, cons
   write_safetensors(path, tensors, {{"method", method}, {"checksum", hash_hex(hash_tensors(tensors, 0))}});
 }
 
-void load_trained(const std::string& path, const std::vector<std::pair<std::string, Var*>>& trainable) {
+void load_trained(const std::string& path, const std::vector<nn::Parameter>& trainable) {
   const SafetensorsFile file = read_safetensors(path);
   Named read;
-  for (const auto& [name, var] : trainable) {
-    const auto found = file.tensors.find(name);
-    BURROW_CHECK(found != file.tensors.end() && found->second.shape() == var->shape(),
-                 "{}: no tensor '{}' of shape {}", path, name, var->shape());
-    read.emplace_back(name, found->second);
+  for (const nn::Parameter& p : trainable) {
+    const auto found = file.tensors.find(p.name);
+    BURROW_CHECK(found != file.tensors.end() && found->second.shape() == p.var->shape(),
+                 "{}: no tensor '{}' of shape {}", path, p.name, p.var->shape());
+    read.emplace_back(p.name, found->second);
   }
   BURROW_CHECK(file.tensors.size() == trainable.size(), "{}: {} tensors, but the method trains {}", path,
                file.tensors.size(), trainable.size());
@@ -125,7 +125,7 @@ void load_trained(const std::string& path, const std::vector<std::pair<std::stri
       sum == file.metadata.end() ? file.metadata.size() <= 1 : sum->second == hash_hex(hash_tensors(read, 0)),
       "{}: the checksum does not match: the file is damaged", path);
   for (size_t i = 0; i < read.size(); ++i)
-    *trainable[i].second = Var(read[i].second.to(trainable[i].second->value().dtype()));
+    *trainable[i].var = Var(read[i].second.to(trainable[i].var->value().dtype()));
 }
 
 }  // namespace burrow::train

@@ -26,6 +26,6 @@ std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterAr
 void save_trained(const std::string& path, const nn::ParameterArena& arena, const std::string& method);
 // Puts a file's values into the trainable parameters: every one must be there, with its shape, and the
 // checksum must match.
-void load_trained(const std::string& path, const std::vector<std::pair<std::string, Var*>>& trainable);
+void load_trained(const std::string& path, const std::vector<nn::Parameter>& trainable);
 
 }  // namespace burrow::train

@@ -86,7 +86,8 @@ Tensor last_logits(const nn::Llava& model, const data::Batch& prompts, const Ten
   const auto B = static_cast<int64_t>(rows.size());
   const Device device = model.device();
   const Var features = visual.defined() ? Var(visual) : Var{};
-  const Var hidden = model.hidden(prompts.ids, features, nn::Pass(prompts.segments, device));
+  nn::Pass pass(prompts.segments, device);
+  const Var hidden = model.hidden(prompts.ids, features, pass);
   const Tensor last = gather_rows(hidden, Tensor::of({B}, rows).to(device)).value();
   Tensor logits =
       Tensor::empty({B, model.decoder.head.out()}, sum_type(last.dtype()), last.device(), "logits");
@@ -139,7 +140,8 @@ void score_texts(const Setup& setup, Samples samples, SetScore& score) {
   const nn::Llava& model = *setup.model;
   const data::Batch batch = data::make_batch(samples, 0);
   const Device device = model.device();
-  const Var hidden = model.hidden(batch.ids, {}, nn::Pass(batch.segments, device));
+  nn::Pass pass(batch.segments, device);
+  const Var hidden = model.hidden(batch.ids, {}, pass);
   const Tensor rows = gather_rows(hidden, batch.supervised.to(device)).value();
   const Tensor& head = model.decoder.head.weight.value();
   const Tensor log_probs =
@@ -209,7 +211,6 @@ int64_t first_label(std::string_view text, const std::vector<std::string>& label
 std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Dataset>& sets,
                                const FeatureCache& features) {
   const EvalConfig& c = setup.config.eval;
-  moe::Attachment gathered = setup.attachment;  // shares the routings, which no one reads here
   std::vector<SetScore> scores;
   for (size_t d = 0; d < sets.size(); ++d) {
     SetScore score;
@@ -223,7 +224,6 @@ std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Datas
       const int64_t length = sample.length(setup.config.model.sizes.vision.visual_tokens());
       if (tokens + length > c.batch_tokens && !waiting.empty()) {
         score_batch(setup, sets[d], waiting, features, score);
-        gathered.clear();
         waiting.clear();
         tokens = 0;
       }
@@ -231,7 +231,6 @@ std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Datas
       tokens += length;
     }
     if (!waiting.empty()) score_batch(setup, sets[d], waiting, features, score);
-    gathered.clear();
     for (const auto& [record, all] : score.turned) {
       score.correct += all;
       score.count += 1;

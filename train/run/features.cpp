@@ -21,9 +21,9 @@ uint64_t hash_tower(const nn::VisionTower& tower) {
                                                c.feature_layer, c.feature_norm, c.norm_eps,
                                                fmt::join(c.pixel_mean, ","), fmt::join(c.pixel_std, ","))));
   if (c.class_token) h = hash_bytes(bytes_of("class_token"), h);
-  const_cast<nn::VisionTower&>(tower).parameters([&](const std::string& name, Var& p) {
-    h = hash_bytes(bytes_of(name), h);
-    const Tensor host = p.value().to(Device::cpu);
+  const_cast<nn::VisionTower&>(tower).parameters([&](const nn::Parameter& p) {
+    h = hash_bytes(bytes_of(p.name), h);
+    const Tensor host = p.var->value().to(Device::cpu);
     h = hash_bytes({host.bytes(), host.nbytes()}, h);
   });
   return h;

@@ -37,7 +37,7 @@ void Optimizer::step(double norm, double factor) {
   };
   if (config_.router_lr <= 0) return apply(0, arena_.values.numel(), config_.lr * factor);
   for (const auto& slot : arena_.slots()) {
-    const bool router = slot.name.find(".router.") != std::string::npos;
+    const bool router = slot.role == nn::Role::router;
     apply(slot.begin, slot.end, (router ? config_.router_lr : config_.lr) * factor);
   }
 }

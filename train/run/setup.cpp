@@ -17,12 +17,12 @@ namespace {
 // Puts a file's projector into the model, and its bytes into the hash.
 void load_projector(const std::string& file, nn::Llava& model, uint64_t& hash) {
   const SafetensorsFile read = read_safetensors(file);
-  model.projector->parameters([&](const std::string& name, Var& p) {
-    const auto found = read.tensors.find(name);
-    BURROW_CHECK(found != read.tensors.end(), "{}: no tensor '{}': not a projector's weights", file, name);
-    BURROW_CHECK(found->second.shape() == p.shape(), "{}: '{}' is {}, expected {}", file, name,
-                 found->second.shape(), p.shape());
-    p = Var(found->second.to(p.value().dtype()).clone());
+  model.projector->parameters([&](const nn::Parameter& p) {
+    const auto found = read.tensors.find(p.name);
+    BURROW_CHECK(found != read.tensors.end(), "{}: no tensor '{}': not a projector's weights", file, p.name);
+    BURROW_CHECK(found->second.shape() == p.var->shape(), "{}: '{}' is {}, expected {}", file, p.name,
+                 found->second.shape(), p.var->shape());
+    *p.var = Var(found->second.to(p.var->value().dtype()).clone());
   });
   hash = hash_bytes(MappedFile::open(file)->bytes(), hash);
 }
@@ -73,7 +73,7 @@ Setup load_run(const std::string& run, Device device) {
   // What `burrow factorize` writes is a whole model, read already.
   const std::string& weights = setup.config.model.weights;
   if (weights.empty() || !std::filesystem::exists(weights) || !std::filesystem::equivalent(weights, trained))
-    load_trained(trained.string(), setup.attachment.trainable());
+    load_trained(trained.string(), setup.attachment.trainable);
   setup.model->move_to(device);  // what was read last is on the CPU
   return setup;
 }

@@ -13,10 +13,9 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 bool tower_trains(const Setup& setup) {
-  for (const auto& [name, var] : setup.attachment.trainable()) {
-    if (name.starts_with("vision_tower.")) return true;
-  }
-  return false;
+  const auto& trainable = setup.attachment.trainable;
+  return std::any_of(trainable.begin(), trainable.end(),
+                     [](const nn::Parameter& p) { return p.role == nn::Role::tower; });
 }
 
 std::unique_ptr<data::Plan> make_plan(const RunConfig& c, const std::vector<data::Dataset>& sets) {
@@ -55,8 +54,9 @@ Trainer::Trainer(Setup& setup, std::function<void(const std::string&)> say)
     features_ = std::make_unique<FeatureCache>(setup.model->tower, c.data.feature_cache, say_);
     for (const data::Dataset& set : sets_) features_->add(set);
   }
-  arena_ = nn::ParameterArena(setup.attachment.trainable());
+  arena_ = nn::ParameterArena(setup.attachment.trainable);
   optimizer_ = std::make_unique<Optimizer>(arena_, c.train);
+  learner_ = std::make_unique<Learner>(Learner{*setup.model, c.method, arena_, *optimizer_});
 }
 
 Var Trainer::features_of(const data::Batch& batch) const {
@@ -66,75 +66,42 @@ Var Trainer::features_of(const data::Batch& batch) const {
       read_pixels(batch.images, plan_->mixture(), setup_.config.model.sizes.vision));
 }
 
-void Trainer::forward_backward(StepSums& sums, int64_t i, const data::StepPlan& plan, bool with_routing) {
+StepResult Trainer::gradients_of(int64_t i, const data::StepPlan& plan, bool statistics) {
   const RunConfig& c = setup_.config;
-  const nn::Llava& model = *setup_.model;
-  for (const data::MicroBatch& micro : plan.micro_batches) {
-    const data::Batch batch = data::make_batch(*plan_, micro, c.model.sizes.vision.visual_tokens());
-    const Device device = model.device();
-    nn::Pass pass(batch.segments, device);
-    pass.training = true;
-    pass.recomputation = {c.train.recompute_layers, &setup_.attachment};
-    pass.seed = static_cast<uint64_t>(c.train.seed);
-    pass.step = static_cast<uint64_t>(i);
-    setup_.attachment.clear();
+  const StepTotals totals{plan.end - plan.begin, plan.tokens, plan.supervised,
+                          static_cast<int64_t>(plan.micro_batches.size())};
+  const StepOptions options{.seed = static_cast<uint64_t>(c.train.seed),
+                            .step = static_cast<uint64_t>(i),
+                            .recompute_layers = c.train.recompute_layers,
+                            .datasets = static_cast<int64_t>(sets_.size()),
+                            .statistics = statistics};
+  return compute_gradients(*learner_, totals, options, [&](int64_t part) {
+    data::Batch batch = data::make_batch(*plan_, plan.micro_batches[static_cast<size_t>(part)],
+                                         c.model.sizes.vision.visual_tokens());
     const Var features = features_of(batch);
-    setup_.attachment.teach([&] { model.hidden(batch.ids, features, pass); });
-    const Var hidden = model.hidden(batch.ids, features, pass);
-    const Var loss = scale(linear_cross_entropy(gather_rows(hidden, batch.supervised.to(device)),
-                                                model.decoder.head.weight, batch.targets.to(device)),
-                           1.0 / static_cast<double>(plan.supervised));
-    readback_.add(loss.value(), [&sums](double value) { sums.loss += value; });
-    Var total = loss;
-    const auto part = [](int64_t mine, int64_t all) {
-      return static_cast<double>(mine) / static_cast<double>(all);
-    };
-    const moe::StepShare share{part(micro.end - micro.begin, plan.end - plan.begin),
-                               part(batch.segments.rows(), plan.tokens),
-                               static_cast<int64_t>(plan.micro_batches.size())};
-    for (const moe::AuxiliaryTerm& term : moe::auxiliary_terms(setup_.attachment.routings(), pass, c.method,
-                                                               share, static_cast<int64_t>(sets_.size()))) {
-      readback_.add(term.value.value(),
-                    [&sums, name = term.name, share = term.share, weight = term.weight](double value) {
-                      sums.auxiliary[name] += share * value;
-                      sums.weighted += weight * (share * value);
-                    });
-      total = add(total, scale(term.value, term.share * term.weight));
-    }
-    if (with_routing) {
-      moe::add_statistics(sums.routing, moe::routing_statistics(setup_.attachment.routings(), pass,
-                                                                static_cast<int64_t>(sets_.size())));
-    }
-    backward(total);
-  }
-  setup_.attachment.clear();
+    return MicroInputs{std::move(batch.segments), batch.ids, batch.supervised, batch.targets, features};
+  });
 }
 
-Trainer::StepFigures Trainer::step(int64_t i, const data::StepPlan& plan) {
+StepResult Trainer::step(int64_t i, const data::StepPlan& plan) {
   const bool logs = metrics_ && (i % setup_.config.train.log_every == 0 || i + 1 == steps_);
-  arena_.grads.zero();
-  StepSums sums;
-  double norm = 0;
-  readback_.forget();  // of a step that ended in an error
-  forward_backward(sums, i, plan, logs);
-  readback_.add(optimizer_->squared_norm(), [&norm](double value) { norm = std::sqrt(value); });
-  readback_.read();  // the one time in a step that the host waits for the device
-  if (!std::isfinite(sums.loss) || !std::isfinite(norm)) report_divergence(i, plan, sums);
+  StepResult result = gradients_of(i, plan, logs);
+  if (!result.finite()) report_divergence(i, plan, result);
   const double factor = schedule(setup_.config.train, i, steps_);
-  optimizer_->step(norm, factor);
-  if (logs) log(i, plan, sums, norm, factor);
-  return {sums.loss + sums.weighted, norm};
+  optimizer_->step(result.gradient_norm, factor);
+  if (logs) log(i, plan, result, factor);
+  return result;
 }
 
-void Trainer::log(int64_t i, const data::StepPlan& plan, const StepSums& sums, double norm, double factor) {
-  Json line = {{"step", i}, {"loss", sums.loss}};
-  for (const auto& [name, value] : sums.auxiliary) line[name] = value;
+void Trainer::log(int64_t i, const data::StepPlan& plan, const StepResult& result, double factor) {
+  Json line = {{"step", i}, {"loss", result.loss}};
+  for (const auto& [name, value] : result.auxiliary) line[name] = value;
   line["lr"] = setup_.config.train.lr * factor;
-  line["gradient_norm"] = norm;
+  line["gradient_norm"] = result.gradient_norm;
   line["samples"] = plan.end;
   line["tokens"] = plan.tokens;
   line["supervised"] = plan.supervised;
-  for (const moe::RouterStatistics& r : sums.routing) {
+  for (const moe::RouterStatistics& r : result.routing) {
     Json site = {{"site", r.site}};
     int64_t dead = 0;
     for (size_t e = 0; e < r.chosen[0].size(); ++e) {
@@ -156,8 +123,8 @@ void Trainer::log(int64_t i, const data::StepPlan& plan, const StepSums& sums, d
   metrics_->write(line);
 }
 
-void Trainer::report_divergence(int64_t i, const data::StepPlan& plan, const StepSums& sums) {
-  std::string where = std::isfinite(sums.loss) ? "" : fmt::format("loss {}", sums.loss);
+void Trainer::report_divergence(int64_t i, const data::StepPlan& plan, const StepResult& result) {
+  std::string where = std::isfinite(result.loss) ? "" : fmt::format("loss {}", result.loss);
   for (const auto& slot : arena_.slots()) {
     Tensor sum = Tensor::zeros({1}, DType::f64, arena_.grads.device());
     kernel::sum_squares(sum, arena_.grad(slot));
@@ -169,13 +136,11 @@ void Trainer::report_divergence(int64_t i, const data::StepPlan& plan, const Ste
   std::string kernel_message;
   try {  // once more, to name the first kernel whose output is not finite
     set_finite_check(true);
-    StepSums again;
-    forward_backward(again, i, plan, false);
+    gradients_of(i, plan, false);
   } catch (const Error& e) {
     kernel_message = e.what();
   }
   set_finite_check(false);
-  readback_.forget();
   std::string samples;
   for (int64_t ordinal = plan.begin; ordinal < plan.end; ++ordinal) {
     const data::Draw draw = plan_->draw(ordinal);

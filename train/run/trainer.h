@@ -2,7 +2,7 @@
 // The training loop: plan -> batch -> forward -> loss -> backward -> step.
 #include "train/run/checkpoint.h"
 #include "train/run/evaluate.h"
-#include "train/run/readback.h"
+#include "train/run/step.h"
 
 namespace burrow::train {
 
@@ -24,23 +24,14 @@ class Trainer {
   // For the profile: one step at a time, in memory only.
   int64_t steps() const { return steps_; }
   const data::Plan& plan() const { return *plan_; }
-  // Of one step, before its update.
-  struct StepFigures {
-    double loss = 0, gradient_norm = 0;  // the loss with its auxiliary terms
-  };
-  StepFigures step(int64_t i, const data::StepPlan& plan);
+  // Takes the step of `plan`, and says what it was before its update.
+  StepResult step(int64_t i, const data::StepPlan& plan);
   Var features_of(const data::Batch& batch) const;  // of its images [images*P, Cv]; undefined without images
 
  private:
-  struct StepSums {                           // of the step's micro-batches
-    double loss = 0, weighted = 0;            // the task's, and the auxiliary terms' with their weights
-    std::map<std::string, double> auxiliary;  // without
-    std::vector<moe::RouterStatistics> routing;
-  };
-  // Adds up in `sums`, which readback_ fills: it must live until that is read or forgotten.
-  void forward_backward(StepSums& sums, int64_t i, const data::StepPlan& plan, bool with_routing);
-  void log(int64_t i, const data::StepPlan& plan, const StepSums& sums, double norm, double factor);
-  [[noreturn]] void report_divergence(int64_t i, const data::StepPlan& plan, const StepSums& sums);
+  StepResult gradients_of(int64_t i, const data::StepPlan& plan, bool statistics);
+  void log(int64_t i, const data::StepPlan& plan, const StepResult& result, double factor);
+  [[noreturn]] void report_divergence(int64_t i, const data::StepPlan& plan, const StepResult& result);
 
   Setup& setup_;
   std::function<void(const std::string&)> say_;
@@ -49,8 +40,8 @@ class Trainer {
   std::unique_ptr<FeatureCache> features_;  // none when the tower trains
   nn::ParameterArena arena_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Learner> learner_;
   std::unique_ptr<LineLog> metrics_;  // while train() runs
-  Readback readback_;
   int64_t steps_ = 0;
 };
 
