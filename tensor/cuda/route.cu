@@ -39,8 +39,8 @@ __device__ void decide_row(const RoutePointers& out, const float* logits, int64_
   row::weigh_experts(out.weights + n * E, p, chosen, E, rule);
 }
 
-// Writes the block's part of partial [blocks,G,sum_columns(E)]: the sums over its rows, which its threads
-// have just written, for each group. A thread owns a number and adds the rows in order.
+// partial[b,g] = the sums over the rows of block b that are in group g, which the block's threads have just
+// written: partial [blocks,G,sum_columns(E)]. A thread owns some of the sums and adds the rows in order.
 __device__ void sum_block(double* partial, const RoutePointers& t, const int32_t* group, int64_t G, int64_t N,
                           int64_t E) {
   __shared__ int32_t of[kRows];
@@ -72,8 +72,7 @@ __device__ void sum_block(double* partial, const RoutePointers& t, const int32_t
   }
 }
 
-// probs = softmax(logits); chosen, weights and entropy by the rule;  partial[b] = sums over the rows of block
-// b (sum_block)
+// probs = softmax(logits); chosen, weights and entropy by the rule;  partial[b] as sum_block
 // in: logits f32 [N,E], group i32 [N] in [-1, G) or null
 // out: probs chosen weights [N,E], entropy [N] or null, partial f64 [blocks,G,3E+3] or null, written
 // A thread owns a row, a block 128 rows; a row's sums in f32, a group's in f64.
@@ -86,7 +85,7 @@ __global__ void route_kernel(RoutePointers out, const float* logits, const int32
 
 // partial[b] = sums over the rows of block b (sum_block)
 // in: probs chosen weights f32 [N,E], group i32 [N] in [-1, G)   out: partial f64 [blocks,G,3E+3], written
-// A block owns 128 rows, a thread numbers; sums in f64.
+// A block owns 128 rows, a thread some of their sums; sums in f64.
 __global__ void route_sums_kernel(RoutePointers in, const int32_t* group, double* partial, int64_t G,
                                   int64_t N, int64_t E) {
   sum_block(partial, in, group, G, N, E);
@@ -129,8 +128,7 @@ void finish(const char* op, const RoutePointers& out, const Scratch<double>& par
   launch(op, finish_kernel, teams<32>(G * (E + 3) + means * 3 * E), out, partial.data(), blocks, G, means, E);
 }
 
-// dlogits[n,e] = p_e (dp_e - sum_j p_j dp_j),  dp the gradient through probs, weights, entropy and their
-// means
+// dlogits[n,e] = p_e (dp_e - sum_j p_j dp_j),  dp the gradient reaching p by all outputs
 // in: gradients d of the outputs (each may be null), outputs of the forward, group i32 [N] or null; f32
 // out: dlogits f32 [N,E], written
 // A thread owns every (grid size)-th row; sums in f32.
@@ -151,7 +149,7 @@ void check_f32(const char* op, const Tensor& t) {
 
 }  // namespace
 
-// Without groups, means and sums are not computed.
+// probs, chosen, weights and entropy; with groups also their sums and means, finished by a second kernel.
 void route(RouteTensors& out, const Tensor& logits, const Tensor& group, const RouteRule& rule) {
   const int64_t N = leading(logits), E = channels(logits), blocks = ceil_div(N, kRows);
   check_f32("route", logits);

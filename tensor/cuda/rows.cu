@@ -31,8 +31,7 @@ __global__ void add_columns_kernel(Floats y, Floats x, int64_t first, int64_t N,
   }
 }
 
-// The target row of index[n]; negative means none. If `flipped`, -1, -2, ... (visual tokens) mean rows 0, 1,
-// ...
+// The target row of index[n]; negative means none. If `flipped`, -1 - index[n] (visual tokens).
 __device__ int64_t row_of(const int32_t* index, int64_t n, bool flipped) {
   return flipped ? -1 - int64_t{index[n]} : int64_t{index[n]};
 }
