@@ -12,8 +12,7 @@ namespace {
 // y = softmax(scale q k^T) v over the keys that a query sees;  lse[n,h] = log sum_j e^(scale q.k_j)
 // in: q [Nq,H*D], k v [Nk,Hkv*D], ranges   out: y [Nq,H*D], lse f32 [Nq,H], written; a query that sees no
 // key gets y = 0 and lse = -infinity
-// A block owns BT queries of a head, a thread BT/8 of them by DM/16 channels; keys pass BT at a time; sums in
-// f32.
+// A block owns BT queries of a head, a thread BT/8 of them by DM/16 channels; BT keys at a time; sums in f32.
 // D <= DM; positions must ascend within a sequence.
 // Source: Dao et al., FlashAttention, 2022 (online softmax, lse for the backward).
 template <int BT, int DM, class T>
@@ -87,8 +86,7 @@ __global__ void delta_kernel(float* delta, const T* dy, const T* y, int64_t head
 
 // dq_n = sum_j ds k_j  with  p = e^(scale q.k_j - lse)  and  ds = p (dy.v_j - delta) scale
 // in: dy q [Nq,H*D], lse delta f32 [Nq,H], k v [Nk,Hkv*D], ranges   out: dq [Nq,H*D], written
-// A block owns BT queries of a head, a thread BT/8 of them by DM/16 channels; keys pass in order; sums in
-// f32.
+// A block owns BT queries of a head, a thread BT/8 of them by DM/16 channels; keys in order; sums in f32.
 // Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
 template <int BT, int DM, class T>
 __global__ void query_gradient_kernel(T* dq, const T* dy, const float* lse, const float* delta,

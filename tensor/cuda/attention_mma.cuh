@@ -149,8 +149,7 @@ struct RunningSoftmax {
     }
   }
 
-  // Stores y = sum / total and lse for the 16 rows [first, end) of a head; 0 and -infinity if no key was
-  // seen.
+  // Stores y = sum / total and lse for the 16 rows [first, end) of a head; 0 and -infinity if none was seen.
   template <int C>
   __device__ void store(bf16* y, float* lse, const MatrixC (&sum)[C], int64_t first, int64_t end,
                         int64_t heads, int64_t head, int64_t D) const {
@@ -166,8 +165,7 @@ struct RunningSoftmax {
   }
 };
 
-// Sets the scores of the 16 rows [first, end) with keys from k0 on to -infinity where a key is hidden or >=
-// k_end.
+// Sets the scores of the 16 rows [first, end) with keys from k0 on to -infinity where hidden or >= k_end.
 template <int N>
 __device__ void hide(MatrixC (&score)[N], const AttentionInputs<bf16>& in, int64_t first, int64_t end,
                      int64_t k0, int64_t k_end) {

@@ -15,8 +15,7 @@ struct Tile {
   int64_t sequence, first, end;
 };
 
-// The tile with number `slot`. Tiles are numbered across sequences; each thread recomputes the mapping (B is
-// small).
+// The tile with number `slot`. Tiles are numbered across sequences; each thread recomputes it (B is small).
 template <int BT>
 __device__ Tile find_tile(const int32_t* offsets, int64_t B, int64_t slot) {
   for (int64_t b = 0; b < B; ++b) {

@@ -1,7 +1,6 @@
 #pragma once
 // The products of grouped_matmul.cu in bf16, on the tensor cores. A block owns 64 by 64 results, a warp 32 by
-// 32 of them. The factors pass through shared memory 64 inner indices at a time, copied during the product
-// before.
+// 32 of them. The factors pass through shared memory 64 inner indices at a time, copied one product ahead.
 #include "tensor/cuda/groups.cuh"
 #include "tensor/cuda/mma.cuh"
 

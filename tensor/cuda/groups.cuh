@@ -28,8 +28,8 @@ __device__ inline Places places_of(const Groups& g, int64_t e, int64_t size) {
   return {g.begin(e), g.end(e), (g.end(e) - g.begin(e) + size - 1) / size};
 }
 
-// The sides of all experts, in either layout: rank r < R and channel c < C of expert e's side are at a[e*R +
-// r, c] of a [E*R,C] or, if turned, at b[c, e*R + r] of b [C,E*R].
+// The sides of all experts, in either layout: rank r < R and channel c < C of expert e's side are in
+// a [E*R,C] at [e*R + r, c] or, if turned, in b [C,E*R] at [c, e*R + r].
 struct Sides {
   Floats p;
   bool turned;

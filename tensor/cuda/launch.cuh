@@ -25,8 +25,7 @@ struct Grid {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// One thread per element, up to 65535 blocks, which fill any device; kernels stride by the grid size, for any
-// n.
+// One thread per element, up to 65535 blocks, which fill any device; kernels stride by the grid, for any n.
 inline Grid elements(int64_t n) { return {std::min<int64_t>(ceil_div(n, kThreads), 65535)}; }
 
 // Begin and stride of a kernel's loop over `elements`.

@@ -7,8 +7,8 @@
 namespace burrow::cuda {
 namespace {
 
-// begins[b] = offsets[b] * elements of a row,  lengths[b] = offsets[b+1] - offsets[b]; sequences B to batch -
-// 1 are empty and begin at the end
+// begins[b] = offsets[b] * elements of a row,  lengths[b] = offsets[b+1] - offsets[b]; sequences from B on
+// are empty and begin at the end
 // in: q_offsets k_offsets i32 [B+1]   out: begins i64 [batch+1], lengths i32 [batch], written
 // A thread owns a sequence, one more thread the last begin.
 __global__ void ragged_kernel(RaggedPointers to, const int32_t* q_offsets, const int32_t* k_offsets,

@@ -12,8 +12,7 @@ struct Turn {
 
 // turns[n,i] = (cos a, sin a),  a = position[n] theta^(-2i/D),  i < D/2; sin negated if `inverse`
 // in: position i32 [N]   out: turns [N,D/2], written
-// A thread owns every (grid size)-th angle, computed in f64: large positions times frequencies near 1 need
-// it.
+// A thread owns every (grid size)-th angle, in f64, as a large position times a frequency needs.
 __global__ void turns_kernel(Turn* turns, const int32_t* position, int64_t N, int64_t D, double theta,
                              bool inverse) {
   const int64_t pairs = D / 2;
