@@ -299,7 +299,7 @@ __device__ int first_asking(const AttentionInputs<bf16>& in, int begin, int end,
   }
 }
 
-// dk = scale dS^T q,  dv = P^T dy,  with P and dS as above; scores are computed as k q^T: transposed
+// dk = scale dS^T q,  dv = P^T dy,  with P and dS as above, computed as transposes, from k q^T
 // in: as above   out: dk dv bf16 [Nk,Hkv*D], written; each may be null
 // A block owns 64 keys of one key head, a warp 16 of them; the queries of all heads that share it pass in
 // order, 32 at a time. P and dS are rounded to bf16 for the products, which sum in f32.
