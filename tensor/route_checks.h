@@ -10,7 +10,7 @@ inline void check_route(const char* op, const RouteTensors& out, const Tensor& l
                         const RouteRule& rule) {
   const int64_t N = leading(logits), E = channels(logits);
   const bool hybrid = rule.choice == RouteRule::Choice::hybrid;
-  BURROW_CHECK(E > 0 && rule.k >= (hybrid ? 0 : 1) && rule.k <= E, "[{}] k is {} for logits {}", op, rule.k,
+  BURROW_CHECK(E > 0 && rule.k >= (hybrid ? 0 : 1) && rule.k <= E, "[{}] k is {}, for logits {}", op, rule.k,
                logits.shape());
   BURROW_CHECK(!hybrid || out.entropy.defined(),
                "[{}] the hybrid choice needs an entropy, which is undefined", op);
