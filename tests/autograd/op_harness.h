@@ -4,9 +4,8 @@
 //   - the gradient against central differences in f64, with a random cotangent
 //   - values and gradients against PyTorch's, if tests/golden/ops.safetensors has the case
 //   - f32 against f64
-//   - that nothing is written outside of an allocation, that outputs are written completely, and that two
-//   runs
-//     are equal to the bit
+//   - that nothing is written outside of an allocation, that outputs are written completely
+//   - that two runs are equal to the bit
 //   - that gradients requested one at a time are the same and cost less, and that they add to existing ones
 //   - on CUDA, if there is a device: f32 and bf16, or f32 if TF32 is allowed, against f64 on the CPU, in two
 //     runs that are equal to the bit whatever the memory held before
