@@ -240,7 +240,7 @@ TEST_CASE("a tensor goes to the device and back, in every dtype") {
   }
   const Tensor host = Tensor::zeros({2}, DType::f32);
   Tensor y = Tensor::empty({2}, DType::f32, Device::cuda);
-  CHECK(message_of([&] { kernel::add(y, host, host); }) == "[add] tensors on cuda and on cpu");
+  CHECK(message_of([&] { kernel::add(y, host, host); }) == "[add] tensors are on cuda and on cpu");
 }
 
 // ---- methods
