@@ -188,7 +188,7 @@ void swiglu_backward(Tensor& dgate, Tensor& dup, const Tensor& dy, const Tensor&
 
 // y[c] = sum_n x[n,c], or y[c] += with `accumulate`
 // in: x [N,C]   out: y [C], f32 or bf16
-// A block owns 32 channels of a chunk of rows, a thread every eighth row, and chunks are added in order; in f32.
+// A block owns 32 channels of a chunk of rows, a thread every eighth row; chunks in order; sums in f32.
 void sum_rows(Tensor& y, const Tensor& x, bool accumulate) {
   const int64_t C = channels(x);
   const Floats out = floats_of("sum_rows", "y", y, C);
