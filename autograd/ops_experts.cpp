@@ -5,7 +5,7 @@
 namespace burrow {
 
 ExpertGroups group_by_expert(const Tensor& chosen, int64_t k) {
-  BURROW_CHECK(chosen.rank() == 2, "[group_by_expert] chosen {} is no matrix", chosen.shape());
+  BURROW_CHECK(chosen.rank() == 2, "[group_by_expert] chosen {} is not a matrix", chosen.shape());
   ExpertGroups groups{
       Tensor::empty({chosen.dim(0) * k}, DType::i32, chosen.device(), "expert_order"),
       Tensor::empty({chosen.dim(1) + 1}, DType::i32, chosen.device(), "expert_offsets"),
@@ -18,7 +18,7 @@ Var grouped_linear(const Var& x, const Var& a, const ExpertGroups& groups) {
   const Tensor &X = x.value(), &A = a.value();
   const int64_t E = groups.offsets.numel() - 1;
   BURROW_CHECK(X.rank() == 2 && A.rank() == 2 && X.dim(1) == A.dim(1) && E > 0 && A.dim(0) % E == 0,
-               "[grouped_linear] x {} and a {} of {} experts", X.shape(), A.shape(), E);
+               "[grouped_linear] x {} and a {} do not match for {} experts", X.shape(), A.shape(), E);
   Tensor h = Tensor::empty({groups.order.numel(), A.dim(0) / E}, X.dtype(), X.device(), "grouped_linear");
   kernel::gather_matmul_nt(h, X, A, groups);
   const Tensor kept_x = a.needs_grad() ? X : Tensor{}, kept_a = x.needs_grad() ? A : Tensor{};
@@ -32,8 +32,8 @@ Var grouped_scale(const Var& h, const Var& weights, const ExpertGroups& groups, 
   const Tensor &H = h.value(), &W = weights.value();
   BURROW_CHECK(H.rank() == 2 && W.rank() == 2 && H.dim(0) == groups.order.numel() &&
                    W.dim(1) + 1 == groups.offsets.numel(),
-               "[grouped_scale] h {} and weights {} for {} places of {} experts", H.shape(), W.shape(),
-               groups.order.numel(), groups.offsets.numel() - 1);
+               "[grouped_scale] h {} and weights {} do not match for {} places of {} experts", H.shape(),
+               W.shape(), groups.order.numel(), groups.offsets.numel() - 1);
   Tensor y = Tensor::empty(H.shape(), H.dtype(), H.device(), "grouped_scale");
   kernel::grouped_scale(y, H, W, groups, alpha);
   const Tensor kept_h = weights.needs_grad() ? H : Tensor{};
@@ -49,8 +49,8 @@ Var grouped_swiglu(const Var& gate, const Var& up, const Var& weights, const Exp
   const Tensor &G = gate.value(), &U = up.value(), &W = weights.value();
   BURROW_CHECK(G.rank() == 2 && U.shape() == G.shape() && W.rank() == 2 && G.dim(0) == groups.order.numel() &&
                    W.dim(1) + 1 == groups.offsets.numel(),
-               "[grouped_swiglu] gate {}, up {} and weights {} for {} places of {} experts", G.shape(),
-               U.shape(), W.shape(), groups.order.numel(), groups.offsets.numel() - 1);
+               "[grouped_swiglu] gate {}, up {} and weights {} do not match for {} places of {} experts",
+               G.shape(), U.shape(), W.shape(), groups.order.numel(), groups.offsets.numel() - 1);
   Tensor y = Tensor::empty(G.shape(), G.dtype(), G.device(), "grouped_swiglu");
   kernel::grouped_swiglu(y, G, U, W, groups);
   return record("grouped_swiglu", y, {gate, up, weights}, [G, U, W, groups](const Tensor& dy, Grads& g) {
@@ -65,10 +65,11 @@ Var grouped_swiglu(const Var& gate, const Var& up, const Var& weights, const Exp
 Var linear_with_grouped_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b,
                              const ExpertGroups& groups) {
   const Tensor &X = x.value(), &W = w.value(), &H = h.value(), &B = b.value();
-  BURROW_CHECK(X.dim(1) == W.dim(1) && H.dim(0) == groups.order.numel() && W.dim(0) == B.dim(0) &&
-                   B.dim(1) == H.dim(1) * (groups.offsets.numel() - 1),
-               "[linear_with_grouped_lora] x {}, w {}, h {}, b {}, {} places of {} experts", X.shape(),
-               W.shape(), H.shape(), B.shape(), groups.order.numel(), groups.offsets.numel() - 1);
+  BURROW_CHECK(
+      X.dim(1) == W.dim(1) && H.dim(0) == groups.order.numel() && W.dim(0) == B.dim(0) &&
+          B.dim(1) == H.dim(1) * (groups.offsets.numel() - 1),
+      "[linear_with_grouped_lora] x {}, w {}, h {} and b {} do not match for {} places of {} experts",
+      X.shape(), W.shape(), H.shape(), B.shape(), groups.order.numel(), groups.offsets.numel() - 1);
   Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, X.dtype(), X.device(), "linear");
   kernel::matmul_nt(y, X, W, bias.value(), false);
   kernel::scatter_matmul_nt(y, H, B, groups);
@@ -98,8 +99,8 @@ Var spread_with_grouped_lora(const Var& y, const Var& h, const Var& b, const Exp
   const Tensor &Y = y.value(), &H = h.value(), &B = b.value();
   BURROW_CHECK(Y.rank() == 2 && H.dim(0) == groups.order.numel() && Y.dim(1) == B.dim(0) &&
                    B.dim(1) == H.dim(1) * (groups.offsets.numel() - 1),
-               "[spread_with_grouped_lora] y {}, h {}, b {}, {} places of {} experts", Y.shape(), H.shape(),
-               B.shape(), groups.order.numel(), groups.offsets.numel() - 1);
+               "[spread_with_grouped_lora] y {}, h {} and b {} do not match for {} places of {} experts",
+               Y.shape(), H.shape(), B.shape(), groups.order.numel(), groups.offsets.numel() - 1);
   const ExpertGroups own = own_places(groups);
   Tensor z = Tensor::empty({H.dim(0), Y.dim(1)}, Y.dtype(), Y.device(), "spread");
   kernel::spread_matmul_nt(z, Y, H, B, groups);

@@ -30,7 +30,8 @@ Var linear_to_sums(const Var& x, const Var& w, const Var& bias) {
 Var linear_with_lora(const Var& x, const Var& w, const Var& bias, const Var& h, const Var& b) {
   const Tensor &X = x.value(), &W = w.value(), &H = h.value(), &B = b.value();
   BURROW_CHECK(X.dim(1) == W.dim(1) && H.dim(1) == B.dim(1) && X.dim(0) == H.dim(0) && W.dim(0) == B.dim(0),
-               "[linear_with_lora] x {}, w {}, h {}, b {}", X.shape(), W.shape(), H.shape(), B.shape());
+               "[linear_with_lora] x {}, w {}, h {} and b {} do not match", X.shape(), W.shape(), H.shape(),
+               B.shape());
   Tensor y = Tensor::empty({X.dim(0), W.dim(0)}, X.dtype(), X.device(), "linear");
   kernel::matmul_nt(y, X, W, bias.value(), false);
   kernel::matmul_nt(y, H, B, {}, true);
@@ -50,7 +51,8 @@ Var linear_cross_entropy(const Var& x, const Var& w, const Tensor& target, int64
   const Tensor &X = x.value(), &W = w.value();
   const int64_t S = X.dim(0), V = W.dim(0);
   BURROW_CHECK(X.dim(1) == W.dim(1) && target.shape() == Shape({S}),
-               "[linear_cross_entropy] x {}, w {}, target {}", X.shape(), W.shape(), target.shape());
+               "[linear_cross_entropy] x {}, w {} and target {} do not match", X.shape(), W.shape(),
+               target.shape());
   const DType sums = sum_type(X.dtype());
   const bool wants_x = any_needs_grad({&x}), wants_w = any_needs_grad({&w});
   Tensor losses = Tensor::empty({S}, sums, X.device(), "cross_entropy");

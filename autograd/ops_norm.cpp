@@ -4,8 +4,8 @@ namespace burrow {
 
 Var rms_norm(const Var& x, const Var& w, double eps) {
   const Tensor &X = x.value(), &W = w.value();
-  BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}), "[rms_norm] x {} and w {}", X.shape(),
-               W.shape());
+  BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}), "[rms_norm] x {} and w {} do not match",
+               X.shape(), W.shape());
   Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "rms_norm");
   Tensor rstd = Tensor::empty({X.dim(0)}, sum_type(X.dtype()), X.device(), "rms_norm");
   Tensor no_sum;
@@ -20,7 +20,7 @@ Var rms_norm(const Var& x, const Var& w, double eps) {
 NormedSum add_rms_norm(const Var& x, const Var& added, const Var& w, double eps) {
   const Tensor &X = x.value(), &A = added.value(), &W = w.value();
   BURROW_CHECK(X.rank() == 2 && A.shape() == X.shape() && W.shape() == Shape({X.dim(1)}),
-               "[add_rms_norm] x {}, added {}, w {}", X.shape(), A.shape(), W.shape());
+               "[add_rms_norm] x {}, added {} and w {} do not match", X.shape(), A.shape(), W.shape());
   Tensor sum = Tensor::empty(X.shape(), X.dtype(), X.device(), "residual");
   Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "rms_norm");
   Tensor rstd = Tensor::empty({X.dim(0)}, sum_type(X.dtype()), X.device(), "rms_norm");
@@ -43,7 +43,7 @@ NormedSum add_rms_norm(const Var& x, const Var& added, const Var& w, double eps)
 Var layer_norm(const Var& x, const Var& w, const Var& b, double eps) {
   const Tensor &X = x.value(), &W = w.value();
   BURROW_CHECK(X.rank() == 2 && W.shape() == Shape({X.dim(1)}) && b.shape() == W.shape(),
-               "[layer_norm] x {}, w {}, b {}", X.shape(), W.shape(), b.shape());
+               "[layer_norm] x {}, w {} and b {} do not match", X.shape(), W.shape(), b.shape());
   Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "layer_norm");
   Tensor mean = Tensor::empty({X.dim(0)}, sum_type(X.dtype()), X.device(), "layer_norm");
   Tensor rstd = Tensor::empty({X.dim(0)}, sum_type(X.dtype()), X.device(), "layer_norm");

@@ -83,7 +83,7 @@ Var swiglu(const Var& gate, const Var& up) {
 }
 
 Var dropout(const Var& x, const Tensor& ordinal, const Tensor& position, uint64_t key, double p) {
-  BURROW_CHECK(0 <= p && p < 1, "[dropout] probability {} outside [0, 1)", p);
+  BURROW_CHECK(0 <= p && p < 1, "[dropout] p is {}, expected 0 <= p < 1", p);
   if (p == 0) return x;
   Tensor y = empty_like(x.value(), "dropout");
   kernel::dropout(y, x.value(), ordinal, position, key, p);

@@ -4,7 +4,7 @@ namespace burrow {
 
 Var softmax(const Var& x) {
   const Tensor& X = x.value();
-  BURROW_CHECK(X.rank() == 2, "[softmax] x {} has no rows", X.shape());
+  BURROW_CHECK(X.rank() == 2, "[softmax] x {} is not a matrix", X.shape());
   Tensor y = Tensor::empty(X.shape(), X.dtype(), X.device(), "softmax");
   kernel::softmax(y, X);
   return record("softmax", y, {x}, [y](const Tensor& dy, Grads& g) {
@@ -37,11 +37,11 @@ RouteTensors route_outputs(const Tensor& logits, const RouteRule& rule, const Ro
 
 Routed route(const Var& logits, const RouteRule& rule, const RouteGroups& groups) {
   const Tensor& Z = logits.value();
-  BURROW_CHECK(Z.rank() == 2, "[route] logits {} have no rows", Z.shape());
+  BURROW_CHECK(Z.rank() == 2, "[route] logits {} are not a matrix", Z.shape());
   RouteTensors out = route_outputs(Z, rule, groups);
   kernel::route(out, Z, groups.of, rule);
   Routed r{.chosen = out.chosen, .mean_chosen = out.mean_chosen, .sums = out.sums};
-  // Of each output that has a gradient: where it is among the outputs, and where its gradient goes.
+  // For each output with a gradient: its value, its field in RouteTensors, and its Var in the result.
   std::vector<Tensor> values;
   std::vector<Tensor RouteTensors::*> fields;
   std::vector<Var*> vars;
@@ -76,7 +76,7 @@ Var scale_experts(const Var& h, const Var& weights, double alpha) {
   const Tensor &H = h.value(), &W = weights.value();
   BURROW_CHECK(
       H.rank() == 2 && W.rank() == 2 && H.dim(0) == W.dim(0) && W.dim(1) > 0 && H.dim(1) % W.dim(1) == 0,
-      "[scale_experts] h {} and weights {}", H.shape(), W.shape());
+      "[scale_experts] h {} and weights {} do not match", H.shape(), W.shape());
   Tensor y = Tensor::empty(H.shape(), H.dtype(), H.device(), "scale_experts");
   kernel::scale_experts(y, H, W, alpha);
   const Tensor kept_h = weights.needs_grad() ? H : Tensor{};
@@ -90,7 +90,7 @@ Var scale_experts(const Var& h, const Var& weights, double alpha) {
 
 Var sum_columns(const Var& x) {
   const Tensor& X = x.value();
-  BURROW_CHECK(X.rank() == 2, "[sum_columns] x {} has no rows", X.shape());
+  BURROW_CHECK(X.rank() == 2, "[sum_columns] x {} is not a matrix", X.shape());
   return linear(x, Var(Tensor::full({1, X.dim(1)}, 1, X.dtype(), X.device())));
 }
 

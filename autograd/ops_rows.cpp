@@ -5,7 +5,8 @@ namespace burrow {
 Var embedding(const Var& table, const Var& visual, const Tensor& id) {
   const Tensor& T = table.value();
   BURROW_CHECK(T.rank() == 2 && id.rank() == 1 && (!visual.defined() || visual.dim(1) == T.dim(1)),
-               "[embedding] table {}, visual {}, id {}", T.shape(), visual.shape(), id.shape());
+               "[embedding] table {}, visual {} and id {} do not match", T.shape(), visual.shape(),
+               id.shape());
   const DType dtype = visual.defined()           ? visual.value().dtype()
                       : T.dtype() == DType::bf16 ? DType::f32
                                                  : T.dtype();
@@ -23,13 +24,13 @@ Var reshape(const Var& x, Shape shape) {
 }
 
 Var concat_rows(const std::vector<Var>& x) {
-  BURROW_CHECK(!x.empty(), "[concat_rows] of nothing");
+  BURROW_CHECK(!x.empty(), "[concat_rows] no inputs");
   const Tensor& first = x[0].value();
   int64_t N = 0;
   for (const Var& part : x) {
     const Tensor& X = part.value();
-    BURROW_CHECK(X.rank() == 2 && X.dim(1) == first.dim(1), "[concat_rows] {} beside {}", X.shape(),
-                 first.shape());
+    BURROW_CHECK(X.rank() == 2 && X.dim(1) == first.dim(1), "[concat_rows] {} and {} differ in columns",
+                 X.shape(), first.shape());
     N += X.dim(0);
   }
   Tensor y = Tensor::empty({N, first.dim(1)}, first.dtype(), first.device(), "concat_rows");
@@ -47,7 +48,7 @@ Var concat_rows(const std::vector<Var>& x) {
 Var columns(const Var& x, int64_t first, int64_t count) {
   const Tensor& X = x.value();
   BURROW_CHECK(X.rank() == 2 && first >= 0 && count >= 0 && first + count <= X.dim(1),
-               "[columns] {} from column {} of {}", count, first, X.shape());
+               "[columns] {} columns from column {} on are outside of {}", count, first, X.shape());
   Tensor y = Tensor::empty({X.dim(0), count}, X.dtype(), X.device(), "columns");
   kernel::copy_columns(y, X, first);
   return record("columns", y, {x}, [first](const Tensor& dy, Grads& g) {
@@ -58,7 +59,8 @@ Var columns(const Var& x, int64_t first, int64_t count) {
 
 Var gather_rows(const Var& x, const Tensor& index) {
   const Tensor& X = x.value();
-  BURROW_CHECK(X.rank() == 2 && index.rank() == 1, "[gather_rows] x {}, index {}", X.shape(), index.shape());
+  BURROW_CHECK(X.rank() == 2 && index.rank() == 1, "[gather_rows] x {} and index {} do not match", X.shape(),
+               index.shape());
   Tensor y = Tensor::empty({index.dim(0), X.dim(1)}, X.dtype(), X.device(), "gather_rows");
   kernel::gather_rows(y, X, index);
   return record("gather_rows", y, {x}, [index](const Tensor& dy, Grads& g) {
@@ -69,8 +71,8 @@ Var gather_rows(const Var& x, const Tensor& index) {
 
 Var scatter_rows(const Var& x, const Tensor& index, int64_t rows) {
   const Tensor& X = x.value();
-  BURROW_CHECK(X.rank() == 2 && index.shape() == Shape({X.dim(0)}), "[scatter_rows] x {}, index {}",
-               X.shape(), index.shape());
+  BURROW_CHECK(X.rank() == 2 && index.shape() == Shape({X.dim(0)}),
+               "[scatter_rows] x {} and index {} do not match", X.shape(), index.shape());
   Tensor y = Tensor::empty({rows, X.dim(1)}, X.dtype(), X.device(), "scatter_rows");
   kernel::scatter_rows(y, X, index, false);
   return record("scatter_rows", y, {x}, [index](const Tensor& dy, Grads& g) {
@@ -82,8 +84,8 @@ Var scatter_rows(const Var& x, const Tensor& index, int64_t rows) {
 
 Var group_mean(const Var& x, const Tensor& group, int64_t groups) {
   const Tensor& X = x.value();
-  BURROW_CHECK(X.rank() == 2 && group.shape() == Shape({X.dim(0)}), "[group_mean] x {}, group {}", X.shape(),
-               group.shape());
+  BURROW_CHECK(X.rank() == 2 && group.shape() == Shape({X.dim(0)}),
+               "[group_mean] x {} and group {} do not match", X.shape(), group.shape());
   Tensor y = Tensor::empty({groups, X.dim(1)}, X.dtype(), X.device(), "group_mean");
   Tensor count = Tensor::empty({groups}, X.dtype(), X.device(), "group_mean");
   kernel::group_mean(y, count, X, group);

@@ -1,5 +1,5 @@
 #pragma once
-// The one way this library fails: an Error whose message names the op and carries the values.
+// How this library fails: it throws an Error whose message names the op and the values.
 //   BURROW_CHECK(n == m, "[matmul_nt] x {} and w {}: inner sizes {} and {} differ", ...)
 // Nothing here is compiled out in release builds.
 #include <fmt/format.h>

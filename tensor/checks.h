@@ -1,11 +1,11 @@
 #pragma once
-// The checks that every kernel makes of its arguments, on either device. `op` is the kernel, the other names
-// are those of its parameters.
+// Argument checks shared by the kernels of both devices; each throws an Error. `op` is the kernel's name, the
+// other names are those of its parameters.
 #include "tensor/tensor.h"
 
 namespace burrow {
 
-// A tensor of rank above 2 is a matrix to row-wise kernels: C is the last size, N the product of the others.
+// Row-wise kernels treat any tensor as a matrix [N,C]: C is the last size, N the product of the others.
 inline int64_t channels(const Tensor& t) { return t.rank() == 0 ? 1 : t.shape().back(); }
 inline int64_t leading(const Tensor& t) {
   int64_t n = 1;
@@ -26,43 +26,46 @@ inline void check_vector(const char* op, const char* name, const Tensor& t, DTyp
                t.dtype(), t.shape(), dtype, n);
 }
 
-// n rows of c channels, in any shape that row-wise kernels take for such a matrix.
+// n rows of c channels, in any shape that row-wise kernels treat as such a matrix.
 inline void check_matrix(const char* op, const char* name, const Tensor& t, DType dtype, int64_t n,
                          int64_t c) {
   BURROW_CHECK(leading(t) == n && channels(t) == c && t.dtype() == dtype,
                "[{}] {} is {} {}, expected {} ({}, {})", op, name, t.dtype(), t.shape(), dtype, n, c);
 }
 
-// `narrow` [N,O] of this dtype as the columns first to first + O of `wide` [N,C].
+// `narrow` [N,O], of this dtype, fits the columns [first, first + O) of `wide` [N,C].
 inline void check_columns(const char* op, const Tensor& wide, const Tensor& narrow, DType dtype,
                           int64_t first) {
-  BURROW_CHECK(first >= 0 && first + channels(narrow) <= channels(wide), "[{}] columns {} to {} of {}", op,
-               first, first + channels(narrow), wide.shape());
+  BURROW_CHECK(first >= 0 && first + channels(narrow) <= channels(wide),
+               "[{}] columns {} to {} are outside of {}", op, first, first + channels(narrow), wide.shape());
   check_matrix(op, "columns", narrow, dtype, leading(wide), channels(narrow));
 }
 
-// The two addends of a residual stream and their sum: both of them there, or neither.
+// An optional residual addition sum = x + added: both tensors are defined, or neither.
 inline void check_residual(const char* op, const Tensor& sum, const Tensor& x, const Tensor& added) {
-  BURROW_CHECK(sum.defined() == added.defined(), "[{}] of sum and added one is undefined", op);
+  BURROW_CHECK(sum.defined() == added.defined(), "[{}] sum and added must both be defined or both undefined",
+               op);
   if (!added.defined()) return;
   check_same(op, "added", added, "x", x);
   check_same(op, "sum", sum, "x", x);
 }
 
-// R of h [M,R] beside the sides of E experts: a [E*R,C] or b [O,E*R], whose length in E*R is `side`.
+// Checks h [M,R] against the places M and a dimension `side`, which must be E*R (of a [E*R,C] or b [O,E*R]);
+// returns R.
 inline int64_t rank_of(const char* op, const Tensor& h, int64_t experts, int64_t places, int64_t side) {
   const int64_t R = channels(h);
-  BURROW_CHECK(leading(h) == places, "[{}] h {} and {} places of order", op, h.shape(), places);
-  BURROW_CHECK(side == experts * R, "[{}] sides of {} for {} experts of rank {}", op, side, experts, R);
+  BURROW_CHECK(leading(h) == places, "[{}] h {} does not have the {} rows of order", op, h.shape(), places);
+  BURROW_CHECK(side == experts * R, "[{}] a or b has size {} for {} experts of rank {}", op, side, experts,
+               R);
   return R;
 }
 
-// Every element of `index` in [low, high). Indices on the GPU are not looked at: that would make the host
-// wait for the device in every kernel.
+// Every element of `index` is in [low, high). Indices on the GPU are not checked, because the host would have
+// to wait for the device in every kernel.
 inline void check_range(const char* op, const char* name, const Tensor& index, int64_t low, int64_t high) {
   if (index.device() != Device::cpu) return;
   const int32_t* i = index.data<int32_t>();
-  bool good = true;  // without a branch, so that the usual case is vector code
+  bool good = true;  // without a branch, so that the loop is vectorised
   for (int64_t n = 0; n < index.numel(); ++n) good &= (i[n] >= low) & (i[n] < high);
   for (int64_t n = 0; !good && n < index.numel(); ++n) {
     BURROW_CHECK(i[n] >= low && i[n] < high, "[{}] {}[{}] is {}, expected {} <= {} < {}", op, name, n, i[n],

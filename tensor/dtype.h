@@ -9,8 +9,8 @@
 
 namespace burrow {
 
-// f64 exists for gradient checks on the CPU; bf16 is a storage type there (arithmetic is f32, rounded
-// at the outputs); i32 holds token ids, offsets and indices.
+// f64 is for gradient checks, on the CPU; bf16 is a storage type on the CPU (arithmetic is f32, rounded at
+// the outputs); i32 holds token ids, offsets and indices.
 enum class DType : uint8_t { f32, f64, bf16, i32 };
 enum class Device : uint8_t { cpu, cuda };
 
@@ -44,7 +44,7 @@ constexpr size_t size_of(DType t) {
   }
   return 0;
 }
-// As in errors and configs: "f32", "f64", "bf16", "i32".
+// The name in errors and configs: "f32", "f64", "bf16", "i32".
 constexpr std::string_view name_of(DType t) {
   switch (t) {
     case DType::f32:
@@ -58,7 +58,7 @@ constexpr std::string_view name_of(DType t) {
   }
   return "?";
 }
-// Where sums over elements of `t` are kept: statistics, losses and counts of bf16 tensors are f32.
+// The dtype of sums over elements of `t`: statistics, losses and counts of bf16 tensors are f32.
 constexpr DType sum_type(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 constexpr std::string_view name_of(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
 
@@ -91,7 +91,7 @@ void visit_float(const char* op, DType t, F&& f) {
     case DType::f64:
       return f(double{});
     default:
-      fail("[{}] dtype {} is not one this kernel computes in (f32, f64)", op, name_of(t));
+      fail("[{}] dtype {} is not supported (f32, f64 are)", op, name_of(t));
   }
 }
 // Calls f(T{}) with T = float, double, bf16 or int32_t.

@@ -57,7 +57,7 @@ std::string read_all(int fd, const std::string& path) {
 
 void write_all(int fd, std::span<const std::byte> bytes, const std::string& path) {
   while (!bytes.empty()) {
-    // Linux writes at most 2 GiB in one call; smaller pieces make no difference to the speed.
+    // Linux writes at most 2 GiB per call; smaller pieces are as fast.
     const ssize_t n = ::write(fd, bytes.data(), std::min<size_t>(bytes.size(), size_t{1} << 30));
     if (n < 0 && errno == EINTR) continue;
     BURROW_CHECK(n >= 0, "[files] cannot write {}: {}", path, reason(errno));
@@ -65,17 +65,17 @@ void write_all(int fd, std::span<const std::byte> bytes, const std::string& path
   }
 }
 
-// The rename is on disk only once its folder is.
+// A rename is durable only after its folder has been synced.
 void sync_folder_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   const Descriptor fd(folder, O_RDONLY | O_DIRECTORY);
-  // Some network file systems cannot sync a folder (EINVAL); their rename is then as safe as it gets.
+  // Some network file systems cannot sync a folder (EINVAL); nothing more can be done there.
   const bool synced = fd.get() >= 0 && (::fsync(fd.get()) == 0 || errno == EINVAL);
   BURROW_CHECK(synced, "[files] {} was written, but its folder could not be synced: {}", path, reason(errno));
 }
 
-// Removes the temporary unless it became the file.
+// Removes the temporary file unless it was renamed to its final name.
 struct Temporary {
   std::string path;
   bool kept = false;
@@ -89,7 +89,7 @@ struct Temporary {
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   std::shared_ptr<MappedFile> file(new MappedFile);
   file->path_ = path;
-  // Opening a pipe would otherwise wait for its writer before the check below refuses it.
+  // O_NONBLOCK, because opening a pipe would wait for a writer before the check below rejects it.
   const Descriptor fd(path, O_RDONLY | O_NONBLOCK);
   BURROW_CHECK(fd.get() >= 0, "[files] cannot open {}: {}", path, reason(errno));
   struct stat status {};
@@ -116,15 +116,15 @@ std::string read_file(const std::string& path) {
 
 void write_file_atomically(const std::string& path, const std::function<void(const ByteSink&)>& writer) {
   Temporary temporary{path + ".tmp." + std::to_string(::getpid())};
-  // A leftover of this name is from a dead process that had the same pid, as in containers.
+  // An existing file of this name is from a dead process with the same pid, as happens in containers.
   ::unlink(temporary.path.c_str());
   Descriptor fd(temporary.path, O_WRONLY | O_CREAT | O_EXCL);
   BURROW_CHECK(fd.get() >= 0, "[files] cannot write {}: {}", path, reason(errno));
-  // Tells the temporaries of the living from those of the dead. Some network file systems have no locks.
+  // Marks the file as that of a living process. Some network file systems have no locks.
   (void)::flock(fd.get(), LOCK_EX | LOCK_NB);
   writer([&](std::span<const std::byte> bytes) { write_all(fd.get(), bytes, path); });
   BURROW_CHECK(::fsync(fd.get()) == 0, "[files] cannot write {}: {}", path, reason(errno));
-  // Network file systems report a full disk here. After EINTR the descriptor is closed all the same.
+  // Network file systems report a full disk here. After EINTR the descriptor is closed nevertheless.
   const bool closed = ::close(fd.release()) == 0 || errno == EINTR;
   BURROW_CHECK(closed, "[files] cannot write {}: {}", path, reason(errno));
   const bool renamed = ::rename(temporary.path.c_str(), path.c_str()) == 0;
@@ -154,7 +154,7 @@ bool is_temporary(const std::string& name) {
 
 void remove_abandoned_temporaries(const std::string& folder, double seconds_old) {
   namespace fs = std::filesystem;
-  std::error_code ignored;  // what cannot be removed costs room and nothing else
+  std::error_code ignored;  // a file that cannot be removed only wastes space
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string path = entry.path().string();
     if (!is_temporary(entry.path().filename().string())) continue;
@@ -169,7 +169,7 @@ void remove_abandoned_temporaries(const std::string& folder, double seconds_old)
 
 namespace {
 
-// XXH64, after the specification in xxHash's doc/xxhash_spec.md.
+// XXH64, by the specification doc/xxhash_spec.md of xxHash.
 constexpr uint64_t kPrime1 = 0x9E3779B185EBCA87, kPrime2 = 0xC2B2AE3D27D4EB4F, kPrime3 = 0x165667B19E3779F9,
                    kPrime4 = 0x85EBCA77C2B2AE63, kPrime5 = 0x27D4EB2F165667C5;
 
@@ -231,7 +231,7 @@ FileLock::FileLock(std::string path, double patience) : path_(std::move(path)) {
   BURROW_CHECK(locked || error == EWOULDBLOCK, "[files] cannot lock {}: {}", path_, reason(error));
   const std::string record = read_all(fd.get(), path_);
   const std::string holder = record.substr(0, record.find('\n'));
-  // The record is empty for the moment between the holder's flock and its write.
+  // The record is empty between the holder's flock and its write.
   BURROW_CHECK(locked, "[files] {} is locked by {}", path_, holder.empty() ? "another process" : holder);
   abandoned_by_ = holder;
   char host[256] = {};
@@ -244,8 +244,8 @@ FileLock::FileLock(std::string path, double patience) : path_(std::move(path)) {
 }
 
 FileLock::~FileLock() {
-  // The file stays: whoever unlinks a lock may unlink the one that another process has just taken. Its
-  // text goes, as the sign of an orderly release; that this may fail changes nothing but a message.
+  // The file is not unlinked, because another process may just have locked it. Its text is removed to mark an
+  // orderly release; if that fails, only abandoned_by() of the next holder is wrong.
   if (::ftruncate(fd_, 0) != 0) std::perror("releasing a lock");
   ::close(fd_);
 }

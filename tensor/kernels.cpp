@@ -26,7 +26,7 @@ KnownRanges known_ranges(std::span<const int32_t> q_offsets, std::span<const int
   KnownRanges known;
   for (const auto& [offsets, positions] : {std::pair{q_offsets, q_positions}, {k_offsets, k_positions}}) {
     if (offsets.empty() || offsets.front() != 0 || offsets.back() != static_cast<int64_t>(positions.size()))
-      return {};  // rows outside
+      return {};  // rows outside of all sequences
     for (size_t b = 0; b + 1 < offsets.size(); ++b) {
       if (offsets[b + 1] <= offsets[b]) return {};  // a sequence without rows
       known.longest = std::max<int64_t>(known.longest, offsets[b + 1] - offsets[b]);

@@ -1,9 +1,8 @@
 #pragma once
-// The one seam between the library and its backends: kernel::f(...) picks cpu::f or cuda::f from the
-// device of its tensors, which must all agree. The list is kernels.def; the definitions are in
-// tensor/cpu/<topic>.cpp and tensor/cuda/<topic>.cu. This is also the only place for what every kernel
-// needs once: call counters, the profile and the optional finite check. Without CUDA, cuda::f says so
-// (tensor/cuda/absent.cpp).
+// The seam between the library and its backends: kernel::f(...) calls cpu::f or cuda::f by the device of its
+// tensors, which must all agree. The list is kernels.def; the definitions are in tensor/cpu/<topic>.cpp and
+// tensor/cuda/<topic>.cu. What all kernels share is here: call counters, the profile and the optional finite
+// check. Without CUDA, cuda::f throws (tensor/cuda/absent.cpp).
 #include <cstdint>
 #include <span>
 #include <string>
@@ -18,18 +17,18 @@
 
 namespace burrow {
 
-// What the host knew of ranges before they went to the device, where it cannot look without waiting. A
-// library's kernel needs it (tensor/cuda/cudnn.h); ours do not.
+// Properties of AttentionRanges, computed by the host before the ranges are copied to the device, because
+// reading them back would wait for the device. Only cuDNN needs them (tensor/cuda/cudnn.h).
 struct KnownRanges {
-  int64_t longest = 0;   // rows of the longest sequence, where each has queries and keys and each row is in
-                         // one; 0 where that is not so, or not known
+  // Rows of the longest sequence if no sequence is empty and every row is in one; else, or if unknown, 0.
+  int64_t longest = 0;
   bool aligned = false;  // queries and keys are the same rows, at positions that ascend by 1
 };
-// From what becomes the tensors of AttentionRanges.
+// The properties of ranges with these offsets and positions, the tensors of AttentionRanges.
 KnownRanges known_ranges(std::span<const int32_t> q_offsets, std::span<const int32_t> k_offsets,
                          std::span<const int32_t> q_positions, std::span<const int32_t> k_positions);
 
-// Which rows belong to which sequence, for queries and keys apart (a KV cache has more keys).
+// Which rows belong to which sequence, separately for queries and keys (with a KV cache there are more keys).
 struct AttentionRanges {
   Tensor q_offsets, k_offsets;      // i32 [B+1]
   Tensor q_positions, k_positions;  // i32 [Nq], [Nk]
@@ -41,22 +40,22 @@ struct AttentionShape {
   bool causal = true;
   double scale = 1;  // of the logits, usually 1/sqrt(D)
 };
-// Rows in the order of the experts that they go to: expert e owns the places offsets[e] to offsets[e+1] of
-// order, and no count is ever read back. Ascending rows within an expert.
+// Rows sorted by the experts that they chose: expert e owns the places offsets[e] to offsets[e+1] - 1, and
+// place j stands for row order[j]. Rows ascend within an expert. Counts stay on the device.
 struct ExpertGroups {
-  Tensor order;    // i32 [M] of rows
+  Tensor order;    // i32 [M], rows
   Tensor offsets;  // i32 [E+1]
 };
-// What one pass over the logits of N rows gives. G groups of rows (sequences); the means are of each group,
-// or with one row of all rows that have a group. With undefined means and sums nothing is summed.
+// The outputs of route for logits of N rows in G groups (sequences). The means are over each group or, if
+// they have one row, over all rows that have a group. Undefined means and sums are not computed.
 struct RouteTensors {
   Tensor probs = {};                                            // [N,E] softmax
-  Tensor chosen = {};                                           // [N,E] 1 where an expert was chosen, else 0
+  Tensor chosen = {};                                           // [N,E] 1 if the expert was chosen, else 0
   Tensor weights = {};                                          // [N,E]
   Tensor entropy = {};                                          // [N,1] by the rule, or undefined
   Tensor mean_probs = {}, mean_weights = {}, mean_chosen = {};  // [G,E] or [1,E]
-  Tensor mean_rows = {};                                        // [G] or [1]: of how many rows
-  // [G,E+3]: rows that chose each expert; experts whose weight is not 0; entropy of probs in nats; rows.
+  Tensor mean_rows = {};                                        // [G] or [1]: the number of rows
+  // [G,E+3], sums over the rows of a group: chosen; experts with weight not 0; entropy of probs in nats; 1.
   Tensor sums = {};
 };
 // Loshchilov and Hutter 2019; weight decay is decoupled from the gradient.
@@ -67,9 +66,9 @@ struct AdamW {
 namespace detail {
 
 inline void note_device(const char* name, const Tensor& t, const Tensor*& first) {
-  if (!t.defined()) return;  // an output nobody wants
+  if (!t.defined()) return;  // an output that is not wanted
   if (!first) first = &t;
-  BURROW_CHECK(t.device() == first->device(), "[{}] tensors on {} and on {}", name, first->device(),
+  BURROW_CHECK(t.device() == first->device(), "[{}] tensors are on {} and on {}", name, first->device(),
                t.device());
 }
 template <class A>
@@ -96,8 +95,8 @@ Device common_device(const char* name, const A&... args) {
   return first->device();
 }
 
-// The optional finite check (set_finite_check or BURROW_CHECK_FINITE=1): names the kernel whose
-// float output first holds NaN or infinity.
+// The optional finite check (set_finite_check or BURROW_CHECK_FINITE=1): throws after the first kernel whose
+// output holds NaN or infinity.
 void check_finite(const char* name, const Tensor& output);
 extern bool finite_check;
 template <class First, class... Rest>
@@ -110,7 +109,7 @@ void check_first_output(const char* name, const First& first, const Rest&...) {
 
 }  // namespace detail
 
-// Turns the check of every kernel's first output on or off; an Error names the kernel.
+// Turns the finite check of every kernel's first output on or off.
 void set_finite_check(bool on);
 
 // A number for each kernel of the list, in its order.
@@ -120,7 +119,7 @@ enum class KernelId : int {
 #undef KERNEL
   count_
 };
-// How often each kernel ran since the last reset, by name. Tests prove with it what was not computed.
+// How often each kernel ran since the last reset; tests prove with it that something was not computed.
 int64_t kernel_calls(KernelId id);
 std::vector<std::pair<std::string, int64_t>> kernel_calls();
 void reset_kernel_calls();

@@ -14,7 +14,7 @@ struct Sum {
 };
 std::array<Sum, static_cast<size_t>(KernelId::count_)> sums;
 
-// Pairs of a query and a key that it sees, over the sequences.
+// The number of (query, key) pairs in which the query sees the key.
 double visible_pairs(const AttentionRanges& r, bool causal) {
   const Tensor q = r.q_offsets.to(Device::cpu), k = r.k_offsets.to(Device::cpu);
   const Tensor q_at = r.q_positions.to(Device::cpu), k_at = r.k_positions.to(Device::cpu);
@@ -53,7 +53,7 @@ double flops_of(KernelId id, const detail::CallArguments& a) {
     case KernelId::attention:  // q kᵀ and p v
       return 4 * visible_pairs(*a.ranges, a.shape->causal) *
              static_cast<double>(a.shape->heads * a.shape->head_size);
-    case KernelId::attention_backward:  // q kᵀ again, dy vᵀ, and each gradient that is wanted
+    case KernelId::attention_backward:  // q kᵀ again, dy vᵀ, and each defined gradient
       return (4 + 2 * (defined(0) + defined(1) + defined(2))) * visible_pairs(*a.ranges, a.shape->causal) *
              static_cast<double>(a.shape->heads * a.shape->head_size);
     default:

@@ -1,5 +1,5 @@
 #pragma once
-// Where time goes, kernel by kernel: the seam (kernels.h) times every call while a profile is on.
+// Time per kernel: the seam (kernels.h) times every call while a profile is running.
 #include <array>
 #include <cstdint>
 #include <string>
@@ -17,17 +17,17 @@ struct KernelProfile {
   std::string name;
   int64_t calls = 0;
   double seconds = 0;
-  double flops = 0;  // of matrix products and attention, a multiply-add counted as two; 0 for other kernels
+  double flops = 0;  // of matrix products and attention, two per multiply-add; 0 for other kernels
 };
-double seconds_now();                       // of a clock that only goes forward
+double seconds_now();                       // of a monotonic clock
 void start_profile();                       // from zero
-std::vector<KernelProfile> stop_profile();  // the kernels that were called, the most expensive first
+std::vector<KernelProfile> stop_profile();  // the kernels that were called, slowest first
 
 namespace detail {
 
 extern bool profiling;
 
-// What of a call's arguments its FLOPs are counted from.
+// The arguments of a call from which its FLOPs are counted.
 struct CallArguments {
   std::array<const Tensor*, 10> tensors{};
   size_t count = 0;
@@ -44,7 +44,7 @@ struct CallArguments {
 };
 void add_to_profile(KernelId id, double seconds, const CallArguments& arguments);
 
-// Runs one kernel, timed while a profile is on.
+// Runs one kernel, timed while a profile is running.
 template <class F, class... A>
 void timed(KernelId id, F&& run, const A&... arguments) {
   if (!profiling) return run();

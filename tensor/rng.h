@@ -1,7 +1,7 @@
 #pragma once
 // Counter-based randomness: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3,
-// SC'11). A draw is a pure function of key and counter, so resuming, packing, accumulation and the number
-// of ranks change nothing. Compiled for host and device alike.
+// SC'11). A draw is a pure function of key and counter, so that resuming, packing, accumulation and the
+// number of ranks do not change it. Compiled for host and device.
 //
 //   key     = random_key(seed, step, path of the site in the model)
 //   counter = (global ordinal of the sample, position, channel / 4); the draw's lane is channel % 4
@@ -38,7 +38,7 @@ BURROW_HD inline PhiloxBlock philox(uint64_t key, uint32_t c0, uint32_t c1, uint
 // [0, 1) with 24 bits.
 BURROW_HD inline float uniform(uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1p-24f; }
 
-// SplitMix64's finaliser: spreads the bits of x.
+// SplitMix64's finaliser: mixes the bits of x.
 inline uint64_t mix_bits(uint64_t x) {
   x += 0x9E3779B97F4A7C15ull;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
@@ -51,7 +51,7 @@ inline uint64_t random_key(uint64_t seed, uint64_t step, std::string_view path) 
   return mix_bits(mix_bits(mix_bits(seed) ^ step) ^ h);
 }
 
-// A sequential stream over one key, for host-side draws: initialisation, shuffles, data generation.
+// A sequential stream of draws with one key, for the host: initialisation, shuffles, data generation.
 class Random {
  public:
   explicit Random(uint64_t key, uint64_t ordinal = 0) : key_(key), ordinal_(ordinal) {}

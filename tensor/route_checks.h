@@ -1,18 +1,19 @@
 #pragma once
-// The checks that the kernels of routing make of their arguments, on either device.
+// Argument checks of the routing kernels, shared by both devices; each throws an Error.
 #include "tensor/checks.h"
 #include "tensor/kernels.h"
 
 namespace burrow {
 
-// What route() gives and reads; of groups, where there are any.
+// The outputs and inputs of route, with those of groups if `group` is defined.
 inline void check_route(const char* op, const RouteTensors& out, const Tensor& logits, const Tensor& group,
                         const RouteRule& rule) {
   const int64_t N = leading(logits), E = channels(logits);
   const bool hybrid = rule.choice == RouteRule::Choice::hybrid;
   BURROW_CHECK(E > 0 && rule.k >= (hybrid ? 0 : 1) && rule.k <= E, "[{}] k is {}, for logits {}", op, rule.k,
                logits.shape());
-  BURROW_CHECK(!hybrid || out.entropy.defined(), "[{}] hybrid chooses by an entropy, which is undefined", op);
+  BURROW_CHECK(!hybrid || out.entropy.defined(),
+               "[{}] the hybrid choice needs an entropy, which is undefined", op);
   check_matrix(op, "probs", out.probs, logits.dtype(), N, E);
   check_matrix(op, "chosen", out.chosen, logits.dtype(), N, E);
   check_matrix(op, "weights", out.weights, logits.dtype(), N, E);
@@ -21,15 +22,15 @@ inline void check_route(const char* op, const RouteTensors& out, const Tensor& l
   const int64_t G = leading(out.sums), means = leading(out.mean_probs);
   check_vector(op, "group", group, DType::i32, N);
   check_matrix(op, "sums", out.sums, logits.dtype(), G, E + 3);
-  BURROW_CHECK(means == 1 || means == G, "[{}] {} means of {} groups: one for each, or one for all", op,
-               means, G);
+  BURROW_CHECK(means == 1 || means == G,
+               "[{}] {} rows of means for {} groups, expected one per group or one for all", op, means, G);
   check_matrix(op, "mean_probs", out.mean_probs, logits.dtype(), means, E);
   check_matrix(op, "mean_weights", out.mean_weights, logits.dtype(), means, E);
   check_matrix(op, "mean_chosen", out.mean_chosen, logits.dtype(), means, E);
   check_vector(op, "mean_rows", out.mean_rows, logits.dtype(), means);
 }
 
-// Sums of what was decided otherwise.
+// The arguments of route_sums.
 inline void check_route_sums(const char* op, const Tensor& sums, const Tensor& probs, const Tensor& chosen,
                              const Tensor& weights, const Tensor& group) {
   check_same(op, "chosen", chosen, "probs", probs);
@@ -38,7 +39,7 @@ inline void check_route_sums(const char* op, const Tensor& sums, const Tensor& p
   check_matrix(op, "sums", sums, probs.dtype(), leading(sums), channels(probs) + 3);
 }
 
-// Gradients of outputs have their shapes.
+// The arguments of route_backward: gradients have the shapes of their outputs.
 inline void check_route_backward(const char* op, const Tensor& dlogits, const RouteTensors& dout,
                                  const RouteTensors& out, const Tensor& group) {
   const auto check = [&](const char* name, const Tensor& gradient, const Tensor& value) {

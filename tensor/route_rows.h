@@ -1,23 +1,23 @@
 #pragma once
-// What one thread does with a row of routing, on either device: see RouteRule. Rows are short.
+// Routing of one row by one thread, on either device; see RouteRule. Rows are short (E elements).
 #include "tensor/route_rule.h"
 #include "tensor/row_ops.h"
 #include "tensor/vector_math.h"
 
 namespace burrow::row {
 
-// x^q of x >= 0, q > 0.
+// x^q for x >= 0, q > 0.
 template <class T>
 BURROW_HD inline T power(T x, double q) {
   return x > T(0) ? vector_exp(static_cast<T>(q) * std::log(x)) : T(0);
 }
-// x ln x, and 0 at 0.
+// x ln x, 0 at 0.
 template <class T>
 BURROW_HD inline T times_log(T x) {
   return x == T(0) ? T(0) : x * std::log(x);
 }
 
-// The entropy of a row of probabilities, see EntropyRule.
+// The entropy of a row of probabilities; see EntropyRule.
 template <class T, class Score>
 BURROW_HD T entropy(Score p, int64_t E, const EntropyRule& rule) {
   T sum = 0;
@@ -31,20 +31,20 @@ BURROW_HD T entropy(Score p, int64_t E, const EntropyRule& rule) {
   if (rule.renyi) return static_cast<T>(rule.unit / (1 - q)) * std::log(sum);
   return static_cast<T>(rule.unit / (q - 1)) * (T(1) - sum);
 }
-// Its slope along the probability p, `value` being the row's entropy. 0 where p + eps is 0: what a softmax
-// multiplies it by is 0 faster.
+// The derivative of entropy, whose value for the row is `value`, by the probability p. 0 if p + eps is 0: the
+// gradient of softmax multiplies by p, and the product tends to 0.
 template <class T>
 BURROW_HD T entropy_slope(T p, T value, const EntropyRule& rule) {
   const T x = p + static_cast<T>(rule.eps);
   if (x == T(0)) return T(0);
   const double q = rule.index;
   if (q == 1) return static_cast<T>(-rule.unit) * (std::log(x) + T(1));
-  const T slope = static_cast<T>(rule.unit * q) * power(x, q) / x;  // of unit * sum x^q
+  const T slope = static_cast<T>(rule.unit * q) * power(x, q) / x;  // derivative of unit * sum x^q
   if (!rule.renyi) return slope / static_cast<T>(1 - q);
   return slope / static_cast<T>(1 - q) * vector_exp(static_cast<T>((q - 1) / rule.unit) * value);
 }
 
-// choose(e, chosen) for every expert of a row of probabilities; `entropy` is the row's, for hybrid.
+// Calls choose(e, chosen) for every expert of a row of probabilities; `entropy` is the row's, used by hybrid.
 template <class T, class Score, class Choose>
 BURROW_HD void choose_experts(Score p, int64_t E, T entropy, const RouteRule& rule, Choose choose) {
   switch (rule.choice) {
@@ -59,13 +59,13 @@ BURROW_HD void choose_experts(Score p, int64_t E, T entropy, const RouteRule& ru
   }
 }
 
-// What an expert weighs before the row's weights are divided by their sum.
+// The weight of an expert before normalisation.
 template <class T>
 BURROW_HD T raw_weight(T p, T chosen, const RouteRule& rule) {
   if (rule.soft) return p;
   return rule.gate == GateMode::scaled ? chosen * p : chosen;
 }
-// weights[e] of a row, from p[e] and chosen[e].
+// Computes the weights of a row from p and chosen.
 template <class T>
 BURROW_HD void weigh_experts(T* weights, const T* p, const T* chosen, int64_t E, const RouteRule& rule) {
   T sum = 0;
@@ -75,14 +75,14 @@ BURROW_HD void weigh_experts(T* weights, const T* p, const T* chosen, int64_t E,
   for (int64_t e = 0; e < E; ++e) weights[e] *= inverse;
 }
 
-// What reached a row by each of its outputs; null where nothing did. A mean passes on `of_mean` of its own.
+// The gradients of the outputs for one row; null if there is none. A mean's gradient counts `of_mean`-fold.
 template <class T>
 struct RouteGradients {
   const T *probs, *weights, *entropy, *mean_probs, *mean_weights;
   T of_mean;
 
-  // Of row n, from those of all rows: it counts in mean `mean` of mean_rows rows, or in none where that is
-  // -1.
+  // The gradients for row n, from those of all rows. The row is in mean number `mean`, over mean_rows[mean]
+  // rows; -1 if in none.
   BURROW_HD RouteGradients row(int64_t n, int64_t mean, const T* mean_rows, int64_t E) const {
     const auto at = [](const T* x, int64_t i) -> const T* { return x && i >= 0 ? x + i : nullptr; };
     return {at(probs, n * E),         at(weights, n * E),         at(entropy, n),
@@ -94,8 +94,8 @@ struct RouteGradients {
     return d;
   }
 };
-// dlogits[e] of a row: of the weights through the gate (and their sum), then of all that reached p through
-// the softmax, p_e (dp_e - sum_j p_j dp_j).
+// dlogits[e] of a row: dp collects the gradients of probs, of the weights through gate and normalisation, and
+// of the entropy; the softmax gives dlogits = p_e (dp_e - sum_j p_j dp_j).
 template <class T>
 BURROW_HD void route_backward(T* dlogits, const RouteGradients<T>& d, const T* p, const T* chosen,
                               const T* weights, T entropy, int64_t E, const RouteRule& rule) {

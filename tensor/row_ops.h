@@ -1,7 +1,6 @@
 #pragma once
-// What one thread does with a short row on either device: the selections of routing (E is small), a step of
-// AdamW, a rotation's angle. Plain C++ that both compilers see, so that the CPU's tests prove the GPU's
-// arithmetic too. A row is read through `score(e)`.
+// Arithmetic of one thread, shared by both devices so that CPU tests cover the GPU's too: selecting experts
+// in a short row (E is small), a step of AdamW, an angle of rope. A row is read by `score(e)`.
 #include <cmath>
 #include <cstdint>
 
@@ -9,7 +8,7 @@
 
 namespace burrow::row {
 
-// Whether (value a at i) comes before (b at j) in falling order: NaN last, the first of equals first.
+// Whether value a at index i comes before b at j in descending order; NaN last, equal values by index.
 template <class T>
 BURROW_HD bool larger(T a, int64_t i, T b, int64_t j) {
   // NOLINTNEXTLINE(misc-redundant-expression): only NaN differs from itself, and both compilers know it
@@ -18,8 +17,8 @@ BURROW_HD bool larger(T a, int64_t i, T b, int64_t j) {
   return a > b || (!(b > a) && i < j);
 }
 
-// The expert after `last` in falling order of score, the first of equals first and NaN last; `last` is -1 at
-// the beginning. -1 when there is none.
+// The expert after `last` in descending order of score (see larger); the first if `last` is -1. -1 if there
+// is none.
 template <class Score>
 BURROW_HD int64_t next_in_order(Score score, int64_t E, int64_t last) {
   int64_t best = -1;
@@ -30,7 +29,7 @@ BURROW_HD int64_t next_in_order(Score score, int64_t E, int64_t last) {
   return best;
 }
 
-// choose(e, chosen) for every expert, true for the k largest.
+// Calls choose(e, chosen) for every expert, true for the k largest.
 template <class Score, class Choose>
 BURROW_HD void top_k(Score score, int64_t E, int64_t k, Choose choose) {
   for (int64_t e = 0; e < E; ++e) choose(e, false);
@@ -41,7 +40,7 @@ BURROW_HD void top_k(Score score, int64_t E, int64_t k, Choose choose) {
   }
 }
 
-// RouteRule::Choice::hybrid for a row. T is the type of sums.
+// RouteRule::Choice::hybrid for one row; sums in T.
 template <class T, class Score, class Choose>
 BURROW_HD void hybrid(Score score, int64_t E, bool all, double top_p, int64_t k, bool crossing,
                       Choose choose) {
@@ -57,7 +56,7 @@ BURROW_HD void hybrid(Score score, int64_t E, bool all, double top_p, int64_t k,
   }
 }
 
-// The support of sparsegen for a row, see sparsegen_mask.
+// The support of sparsegen for one row; see sparsegen_mask.
 template <class T, class Score, class Choose>
 BURROW_HD void sparsegen(Score score, int64_t E, T lambda, Choose choose) {
   T sum = 0;
@@ -70,12 +69,12 @@ BURROW_HD void sparsegen(Score score, int64_t E, T lambda, Choose choose) {
   top_k(score, E, support, choose);
 }
 
-// AdamW's constants of a step, computed in f64; see the kernel.
+// AdamW's constants for a step, computed in f64; see the kernel adamw.
 template <class T>
 struct AdamWStep {
   T b1, b2, rest1, rest2, rate, correction, keep, eps, gain;
 };
-// The constants of step `step`, from 1.
+// The constants for step `step` >= 1.
 template <class T>
 AdamWStep<T> adamw_step(double beta1, double beta2, double eps, double weight_decay, int64_t step, double lr,
                         double grad_scale) {
@@ -90,7 +89,7 @@ AdamWStep<T> adamw_step(double beta1, double beta2, double eps, double weight_de
           static_cast<T>(eps),
           static_cast<T>(grad_scale)};
 }
-// One element of the arena.
+// Updates one element.
 template <class T>
 BURROW_HD inline void adamw(T& value, T& m, T& v, T grad, const AdamWStep<T>& s) {
   const T d = grad * s.gain;
@@ -99,7 +98,7 @@ BURROW_HD inline void adamw(T& value, T& m, T& v, T grad, const AdamWStep<T>& s)
   value = s.keep * value - s.rate * m / (std::sqrt(v) * s.correction + s.eps);
 }
 
-// position * theta^(-2i/D): how far rope turns pair i.
+// The angle position * theta^(-2i/D) by which rope rotates pair i.
 BURROW_HD inline double rotary_angle(int64_t position, int64_t i, double theta, int64_t D) {
   return static_cast<double>(position) *
          std::pow(theta, -2 * static_cast<double>(i) / static_cast<double>(D));

@@ -40,7 +40,7 @@ constexpr std::array<FormatDType, 13> kDTypes{{{"F64", 8, DType::f64},
                                                {"U64", 8, {}},
                                                {"BOOL", 1, {}}}};
 
-// Names come from the file: kept short and free of control characters in messages.
+// A name from the file, for messages: shortened, and control characters escaped.
 std::string in_quotes(std::string_view name) {
   constexpr size_t kLongest = 120;
   std::string text = "'";
@@ -61,8 +61,8 @@ struct Entry {
   bool has_dtype = false, has_shape = false, has_offsets = false;
 };
 
-// Reads the header event by event. It knows the only legal nesting, so that a deep header is refused at
-// its third bracket, and sees every key, so that duplicates do not hide behind each other.
+// Reads the header by SAX events. Only the legal nesting is accepted, so that a deeply nested header fails at
+// its third bracket, and every key is seen, so that duplicates are found.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   HeaderReader(const std::string& file, std::vector<Entry>& entries,
@@ -154,7 +154,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool number_integer(int64_t) override { return unexpected("a negative number"); }
-  // Integers above 2^64 arrive here as well.
+  // Integers above 2^64 are reported as floats, too.
   bool number_float(double, const std::string& text) override {
     return unexpected("the number " + in_quotes(text));
   }
@@ -190,7 +190,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   At at_ = At::outside;
 };
 
-// The checks on the header's bytes, before its meaning. Returns the JSON text without its padding.
+// Checks the bytes of the header, before it is parsed. Returns the JSON text without its padding.
 std::string_view header_text(std::span<const std::byte> bytes, const std::string& file) {
   BURROW_CHECK(bytes.size() >= 8, "[safetensors] {}: {} bytes are too few for a header", file, bytes.size());
   uint64_t n = 0;
@@ -204,12 +204,12 @@ std::string_view header_text(std::span<const std::byte> bytes, const std::string
   BURROW_CHECK(is_utf8(text), "[safetensors] {}: the header is not UTF-8", file);
   text = text.substr(0, text.find_last_not_of(' ') + 1);
   BURROW_CHECK(text.ends_with('}'), "[safetensors] {}: the header does not end with '}}' and spaces", file);
-  // The JSON parser takes a zero byte for the end of its input; what follows would go unchecked.
+  // The JSON parser stops at a zero byte, and the rest would not be checked.
   BURROW_CHECK(text.find('\0') == text.npos, "[safetensors] {}: a zero byte in the header", file);
   return text;
 }
 
-// The tensors must tile the `size` bytes after the header: no overlap, no hole, nothing behind the last.
+// The tensors must tile the `size` bytes after the header: no overlap, no gap, nothing after the last.
 void check_layout(std::vector<Entry>& entries, uint64_t size, const std::string& file) {
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::tie(a.offsets, a.name) < std::tie(b.offsets, b.name);
@@ -242,7 +242,7 @@ void check_layout(std::vector<Entry>& entries, uint64_t size, const std::string&
   BURROW_CHECK(expected == size, "[safetensors] {}: {} bytes after the last tensor", file, size - expected);
 }
 
-// `storage` holds the file when tensors may be views of it, and is null when they have to be copies.
+// `storage` holds the file if tensors may be views of it, and is null if they must be copies.
 SafetensorsFile parse(std::span<const std::byte> bytes, const std::string& file,
                       const std::shared_ptr<Storage>& storage) {
   SafetensorsFile result;
@@ -317,7 +317,7 @@ std::string make_header(const std::string& file, const std::vector<std::pair<std
 SafetensorsFile read_safetensors(const std::string& path) {
   auto file = MappedFile::open(path);
   const auto bytes = file->bytes();
-  // The storage type has no constant form; the mapping itself refuses writes.
+  // There is no read-only Storage; the mapping itself faults on writes.
   auto storage = Storage::external(const_cast<std::byte*>(bytes.data()), bytes.size(), [file] {});
   return parse(bytes, path, storage);
 }

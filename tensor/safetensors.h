@@ -1,8 +1,8 @@
 #pragma once
-// safetensors, in and out. Every rule of the format is enforced on reading: header size, UTF-8, JSON
-// without duplicate keys, known dtypes, offsets that tile the file exactly. NaN is not checked.
-// Source of the rules: the format's README and its reference implementation's tests. One rule is our own:
-// a tensor has at most 64 dimensions.
+// Reading and writing safetensors files. Every rule of the format is enforced on reading: header size, UTF-8,
+// JSON without duplicate keys, known dtypes, offsets that tile the file exactly. Values are not checked.
+// Source of the rules: the format's README and the tests of its reference implementation. One rule is our
+// own: at most 64 dimensions.
 #include <map>
 #include <span>
 #include <string>
@@ -14,21 +14,21 @@
 namespace burrow {
 
 struct SafetensorsFile {
-  // Views into the mapped file, which lives as long as they do; a tensor whose address there is not a
-  // multiple of its element's size is a copy. The mapping is read-only: clone() before writing.
+  // Views of the mapped file, which lives as long as they do; a tensor that is not aligned to its element
+  // size there is a copy. The mapping is read-only: clone() before writing.
   std::map<std::string, Tensor> tensors;
   std::map<std::string, std::string> metadata;  // "__metadata__"
 };
 
-// Maps the file and checks it whole; errors name the file and the tensor. F64, F32, BF16 and I32 become
-// tensors; any other legal dtype is an error that names the tensor.
+// Maps the file and checks all of it; errors name the file and the tensor. F64, F32, BF16 and I32 are
+// supported; other dtypes of the format are an error.
 SafetensorsFile read_safetensors(const std::string& path);
 // The same checks on bytes in memory (the fuzz target's entry); tensors own copies. `name` is for errors.
 SafetensorsFile parse_safetensors(std::span<const std::byte> bytes, const std::string& name);
 
-// Writes through write_file_atomically: a reader never sees half a file. The data starts at a multiple of
-// 64 bytes and holds the tensors in the order given, so tensors of wide dtypes are best put first. Throws
-// on a name that is given twice, reserved or not UTF-8, on an undefined tensor, and when the disk refuses.
+// Writes with write_file_atomically: readers never see a partial file. The data begins at a multiple of 64
+// bytes and holds the tensors in the given order; putting wide dtypes first keeps all aligned. Throws if a
+// name is duplicate, reserved or not UTF-8, if a tensor is undefined, and on a write error.
 void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

@@ -1,6 +1,6 @@
 #pragma once
-// Pointwise functions, f and df side by side, compiled for host and device alike. A new activation is a
-// struct here plus its name in BURROW_UNARY_OPS; both backends follow.
+// Pointwise functions f with their derivatives df, compiled for host and device. A new activation is a struct
+// here and its name in BURROW_UNARY_OPS; both backends use it from there.
 #include <utility>
 
 #include "tensor/vector_math.h"
@@ -9,7 +9,7 @@
 
 namespace burrow {
 
-// The pointwise functions by name; visit_unary finds the struct.
+// The pointwise functions by name; visit_unary maps a name to its struct.
 enum class Unary {
 #define X(name) name,
   BURROW_UNARY_OPS(X)
@@ -87,7 +87,7 @@ struct log {  // x > 0
   }
 };
 
-struct log_sigmoid {  // -log(1 + e^-x), from the side that does not overflow
+struct log_sigmoid {  // -log(1 + e^-x), without overflow
   template <class T>
   BURROW_HD static BURROW_INLINE T f(T x) {
     return (x < T(0) ? x : T(0)) - std::log1p(vector_exp(x < T(0) ? x : -x));
@@ -98,7 +98,7 @@ struct log_sigmoid {  // -log(1 + e^-x), from the side that does not overflow
   }
 };
 
-struct reciprocal {  // 1 / x, and 0 at 0: a row without weight stays without
+struct reciprocal {  // 1 / x, and 0 at 0, so that a row of zero weights stays 0
   template <class T>
   BURROW_HD static BURROW_INLINE T f(T x) {
     return x == T(0) ? T(0) : T(1) / x;

@@ -14,10 +14,10 @@ namespace {
 
 struct Ledger {
   std::mutex mutex;
-  std::map<std::string, MemoryReport::Line, std::less<>> by_name;  // what is alive now
+  std::map<std::string, MemoryReport::Line, std::less<>> by_name;  // of live blocks
   std::map<std::string, MemoryReport::Line, std::less<>> peak_by_name;
   size_t live = 0, peak = 0;
-  // The copy at a new peak is made lazily, at the first release after it: peaks come in long climbs.
+  // A new peak is copied at the first release after it, because most allocations in a row set a new peak.
   bool climbing = false;
 
   void add(const char* what, size_t bytes) {
@@ -45,9 +45,9 @@ struct Ledger {
   }
 };
 
-// glibc gives blocks above 128 KB back to the kernel on every free, and each step would pay for the
-// page faults again. Keeping them makes malloc the caching allocator that this program needs.
 constexpr size_t kLine = 64;  // bytes of a cache line, and of an AVX-512 register
+// By default glibc returns blocks above 128 KB to the kernel on free, and every step would page-fault on them
+// again. With these options malloc keeps freed memory, as a caching allocator does.
 const bool keep_freed_memory = [] {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, -1);
@@ -67,8 +67,7 @@ std::shared_ptr<Storage> Storage::allocate(size_t bytes, Device device, const ch
   s->device_ = device;
   s->what_ = what;
   if (device == Device::cpu) {
-    // Aligned here to a cache line: aligned_alloc cuts and merges blocks, a twentieth of a small model's
-    // step.
+    // Aligned by hand to a cache line: aligned_alloc splits and merges blocks, 5 % of a small model's step.
     void* block = std::malloc(bytes + kLine);
     s->block_ = block;
     s->bytes_ = static_cast<std::byte*>(block) + (kLine - reinterpret_cast<uintptr_t>(block) % kLine);

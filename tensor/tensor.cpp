@@ -65,8 +65,8 @@ Tensor Tensor::view(std::shared_ptr<Storage> storage, size_t byte_offset, Shape 
   t.dtype_ = dtype;
   t.offset_ = byte_offset;
   BURROW_CHECK(byte_offset + t.nbytes() <= storage->size(),
-               "[tensor] a view of {} {} at byte {} leaves its {} bytes", t.shape_, dtype, byte_offset,
-               storage->size());
+               "[tensor] a view of {} {} at byte {} exceeds the storage of {} bytes", t.shape_, dtype,
+               byte_offset, storage->size());
   t.storage_ = std::move(storage);
   return t;
 }

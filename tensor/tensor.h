@@ -1,7 +1,6 @@
 #pragma once
-// A Tensor is a dtype, a shape, and a window into a shared Storage: contiguous, row-major, PyTorch's
-// dimension order, no graph. Copying a Tensor copies the handle, never the data. Gradients live in
-// autograd/.
+// Shape and Tensor. Tensors are contiguous and row-major, with PyTorch's order of dimensions; gradients and
+// the graph are in autograd/.
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -13,7 +12,7 @@
 
 namespace burrow {
 
-struct Shape : std::vector<int64_t> {  // a type of its own, so that fmt and == find it
+struct Shape : std::vector<int64_t> {  // a type of its own, so that fmt finds its formatter
   using vector::vector;
   int64_t numel() const;
 };
@@ -22,7 +21,7 @@ struct Shape : std::vector<int64_t> {  // a type of its own, so that fmt and == 
 // storage; clone() copies the elements.
 class Tensor {
  public:
-  Tensor() = default;  // undefined: as a kernel's output it means "not wanted"
+  Tensor() = default;  // undefined; as an output of a kernel it means "not wanted"
 
   // `what` names the allocation in the memory report.
   static Tensor empty(Shape shape, DType dtype, Device device = Device::cpu, const char* what = "tensor");
@@ -35,7 +34,7 @@ class Tensor {
   static Tensor of(Shape shape, const std::vector<T>& values) {
     return of(std::move(shape), std::span<const T>(values));
   }
-  // A window of `shape` at `byte_offset` of existing storage (an arena, a mapped file).
+  // A view of `shape` at `byte_offset` of existing storage (an arena, a mapped file).
   static Tensor view(std::shared_ptr<Storage> storage, size_t byte_offset, Shape shape, DType dtype);
 
   bool defined() const { return storage_ != nullptr; }
@@ -52,7 +51,7 @@ class Tensor {
   Device device() const { return storage_ ? storage_->device() : Device::cpu; }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
 
-  // Typed access on the CPU; throws when the dtype is another.
+  // Typed access on the CPU; throws if the tensor has another dtype or device.
   template <class T>
   T* data() {
     check_type(DTypeOf<T>::value);
@@ -69,12 +68,12 @@ class Tensor {
   Tensor slice_rows(int64_t begin, int64_t end) const;  // a view of rows [begin, end)
   Tensor reshape(Shape shape) const;                    // a view with the same number of elements
   Tensor clone(const char* what = "clone") const;
-  Tensor to(DType dtype) const;    // a copy unless the dtype is already so
-  Tensor to(Device device) const;  // a copy unless it is already there
+  Tensor to(DType dtype) const;    // a copy unless it has that dtype
+  Tensor to(Device device) const;  // a copy unless it is on that device
 
   void copy_from(const Tensor& other);  // same shape and dtype, any devices
   void zero();
-  bool same_window(const Tensor& other) const;  // the very same bytes
+  bool same_window(const Tensor& other) const;  // the same bytes of the same storage
 
  private:
   void check_type(DType asked) const;

@@ -1,18 +1,18 @@
 #pragma once
-// The characters of UTF-8 (Unicode 15, table 3-7): no overlong forms, no surrogates.
+// Decoding the lengths of UTF-8 characters (Unicode 15, table 3-7): no overlong forms, no surrogates.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 namespace burrow {
 
-// What begins text[at..], with at < text.size(): a character, or the bytes that stand for one U+FFFD where
-// text is repaired, the longest beginning of a character (Unicode 15, section 3.9).
+// The first character of text[at..]; if invalid, the bytes that one U+FFFD replaces: the longest prefix of a
+// character (Unicode 15, section 3.9).
 struct Utf8Step {
   size_t bytes = 1;
   bool valid = false;
 };
-// See Utf8Step.
+// The step at text[at], at < text.size().
 inline Utf8Step utf8_step(std::string_view text, size_t at) {
   const auto byte = [&](size_t j) -> unsigned { return j < text.size() ? static_cast<uint8_t>(text[j]) : 0; };
   const unsigned lead = byte(at);
@@ -33,7 +33,7 @@ inline Utf8Step utf8_step(std::string_view text, size_t at) {
   return length == 0 ? Utf8Step{} : Utf8Step{length, true};
 }
 
-// Whether the whole text is characters.
+// Whether the whole text is valid UTF-8.
 inline bool is_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const Utf8Step step = utf8_step(text, i);

@@ -1,7 +1,7 @@
 #pragma once
-// exp and erf without branches and without calls, so that the compiler turns a loop over them into vector
-// code, and so that an element's value depends neither on its place in a vector nor on its address. On
-// the device they are the device's own functions.
+// exp and erf without branches and calls, so that the compiler vectorises loops over them, and so that the
+// value of an element does not depend on its position in a vector or its address. On the device they are
+// CUDA's own functions.
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 #include "tensor/host_device.h"
 
-// A call inside a loop keeps the loop from being vectorised.
+// Always inlined, because a call prevents the vectorisation of a loop.
 #define BURROW_INLINE inline __attribute__((always_inline))
 
 namespace burrow {
@@ -22,10 +22,10 @@ template <>
 struct ExpTable<float> {
   using Int = int32_t;
   static constexpr int mantissa = 23, bias = 127;
-  static constexpr float lowest = -87.336544f, highest = 89.0f;  // beyond: 0 and infinity
+  static constexpr float lowest = -87.336544f, highest = 89.0f;  // 0 below, infinity above
   static constexpr float to_integer = 0x1.8p23f;                 // adding it rounds to an integer
   static constexpr float ln2_high = 0.693359375f,
-                         ln2_low = -2.12194440e-4f;  // high has few bits: n * high is exact
+                         ln2_low = -2.12194440e-4f;  // high has few bits, so n * high is exact
   static constexpr float series[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1, 1};
 };
 template <>
@@ -40,7 +40,7 @@ struct ExpTable<double> {
       1.0 / 720,        1.0 / 120,       1.0 / 24,       1.0 / 6,       0.5,          1,           1};
 };
 
-// V is T, or a vector of T with Int a vector of as many integers.
+// V is T, or a vector of T with Int a vector of equally many integers.
 template <class T, class Int, class V>
 BURROW_INLINE V exp_of(V x) {
   using Table = ExpTable<T>;
@@ -61,9 +61,9 @@ BURROW_INLINE V exp_of(V x) {
 
 }  // namespace detail
 
-// e^x to about 1 ulp; 0 where it would be subnormal (such a product costs the processor a hundred cycles);
-// NaN stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, after Cody and Waite), e^r by its
-// Taylor series, 2^n in two factors so that neither overflows before the product does.
+// e^x with an error of about 1 ulp; 0 instead of subnormal results, which cost a hundred cycles; NaN stays
+// NaN. x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, after Cody and Waite), e^r by its Taylor
+// series, 2^n as two factors so that neither overflows before the product does.
 template <class T>
 BURROW_HD BURROW_INLINE T vector_exp(T x) {
 #ifdef __CUDA_ARCH__
@@ -84,7 +84,8 @@ constexpr float kErfLarge[] = {-7.58268197e-8f, 3.321684591e-6f, -6.229835325e-5
 
 }  // namespace detail
 
-// erf(x): in f32 to about 1 ulp by the two fits above (from 4 on it rounds to 1); in f64 the library's.
+// erf(x): in f32 with an error of about 1 ulp by the fits above (1 from 4 on); in f64 that of the C++
+// library.
 template <class T>
 BURROW_HD BURROW_INLINE T vector_erf(T x) {
 #ifndef __CUDA_ARCH__

@@ -1,3 +1,5 @@
+// Attention over packed sequences, forward and backward, with grouped queries. A thread owns (sequence, key
+// head) pairs; blocks of query rows are multiplied by the register tiles of tile.h.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -11,9 +13,9 @@
 namespace burrow::cpu {
 namespace {
 
-constexpr int64_t kBlock = 48;  // queries whose scores are held at once; a multiple of the tile's 6 rows
+constexpr int64_t kBlock = 48;  // rows of scores in memory at once; a multiple of the tile's 6 rows
 
-// What forward and backward share: the arguments as pointers, and what a (sequence, key head) needs.
+// The arguments that forward and backward share, as pointers.
 template <class T>
 struct Problem {
   const T *q, *k, *v;
@@ -26,20 +28,20 @@ struct Problem {
   int64_t k_stride() const { return Hkv * D; }
 };
 
-// One sequence seen by one head of keys. Positions ascend, so the keys that a query sees are the first ones.
+// One (sequence, key head) pair. Positions ascend, so a query sees a prefix of the keys.
 template <class T>
 struct Part {
   int64_t q0, k0, Tq, Tk;
-  int64_t padded;       // the stride of a row of scores: Tk in whole vectors, and never a power of two bytes
-  const T *k, *v;       // the first key's row of this head; rows are k_stride apart
-  const int32_t* seen;  // [Tq] how many keys each query sees
+  int64_t padded;       // stride of a row of scores: Tk rounded up to vectors, never a power of two in bytes
+  const T *k, *v;       // the head's part of the first key; rows are k_stride apart
+  const int32_t* seen;  // [Tq] the number of keys that each query sees
 
   Part(const Problem<T>& p, int64_t b, int64_t kv_head)
       : q0(p.q_offsets[b]),
         k0(p.k_offsets[b]),
         Tq(p.q_offsets[b + 1] - q0),
         Tk(p.k_offsets[b + 1] - k0),
-        // Rows of 4096 bytes fall into one set of the first cache; an odd vector more spreads them.
+        // Rows 4096 bytes apart map to one set of the L1 cache; one more vector spreads them.
         padded(whole_vectors<T>(Tk) + (Tk > 128 ? kLanes<T> : 0)),
         k(p.k + k0 * p.k_stride() + kv_head * p.D),
         v(p.v + k0 * p.k_stride() + kv_head * p.D) {
@@ -54,9 +56,9 @@ struct Part {
   }
 };
 
-// f(sequence, head of keys) for every pair of B sequences. A thread begins with pairs of its own share, by
-// their scores, and then takes over what another has not begun: a pair costs more than its scores tell, and
-// each is computed alike whoever takes it.
+// Calls f(sequence, key head) for every pair. A thread starts with its own share of pairs, divided by the
+// number of scores, then takes pairs that no thread has started, because that number only estimates the cost.
+// The result of a pair does not depend on the thread.
 template <class T, class F>
 void over_parts(const Problem<T>& p, int64_t B, F f) {
   const int64_t pairs = B * p.Hkv;
@@ -76,18 +78,18 @@ void over_parts(const Problem<T>& p, int64_t B, F f) {
   });
 }
 
-// to[D][padded] = from[Tk][stride]^T, zeros beyond Tk.
+// to[D][padded] = from[Tk][stride]^T, 0 beyond Tk.
 template <class T>
 void transpose_head(T* to, const T* from, int64_t stride, int64_t D, const Part<T>& part) {
   for (int64_t d = 0; d < D; ++d) std::fill(to + d * part.padded + part.Tk, to + (d + 1) * part.padded, T(0));
   transpose(to, part.padded, from, stride, part.Tk, D);
 }
 
-// Rows of queries that go through small_matmul together. Six at a time skip most of the invisible keys of a
-// short sequence; with many keys, more rows share each panel of keys in the cache.
+// Query rows per call of small_matmul. In short sequences, 6 rows skip most of the keys that are not seen;
+// with many keys, more rows share each panel of keys in the cache.
 inline int64_t rows_at_once(int64_t Tk) { return Tk <= 128 ? 6 : kBlock; }
 
-// out[rows, D] = weights[rows, width] x[width, D], a panel of x that fits the first cache at a time.
+// out[rows, D] = weights[rows, width] x[width, D], by panels of x that fit into the L1 cache.
 template <class T>
 void weigh_rows(T* out, int64_t out_stride, const T* weights, int64_t P, const T* x, int64_t x_stride,
                 int64_t rows, int64_t width, int64_t D) {
@@ -103,7 +105,8 @@ void check_attention(const char* op, const Tensor& q, const Tensor& k, const Ten
                      const AttentionRanges& r, const AttentionShape& s) {
   const int64_t Nq = leading(q), Nk = leading(k);
   BURROW_CHECK(s.heads > 0 && s.kv_heads > 0 && s.head_size > 0 && s.heads % s.kv_heads == 0,
-               "[{}] {} heads of size {} over {} heads of keys", op, s.heads, s.head_size, s.kv_heads);
+               "[{}] {} heads of size {} are not a multiple of {} key heads", op, s.heads, s.head_size,
+               s.kv_heads);
   check_matrix(op, "q", q, DTypeOf<T>::value, Nq, s.heads * s.head_size);
   check_matrix(op, "k", k, DTypeOf<T>::value, Nk, s.kv_heads * s.head_size);
   check_matrix(op, "v", v, DTypeOf<T>::value, Nk, s.kv_heads * s.head_size);
@@ -116,8 +119,8 @@ void check_attention(const char* op, const Tensor& q, const Tensor& k, const Ten
     BURROW_CHECK(o[0] == 0 && o[B] == n, "[{}] {} run from {} to {}, expected 0 to {}", op, name, o[0], o[B],
                  n);
     for (int64_t b = 0; b < B; ++b) {
-      BURROW_CHECK(o[b] <= o[b + 1], "[{}] {} fall from {} to {} at sequence {}", op, name, o[b], o[b + 1],
-                   b);
+      BURROW_CHECK(o[b] <= o[b + 1], "[{}] {} decrease from {} to {} at sequence {}", op, name, o[b],
+                   o[b + 1], b);
     }
   };
   cuts("q_offsets", r.q_offsets, Nq);
@@ -141,7 +144,7 @@ Problem<T> problem_of(const Tensor& q, const Tensor& k, const Tensor& v, const A
           static_cast<T>(s.scale)};
 }
 
-// The first `seen` of `whole` scores to probabilities, in place, and zeros beyond. Returns lse.
+// Replaces the first `seen` of `whole` scores by probabilities and the rest by 0. Returns lse.
 template <class T>
 T softmax_row(T* s, int64_t seen, int64_t whole, T scale) {
   constexpr T infinity = std::numeric_limits<T>::infinity();
@@ -166,7 +169,7 @@ T softmax_row(T* s, int64_t seen, int64_t whole, T scale) {
   return shift + std::log(total);
 }
 
-// The heads of queries that share one head of keys, in one sequence.
+// Attention of one sequence for the query heads that share one key head.
 template <class T>
 void attend(const Problem<T>& p, int64_t b, int64_t kv_head, T* y, T* lse) {
   struct Buffer;
@@ -193,8 +196,8 @@ void attend(const Problem<T>& p, int64_t b, int64_t kv_head, T* y, T* lse) {
 
 // y = softmax(scale q k^T) v over the keys that a query sees;  lse[n,h] = log sum_j e^(scale q.k_j)
 // in: q [Nq,H*D], k v [Nk,Hkv*D], ranges, shape   out: y [Nq,H*D], lse [Nq,H], written; a query that sees no
-// key gives y = 0 and lse = -infinity
-// A thread owns (sequence, head of keys) pairs; 48 rows of scores are held at once; sums in the dtype.
+// key gets y = 0 and lse = -infinity
+// A thread owns (sequence, key head) pairs and computes 48 rows of scores at once; sums in the dtype.
 // Positions must ascend within a sequence.
 // Source: Dao et al., FlashAttention, 2022 (lse for the backward).
 void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -218,15 +221,15 @@ struct Gradients {
   const T *dy, *y, *lse;
 };
 
-// Scratch of one (sequence, key head): keys and values transposed, then 48 rows of probabilities and of
-// score gradients.
+// Scratch memory of one (sequence, key head): transposed keys and values, then 48 rows of probabilities and
+// of score gradients.
 template <class T>
 struct BackwardScratch {
   T *keys, *values, *probs, *dscores;
 };
 
-// Probabilities and score gradients of `rows` queries from i on, into rows r0.. of the scratch, with zeros up
-// to `fill`; and their dq.
+// Computes probabilities and score gradients of `rows` queries from i on, in rows r0.. of the scratch memory,
+// zeros up to `fill`; and dq of these queries.
 template <class T>
 void score_gradients(const Problem<T>& p, const Gradients<T>& g, const Part<T>& part,
                      const BackwardScratch<T>& s, int64_t h, int64_t i, int64_t r0, int64_t rows,
@@ -251,7 +254,7 @@ void score_gradients(const Problem<T>& p, const Gradients<T>& g, const Part<T>& 
   if (g.dq) weigh_rows(g.dq + at, p.q_stride(), ds, P, part.k, p.k_stride(), rows, width, D);
 }
 
-// dk and dv of one head of keys from the block of queries [i, i + rows), whose scores are in the scratch.
+// Adds the part of queries [i, i + rows), whose scores are in scratch memory, to dk and dv of one key head.
 template <class T>
 void key_gradients(const Problem<T>& p, const Gradients<T>& g, const Part<T>& part,
                    const BackwardScratch<T>& s, int64_t h, int64_t kv_head, int64_t i, int64_t rows) {
@@ -303,7 +306,7 @@ void attend_backward(const Problem<T>& p, const Gradients<T>& g, int64_t b, int6
 // dq_n = sum_j ds k_j,  dk_j = sum_n ds q_n
 // in: dy y q [Nq,H*D], lse [Nq,H], k v [Nk,Hkv*D], ranges, shape
 // out: dq [Nq,H*D], dk dv [Nk,Hkv*D], written; each or undefined
-// A thread owns (sequence, head of keys) pairs, so that grouped queries add to dk and dv in order;
+// A thread owns (sequence, key head) pairs, so that the query heads of a group add to dk and dv in order;
 // sums in the dtype. Positions must ascend within a sequence.
 // Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, const Tensor& y,

@@ -1,3 +1,5 @@
+// Dropout with the Philox generator, whose draws depend on seed, sample, position and channel alone.
+// A thread owns rows; the draws of a row are computed first, as vector code.
 #include <cmath>
 
 #if defined(__AVX2__)
@@ -16,7 +18,7 @@ typedef uint64_t Wide __attribute__((vector_size(kVectorBytes)));
 constexpr int kWide = kVectorBytes / 8;
 using WideIndices = std::make_integer_sequence<int, kWide>;
 
-// The products of the low halves of the lanes with m: one instruction, which g++ does not find by itself.
+// The product of each lane's low half with m: one instruction, which g++ does not select by itself.
 inline Wide low_product(Wide a, uint32_t m) {
 #if defined(__AVX512F__)
   return (Wide)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(m));
@@ -27,11 +29,11 @@ inline Wide low_product(Wide a, uint32_t m) {
 #endif
 }
 
-constexpr int kGroup = 2;  // vectors of counters side by side, to hide the latency of products
+constexpr int kGroup = 2;  // vectors of counters computed together, to hide the latency of products
 constexpr int64_t kCounters = kGroup * kWide;
 
-// The draws of philox(key, c0, 0, c2, j) for j in [0, blocks): draws[4 j .. 4 j + 3]; the rounds are rng.h's.
-// A word of the state is the low half of a lane, what is above is ignored. Writes whole groups of counters.
+// draws[4j .. 4j + 3] = philox(key, c0, 0, c2, j) for j in [0, blocks), as in rng.h. A word of the state is
+// the low half of a lane; the high half is ignored. Writes whole groups of counters, beyond `blocks`.
 void philox_row(uint32_t* draws, int64_t blocks, uint64_t key, uint32_t c0, uint32_t c2) {
   const Wide lane = (Wide)detail::lane_numbers<double>(WideIndices{});
   for (int64_t j = 0; j < blocks; j += kCounters) {
@@ -77,7 +79,7 @@ void dropout(Tensor& y, const Tensor& x, const Tensor& ordinal, const Tensor& po
   check_vector("dropout", "ordinal", ordinal, DType::i32, N);
   check_vector("dropout", "position", position, DType::i32, N);
   BURROW_CHECK(p >= 0 && p < 1, "[dropout] p is {}, expected 0 <= p < 1", p);
-  // uniform(bits) is (bits >> 8) / 2^24: the comparison with p is exact among integers.
+  // uniform(draw) = (draw >> 8) / 2^24, so that comparing integers is exactly uniform(draw) >= p.
   const auto threshold = static_cast<int32_t>(std::ceil(p * 0x1p24));
   visit_float("dropout", x.dtype(), [&]<class T>(T) {
     const T* in = x.data<T>();
@@ -92,7 +94,7 @@ void dropout(Tensor& y, const Tensor& x, const Tensor& ordinal, const Tensor& po
         philox_row(draws, blocks, key, static_cast<uint32_t>(sample[n]), static_cast<uint32_t>(place[n]));
 #pragma omp simd
         for (int64_t c = 0; c < C; ++c) {
-          const auto draw = static_cast<int32_t>(draws[c] >> 8);  // signed: the comparison AVX2 has
+          const auto draw = static_cast<int32_t>(draws[c] >> 8);  // AVX2 has no unsigned comparison
           out[n * C + c] = draw >= threshold ? in[n * C + c] * gain : T(0);
         }
       }

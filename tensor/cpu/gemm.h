@@ -1,12 +1,12 @@
 #pragma once
-// The matrix product of the CPU's library (oneDNN in f32 where it was found, else Eigen), for the kernels
-// that are made of products.
+// The matrix product of the CPU library (oneDNN in f32 if it was found, else Eigen), for kernels that consist
+// of products.
 #include <cstdint>
 
 namespace burrow::cpu {
 
-// One problem: c[M,N] (+)= op(a) op(b) with inner size K, all row-major; op transposes where its flag says.
-// A row of c, a or b begins `*_stride` elements after the one before; 0: where that one ends.
+// c[M,N] = (or +=) op(a) op(b) with inner size K, all row-major; op transposes if its flag is set. Rows are
+// `*_stride` elements apart; 0 means contiguous.
 template <class T>
 struct Gemm {
   T* c;
@@ -16,7 +16,7 @@ struct Gemm {
   int64_t c_stride = 0, a_stride = 0, b_stride = 0;
 };
 
-// On the library's own threads, or on the caller's where it is one of a team.
+// Runs on the library's own threads, or on the calling thread inside a parallel region.
 void gemm(Gemm<float> g);
 void gemm(Gemm<double> g);
 

@@ -1,4 +1,5 @@
-// Rows by the experts that they chose, and what weighs them.
+// Sorting rows by the experts that they chose, and applying expert weights to the sorted rows.
+// A thread owns rows of the weights and processes their places; the sort itself runs on one thread.
 #include "tensor/cpu/groups.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/scalar_ops.h"
@@ -7,8 +8,8 @@
 namespace burrow::cpu {
 
 // order = the rows n of all (n, e) with chosen[n,e] != 0, by e, then by n; offsets[e] = the first place of e
-// in: chosen [N,E]   out: order i32 [N*K], offsets i32 [E+1], written; as many are chosen as order has places
-// One thread: two passes over the mask.
+// in: chosen [N,E]   out: order i32 [M], offsets i32 [E+1], written; throws unless M are chosen
+// One thread makes two passes over the mask.
 void group_by_expert(Tensor& order, Tensor& offsets, const Tensor& chosen) {
   const int64_t N = leading(chosen), E = channels(chosen), M = order.numel();
   check_vector("group_by_expert", "order", order, DType::i32, M);
@@ -103,7 +104,7 @@ void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, cons
 
 namespace {
 
-// gate and up as rows of places beside the weights [N,E] of rows.
+// Checks gate and up [M,F] against groups and weights [N,E].
 Groups checked_swiglu(const char* op, const Tensor& gate, const Tensor& up, const Tensor& weights,
                       const ExpertGroups& groups) {
   const int64_t N = leading(weights), E = channels(weights);
@@ -114,7 +115,7 @@ Groups checked_swiglu(const char* op, const Tensor& gate, const Tensor& up, cons
   return g;
 }
 
-// The gradients of one place of weight w; returns sum_f dy silu(gate) up. dgate and dup may be null.
+// The gradients of one place with weight w; dgate and dup may be null. Returns sum_f dy silu(gate) up.
 template <class T>
 T swiglu_gradients(T* dgate, T* dup, const T* dy, const T* gate, const T* up, T w, int64_t F) {
   T sum = 0;
@@ -133,8 +134,7 @@ T swiglu_gradients(T* dgate, T* dup, const T* dy, const T* gate, const T* up, T 
 // y[j] = weights[order[j], e] silu(gate[j]) up[j], e the expert of place j
 // in: gate up [M,F], weights [N,E]   out: y [M,F], written; y may be either
 // A thread owns rows of weights.
-// Source: Shazeer, GLU Variants Improve Transformer, 2020; the weights as in MixLoRA (arXiv 2404.15159,
-// section 3).
+// Source: Shazeer, GLU Variants Improve Transformer, 2020; the weights: MixLoRA, arXiv 2404.15159, section 3.
 void grouped_swiglu(Tensor& y, const Tensor& gate, const Tensor& up, const Tensor& weights,
                     const ExpertGroups& groups) {
   const char* op = "grouped_swiglu";

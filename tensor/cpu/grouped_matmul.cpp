@@ -1,5 +1,6 @@
-// The products of LoRA experts on the rows that chose them: the thin products of thin.h on rows sorted by
-// expert.
+// Products of each LoRA expert's matrices with the rows that chose it: the register tiles of thin.h, on rows
+// sorted by expert. A thread owns rows, or columns of a sum over rows; products with wide sides use the
+// library (kWide). A side is an expert's part of a or b.
 #include "tensor/cpu/gemm.h"
 #include "tensor/cpu/groups.h"
 #include "tensor/cpu/parallel.h"
@@ -8,7 +9,7 @@
 namespace burrow::cpu {
 namespace {
 
-// f(first, last) on the runs of experts that have rows: the sides of the others are neither read nor written.
+// Calls f(first, last) for each maximal run of experts with rows; other sides are not accessed.
 template <class F>
 void runs_of_experts(const Groups& g, F f) {
   for (int64_t e = 0, last = 0; e < g.experts; e = last + 1) {
@@ -18,7 +19,7 @@ void runs_of_experts(const Groups& g, F f) {
   }
 }
 
-// b [O,E*R] as b^T [E*R,O], where expert e's side is rows that are as long as those of y.
+// b^T [E*R,O] of b [O,E*R], in scratch memory; there expert e's side is a range of rows.
 template <class T>
 const T* transposed(const Tensor& b, const Groups& g, int64_t R) {
   const int64_t O = leading(b), ER = channels(b);
@@ -33,12 +34,12 @@ const T* transposed(const Tensor& b, const Groups& g, int64_t R) {
   return out;
 }
 
-// Experts that are blocks of an FFN, not LoRA: from so many rows of a side on, the rows that chose an expert
-// are gathered and the library multiplies them. A thread owns columns of the result, so that it alone reads
-// its part of the sides.
+// From this R on (experts that are blocks of an FFN, not LoRA) the rows that chose an expert are copied
+// together and multiplied by the library. A thread owns columns of the result, so that it alone reads its
+// part of the sides.
 constexpr int64_t kWide = 64;
 
-// x[order[j]] at the M places, [M,C], in this thread's scratch.
+// The rows x[order[j]] of all M places, [M,C], in this thread's scratch memory.
 template <class T>
 const T* gathered(const T* x, const Groups& g, int64_t M, int64_t C) {
   struct Gathered;
@@ -49,7 +50,7 @@ const T* gathered(const T* x, const Groups& g, int64_t M, int64_t C) {
   return rows;
 }
 
-// f(e, begin, end) for every expert that has places [begin, end).
+// Calls f(e, begin, end) for every expert with places [begin, end), not empty.
 template <class F>
 void each_busy(const Groups& g, F f) {
   for (int64_t e = 0; e < g.experts; ++e) {
@@ -104,8 +105,7 @@ void wide_gather_tn(T* sides, const T* h, const T* x, const Groups& g, int64_t M
   });
 }
 
-// h[j] = x[order[j]] side_e^T, with side_e [R,C] in rows: of a as it is, of b as rows of b^T. `turned` says
-// b.
+// h[j] = x[order[j]] side_e^T, with side_e [R,C] the expert's rows of a or, if `turned`, of b^T.
 void gather_products(const char* op, Tensor& h, const Tensor& x, const Tensor& sides,
                      const ExpertGroups& groups, bool turned) {
   const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
@@ -151,28 +151,28 @@ void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& 
 
 // h[j] = x[order[j]] a_e^T, e the expert of place j
 // in: x [N,C], a [E*R,C]   out: h [M,R], written
-// A thread owns rows of x; tiles of 4 rows by 4 ranks, summed in the dtype. Wide sides: as kWide says.
+// A thread owns rows of x; tiles of 4 rows by 4 ranks, sums in the dtype. Wide sides: see kWide.
 void gather_matmul_nt(Tensor& h, const Tensor& x, const Tensor& a, const ExpertGroups& groups) {
   gather_products("gather_matmul_nt", h, x, a, groups, false);
 }
 
 // h[j] = y[order[j]] b_e, e the expert of place j
 // in: y [N,O], b [O,E*R]   out: h [M,R], written
-// A thread owns rows of y; on b^T, made anew for the experts that have rows.
+// A thread owns rows of y; b is transposed first, for the experts that have rows.
 void gather_matmul_nn(Tensor& h, const Tensor& y, const Tensor& b, const ExpertGroups& groups) {
   gather_products("gather_matmul_nn", h, y, b, groups, true);
 }
 
 // y[order[j]] += h[j] b_e^T, e the expert of place j, in the order of the experts
 // in: h [M,R], b [O,E*R]   out: y [N,O], added to
-// A thread owns rows of y; on b^T, made anew for the experts that have rows.
+// A thread owns rows of y; b is transposed first, for the experts that have rows.
 void scatter_matmul_nt(Tensor& y, const Tensor& h, const Tensor& b, const ExpertGroups& groups) {
   scatter_products("scatter_matmul_nt", y, h, b, groups, true);
 }
 
 // z[j] = y[order[j]] + h[j] b_e^T, e the expert of place j
 // in: y [N,O], h [M,R], b [O,E*R]   out: z [M,O], written
-// A thread owns places; on b^T, made anew for the experts that have rows. Wide sides: a thread owns columns.
+// A thread owns places, or columns for wide sides; b is transposed first, for the experts that have rows.
 void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor& b,
                       const ExpertGroups& groups) {
   const char* op = "spread_matmul_nt";
@@ -208,15 +208,14 @@ void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor&
 
 // x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts
 // in: h [M,R], a [E*R,C]   out: x [N,C], added to
-// A thread owns rows of x; tiles of 4 rows by 4 vectors, summed in the dtype. Wide sides: as kWide says.
+// A thread owns rows of x; tiles of 4 rows by 4 vectors, sums in the dtype. Wide sides: see kWide.
 void scatter_matmul_nn(Tensor& x, const Tensor& h, const Tensor& a, const ExpertGroups& groups) {
   scatter_products("scatter_matmul_nn", x, h, a, groups, false);
 }
 
-// a_e += sum over e's places j of h[j]^T x[order[j]]: the gradient of A
+// a_e += sum over e's places j of h[j]^T x[order[j]]: the gradient of a
 // in: h [M,R], x [N,C]   out: a [E*R,C], added to
-// A thread owns columns; tiles of 4 ranks by 4 vectors, summed in the dtype in ascending j. Wide sides: as
-// kWide says.
+// A thread owns columns; tiles of 4 ranks by 4 vectors, sums in the dtype, by ascending j. Wide: see kWide.
 void gather_matmul_tn_a(Tensor& a, const Tensor& h, const Tensor& x, const ExpertGroups& groups) {
   const char* op = "gather_matmul_tn_a";
   const int64_t N = leading(x), C = channels(x), M = groups.order.numel();
@@ -237,9 +236,9 @@ void gather_matmul_tn_a(Tensor& a, const Tensor& h, const Tensor& x, const Exper
   });
 }
 
-// b_e += sum over e's places j of y[order[j]]^T h[j]: the gradient of B
+// b_e += sum over e's places j of y[order[j]]^T h[j]: the gradient of b
 // in: y [N,O], h [M,R]   out: b [O,E*R], added to
-// A thread owns rows of b; sums b^T as above, in the dtype, then adds it the other way round.
+// A thread owns rows of b; it sums b^T as above, in the dtype, then adds the transpose.
 void gather_matmul_tn_b(Tensor& b, const Tensor& y, const Tensor& h, const ExpertGroups& groups) {
   const char* op = "gather_matmul_tn_b";
   const int64_t N = leading(y), O = channels(y), M = groups.order.numel(), ER = channels(b);

@@ -1,5 +1,5 @@
 #pragma once
-// What grouped kernels see of experts: the places of each, and which of them a thread's rows have.
+// Views of ExpertGroups: an expert's places, and those of them whose rows a thread owns.
 #include <algorithm>
 
 #include "tensor/checks.h"
@@ -7,7 +7,7 @@
 
 namespace burrow::cpu {
 
-// The groups as plain pointers: expert e owns places offsets[e] <= j < offsets[e+1], row order[j] is theirs.
+// Expert e has the places j with offsets[e] <= j < offsets[e+1]; place j stands for row order[j].
 struct Groups {
   const int32_t *order, *offsets;
   int64_t experts;
@@ -15,7 +15,7 @@ struct Groups {
   int64_t operator()(int64_t j) const { return order[j]; }  // the row of place j
 };
 
-// What the searches of rows_of rely on: experts tile the places, rows ascend within an expert.
+// Checks what the searches of rows_of rely on: experts tile the places, and rows ascend within an expert.
 inline Groups checked(const char* op, const ExpertGroups& groups, int64_t N) {
   const int64_t M = groups.order.numel(), E = groups.offsets.numel() - 1;
   check_vector(op, "order", groups.order, DType::i32, M);
@@ -23,10 +23,9 @@ inline Groups checked(const char* op, const ExpertGroups& groups, int64_t N) {
   check_range(op, "order", groups.order, 0, N);
   const Groups g{groups.order.data<int32_t>(), groups.offsets.data<int32_t>(), E};
   BURROW_CHECK(E >= 1 && g.offsets[0] == 0 && g.offsets[E] == M,
-               "[{}] offsets {} do not begin at 0 and end at the {} places of order", op,
-               groups.offsets.shape(), M);
+               "[{}] offsets {} do not run from 0 to the {} places of order", op, groups.offsets.shape(), M);
   for (int64_t e = 0; e < E; ++e) {
-    BURROW_CHECK(g.offsets[e] <= g.offsets[e + 1], "[{}] offsets[{}] is {}, more than the next", op, e,
+    BURROW_CHECK(g.offsets[e] <= g.offsets[e + 1], "[{}] offsets[{}] is {}, above the next offset", op, e,
                  g.offsets[e]);
   }
   for (int64_t e = 0; e < E; ++e) {
@@ -38,8 +37,8 @@ inline Groups checked(const char* op, const ExpertGroups& groups, int64_t N) {
   return g;
 }
 
-// f(e, begin, end) for every expert with places [begin, end) of rows in [first, last). A thread that owns
-// rows meets each of them in the order of its experts, so sums into rows need no lock and have one order.
+// Calls f(e, begin, end) for every expert that has places [begin, end) with rows in [first, last). A thread
+// that owns these rows adds to each in the order of the experts, without locks and in a fixed order.
 template <class F>
 void rows_of(const Groups& g, int64_t first, int64_t last, F f) {
   for (int64_t e = 0; e < g.experts; ++e) {

@@ -1,3 +1,6 @@
+// The matrix products of the kernel list, and the library's product behind gemm.h (oneDNN or Eigen). A thread
+// owns rows (tokens) and calls the library or, for thin sides, the tiles of thin.h; matmul_tn is divided by
+// the library.
 #include <Eigen/Core>
 
 #ifdef BURROW_ONEDNN
@@ -37,8 +40,8 @@ void eigen_gemm(const Gemm<T>& g) {
     product(a, b);
 }
 
-// oneDNN's product is the faster one in f32 at every size that was measured and that is not thin (below);
-// tests/bench/bench_kernels.cpp prints them.
+// The product by oneDNN in f32, which measured faster than Eigen at every size that is not thin (below), else
+// by Eigen; tests/bench/bench_kernels.cpp prints the times.
 template <class T>
 void library_gemm(Gemm<T> g) {
   if (g.M == 0 || g.N == 0) return;
@@ -62,8 +65,8 @@ void library_gemm(Gemm<T> g) {
   eigen_gemm(g);
 }
 
-// y[n,o] += bias[o] for the rows [begin, end) and the columns [first, last) of y[N,O], by the thread that has
-// just made them; null is no bias.
+// y[n,o] += bias[o] for the rows [begin, end) and columns [first, last) of y[N,O], while they are in the
+// cache of the thread that computed them; does nothing if bias is null.
 template <class T>
 void add_bias(T* y, const T* bias, int64_t begin, int64_t end, int64_t O, int64_t first, int64_t last) {
   for (int64_t n = begin; bias && n < end; ++n) {
@@ -72,9 +75,8 @@ void add_bias(T* y, const T* bias, int64_t begin, int64_t end, int64_t O, int64_
   }
 }
 
-// As library_gemm, for a product whose rows are tokens: a thread owns the rows that the row kernels give it,
-// so that they find its part of c in its own cache, and the library runs on one thread within. c[M,N] =
-// a[M,K] op(b) + bias[N].
+// c[M,N] = (or +=) a[M,K] op(b) + bias[N], for rows that are tokens: a thread owns the same rows as in
+// row-wise kernels, which then find them in its cache, and the library runs on that one thread.
 template <class T>
 void gemm_by_rows(const Gemm<T>& g, const T* bias = nullptr) {
   parallel_rows(g.M, g.M * g.N * g.K, [&g, bias](int64_t begin, int64_t end) {
@@ -84,7 +86,7 @@ void gemm_by_rows(const Gemm<T>& g, const T* bias = nullptr) {
   });
 }
 
-// The elements of a frozen weight in the dtype of the computation.
+// The elements of a weight, which may be bf16, as T; a copy in scratch memory if converted.
 template <class T>
 const T* converted(const Tensor& w) {
   if (w.dtype() != DType::bf16) return w.data<T>();
@@ -97,10 +99,10 @@ const T* converted(const Tensor& w) {
   return out;
 }
 
-// Up to so many columns of LoRA's side the tiles of thin.h are ahead of a library that packs its operands.
+// Up to this many columns of a LoRA factor, thin.h is faster than a library that packs its operands.
 constexpr int64_t kThin = 8;
 
-// from [M,N] as [N,M], in this thread's scratch.
+// The transpose [N,M] of from [M,N], in this thread's scratch memory.
 template <class T>
 const T* turned(const T* from, int64_t M, int64_t N) {
   struct Turned;
@@ -119,7 +121,7 @@ void shrink(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bo
   });
 }
 
-// The same for few rows and any R: a thread owns columns of h, so that it alone reads its part of the side.
+// The same for few rows and any R: a thread owns columns of h, so that it alone reads its rows of `side`.
 template <class T>
 void shrink_few(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bool add, const T* bias) {
   own_columns<T>(R, N * R * C, [=](int64_t first, int64_t last) {
@@ -139,7 +141,7 @@ void expand(T* y, const T* h, const T* side, int64_t N, int64_t R, int64_t C, bo
   });
 }
 
-// side[R,C] = h[N,R]^T x[N,C], or +=; or its transpose into side[C,R]
+// side[R,C] = (or +=) h[N,R]^T x[N,C]; if `transposed`, side[C,R] is the transpose
 template <class T>
 void sum_outer(T* side, const T* h, const T* x, int64_t N, int64_t R, int64_t C, bool add, bool transposed) {
   struct Sums;
@@ -199,8 +201,7 @@ void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
 
 // y[O,C] = a[N,O]^T b[N,C], or y += with `accumulate`: the gradient of a weight
 // in: a [N,O], b [N,C]   out: y [O,C]
-// The library shares out blocks of y among its threads; of a thin y, a thread owns columns. Sums in the
-// dtype.
+// The library assigns blocks of y to its threads; if y is thin, a thread owns columns. Sums in the dtype.
 void matmul_tn(Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
   const int64_t N = leading(a), O = channels(a), C = channels(b);
   BURROW_CHECK(leading(b) == N, "[matmul_tn] a {} and b {}: inner sizes {} and {} differ", a.shape(),

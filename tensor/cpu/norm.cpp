@@ -1,3 +1,5 @@
+// RMSNorm (with or without a residual addition) and LayerNorm, forward and backward.
+// A thread owns rows; for gradients of weights it owns channels.
 #include <cmath>
 
 #include "tensor/checks.h"
@@ -9,7 +11,7 @@ namespace burrow::cpu {
 
 // y[n,c] = s[n,c] rstd[n] w[c],  rstd[n] = 1 / sqrt(mean_c s[n,c]^2 + eps),  s = x, or x + added
 // in: x [N,C], w [C], added [N,C] or undefined   out: y [N,C], rstd [N] (kept for backward), written
-//     sum [N,C]: s, written, where `added` is; sum may be x
+// sum [N,C] (s), written if `added` is defined; sum may be x
 // A thread owns rows; sums in the dtype.
 // Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
 void rms_norm(Tensor& y, Tensor& rstd, Tensor& sum, const Tensor& x, const Tensor& added, const Tensor& w,
@@ -37,7 +39,7 @@ void rms_norm(Tensor& y, Tensor& rstd, Tensor& sum, const Tensor& x, const Tenso
 namespace {
 
 // dw[c] += sum_n dy[n,c] (x[n,c] - mean[n]) rstd[n];  db[c] += sum_n dy[n,c]. mean, dw and db may be null.
-// A thread owns channels and takes the rows in order, so the sums do not depend on the number of threads.
+// A thread owns channels and adds the rows in order, so that sums do not depend on the number of threads.
 template <class T>
 void norm_weight_gradients(T* dw, T* db, const T* dy, const T* x, const T* mean, const T* rstd, int64_t N,
                            int64_t C) {

@@ -1,3 +1,5 @@
+// AdamW over the flat arenas of parameters, gradients and moments.
+// A thread owns a range of elements.
 #include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"

@@ -1,5 +1,5 @@
 #pragma once
-// Work shared among OpenMP threads, and memory that a thread keeps between calls.
+// Dividing work among OpenMP threads, and scratch memory that a thread keeps between calls.
 #include <omp.h>
 
 #include <algorithm>
@@ -8,18 +8,18 @@
 
 namespace burrow::cpu {
 
-// Waking the team costs some ten microseconds: below this many elementary operations one thread is faster.
+// Starting the team costs some ten microseconds; below this many elementary operations one thread is faster.
 constexpr int64_t kParallelWork = 30'000;
 
-// One compiled body for both ways below: inlined twice, the compiler may contract a*b+c in one place and not
-// in the other, and the bits would depend on the number of threads.
+// One compiled body for both calls below: inlined twice, the compiler could contract a*b+c in only one of
+// them, and the bits would depend on the number of threads.
 template <class F>
 [[gnu::noinline, gnu::noclone]] void run_rows(const F& f, int64_t begin, int64_t end) {
   f(begin, end);
 }
 
-// Calls f(begin, end) on ranges that tile [0, n), one per thread, or f(0, n) when `work`, the number of
-// elementary operations of the whole, does not pay for a team. f must not throw.
+// Calls f(begin, end) on ranges that tile [0, n), one per thread, or f(0, n) if `work`, the total number of
+// elementary operations, is too small for a team. f must not throw.
 template <class F>
 void parallel_rows(int64_t n, int64_t work, F&& f) {
   const int64_t threads = std::min<int64_t>(n, omp_get_max_threads());
@@ -34,8 +34,8 @@ void parallel_rows(int64_t n, int64_t work, F&& f) {
   }
 }
 
-// At least n elements, uninitialised, kept by this thread for its next call with the same T and Tag; a
-// function that calls another one needs a Tag of its own.
+// At least n uninitialised elements, reused by this thread's next call with the same T and Tag, so that every
+// function needs its own Tag.
 template <class T, class Tag>
 T* scratch(int64_t n) {
   thread_local std::vector<T> buffer;

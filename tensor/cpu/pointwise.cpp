@@ -1,3 +1,5 @@
+// Element-wise functions with their gradients, scaling, accumulation, conversion, and sums over rows.
+// A thread owns a range of elements, vectorised; in sum_rows it owns channels.
 #include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"
@@ -5,7 +7,7 @@
 namespace burrow::cpu {
 namespace {
 
-// f(i) for every element, as vector code. `cost` is the number of elementary operations of one.
+// Calls f(i) for every element, vectorised. `cost` is the number of elementary operations per element.
 template <class F>
 void for_each_element(int64_t n, int64_t cost, F f) {
   parallel_rows(n, n * cost, [f](int64_t begin, int64_t end) {
@@ -178,7 +180,7 @@ void convert(Tensor& y, const Tensor& x) {
 
 // y[c] = sum_n x[n,c], or y[c] += with `accumulate`
 // in: x [N,C]   out: y [C]
-// A thread owns channels and takes the rows in order; sums in the dtype.
+// A thread owns channels and adds the rows in order; sums in the dtype.
 void sum_rows(Tensor& y, const Tensor& x, bool accumulate) {
   const int64_t C = channels(x), N = leading(x);
   check_vector("sum_rows", "y", y, x.dtype(), C);

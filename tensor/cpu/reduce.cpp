@@ -1,3 +1,5 @@
+// Sums over a whole tensor, and means over the rows of a group. A thread owns blocks of elements, or
+// channels; sums in f64, in an order that does not depend on the threads.
 #include <algorithm>
 
 #include "tensor/checks.h"
@@ -7,8 +9,8 @@
 namespace burrow::cpu {
 namespace {
 
-// sum_i a[i] b[i] in f64. Blocks of a fixed size are summed apart and their sums in order, so the result
-// does not depend on the number of threads.
+// sum_i a[i] b[i] in f64. Blocks of a fixed size are summed separately and their sums added in order, so that
+// the result does not depend on the number of threads.
 template <class T>
 double product_sum(const T* a, const T* b, int64_t n) {
   constexpr int64_t kBlock = 16384;
@@ -53,9 +55,9 @@ void sum_squares(Tensor& y, const Tensor& x) {
               [&]<class T>(T) { *y.data<double>() = product_sum(x.data<T>(), x.data<T>(), x.numel()); });
 }
 
-// y[g,c] = mean_{n: group[n] = g} x[n,c];  count[g] = rows of g;  -1 is no group, an empty one gives 0
+// y[g,c] = mean_{n: group[n] = g} x[n,c];  count[g] = rows of g;  -1 means no group, an empty group gives 0
 // in: x [N,C], group i32 [N] in [-1, G)   out: y [G,C], count [G], written
-// A thread owns channels and takes the rows in order; sums in f64.
+// A thread owns channels and adds the rows in order; sums in f64.
 void group_mean(Tensor& y, Tensor& count, const Tensor& x, const Tensor& group) {
   const int64_t C = channels(x), N = leading(x), G = leading(y);
   check_matrix("group_mean", "y", y, x.dtype(), G, C);

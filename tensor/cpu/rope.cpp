@@ -1,3 +1,5 @@
+// Rotary position embedding, with a table of angles that is kept between calls.
+// A thread owns rows; the table is extended by the calling thread.
 #include <cmath>
 #include <vector>
 
@@ -9,11 +11,11 @@
 namespace burrow::cpu {
 namespace {
 
-// cos and sin of position * theta^(-2i/D), i < D/2: one row of D values (cosines, then sines) for each
-// position from 0. Kept between calls; a row is computed once, in f64.
+// cos and sin of position * theta^(-2i/D), i < D/2: for each position from 0 a row of D values (cosines, then
+// sines), computed once, in f64.
 class RotaryTable {
  public:
-  // Rows of positions below `count`, for angles of this theta and D.
+  // The rows of all positions below `count`; another theta or D starts a new table.
   const double* rows(int64_t count, double theta, int64_t D) {
     if (theta != theta_ || D != D_) rows_.clear();
     theta_ = theta;
@@ -37,12 +39,12 @@ class RotaryTable {
   std::vector<double> rows_;
 };
 
-constexpr int64_t kTablePositions = 1 << 16;  // 64 MB at D = 128; positions beyond are computed as they come
+constexpr int64_t kTablePositions = 1 << 16;  // 64 MB at D = 128; angles of later positions are not kept
 
 }  // namespace
 
 // (y[i], y[i + D/2]) = (x[i], x[i + D/2]) rotated by position * theta^(-2i/D), in each head, i < D/2: the
-// halves of a head are the pairs, as in LLaMA's published weights. `inverse` rotates back (the backward).
+// halves of a head are the pairs, as in LLaMA's published weights. `inverse` is the backward.
 // in: x [N,H*D], position i32 [N]   out: y [N,H*D], written; y may be x
 // A thread owns rows; angles in f64, the rotation in the dtype.
 // Source: Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021.

@@ -1,3 +1,5 @@
+// A router's decisions for every row, the sums of groups of rows, and the gradient of the logits.
+// A thread owns blocks of 256 rows, whose sums are added in order on one thread.
 #include <algorithm>
 
 #include "tensor/cpu/parallel.h"
@@ -8,13 +10,12 @@
 namespace burrow::cpu {
 namespace {
 
-constexpr int64_t kRows =
-    256;  // of a block, whose sums are added in order: so threads do not change the bits
+constexpr int64_t kRows = 256;  // of a block; blocks are added in order, whatever the threads
 
-// Columns of a group's sums: probs [E], weights [E], chosen [E], active experts, entropy, rows.
+// The number of columns of a group's sums: probs [E], weights [E], chosen [E], active experts, entropy, rows.
 int64_t sum_columns(int64_t E) { return 3 * E + 3; }
 
-// Adds a row to its group's.
+// Adds a row to the sums of its group.
 template <class T>
 void add_row(double* sums, const T* p, const T* weights, const T* chosen, int64_t E) {
   for (int64_t e = 0; e < E; ++e) {
@@ -27,8 +28,8 @@ void add_row(double* sums, const T* p, const T* weights, const T* chosen, int64_
   sums[3 * E + 2] += 1;
 }
 
-// f(begin, end) on blocks of rows, and the sums of what it has made: [G, sum_columns(E)] in this thread's
-// memory.
+// Calls f(begin, end), which computes t, on blocks of rows, and returns the sums over each group's rows,
+// [G,sum_columns(E)], in this thread's scratch memory.
 template <class T, class F>
 const double* sums_of_blocks(const RouteTensors& t, const Tensor& group, int64_t G, int64_t N, int64_t E,
                              F f) {
@@ -66,7 +67,7 @@ void write_sums(Tensor& sums, const double* total, int64_t G, int64_t E) {
   }
 }
 
-// The means of each group, or where there is room for one row, of all.
+// The means of each group, or of all groups together if mean_probs has one row.
 template <class T>
 void write_means(RouteTensors& out, const double* total, int64_t G, int64_t E) {
   const int64_t means = leading(out.mean_probs), groups = means == G ? 1 : G;
@@ -132,7 +133,7 @@ void route_sums(Tensor& sums, const Tensor& probs, const Tensor& chosen, const T
   });
 }
 
-// dlogits[n,e] = p_e (dp_e - sum_j p_j dp_j), dp of what reached probs, weights, entropy and means
+// dlogits[n,e] = p_e (dp_e - sum_j p_j dp_j), dp the gradient reaching p by all outputs
 // in: dout and out, see kernels.def; group i32 [N] in [-1, G) or undefined   out: dlogits [N,E], written
 // A thread owns rows; sums in the dtype.
 void route_backward(Tensor& dlogits, const RouteTensors& dout, const RouteTensors& out, const Tensor& group,

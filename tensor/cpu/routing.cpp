@@ -1,3 +1,5 @@
+// Masks of chosen experts, and the scaling of their rank channels by the routing weights.
+// A thread owns rows.
 #include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"
 #include "tensor/kernels.h"
@@ -6,7 +8,7 @@
 namespace burrow::cpu {
 namespace {
 
-// A row of scores as row_ops.h reads it, and the row of a mask as it writes it.
+// Adapters for row_ops.h: a row of scores to read, and a row of a mask to write.
 template <class T>
 struct Scores {
   const T* p;
@@ -22,7 +24,7 @@ struct Mask {
 
 // mask[n,e] = 1 where probs[n,e] is among the k largest of its row (the first of equals), else 0
 // in: probs [N,E], 1 <= k <= E   out: mask [N,E], written
-// A thread owns rows; k passes over a row, since E is small.
+// A thread owns rows and scans each k times, as E is small.
 void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
   const int64_t E = channels(probs), N = leading(probs);
   check_same("top_k_mask", "mask", mask, "probs", probs);
@@ -39,7 +41,7 @@ void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
   });
 }
 
-// mask[n,e] = 1 for the k largest u of a row, k the last with 1 - lambda[n] + k u_k > sum_{j<=k} u_j
+// mask[n,e] = 1 for the k largest u of a row, k the last with 1 - lambda[n] + k u_k > sum_{j<=k} u_j, else 0
 // in: scores u [N,E], lambda [N] < 1   out: mask [N,E], written
 // A thread owns rows; sums in the dtype.
 // Source: sparsegen-lin (Laha et al. 2018, arXiv 1810.11975, section 3), as LD-MoLE uses it.
@@ -59,12 +61,12 @@ void sparsegen_mask(Tensor& mask, const Tensor& scores, const Tensor& lambda) {
 
 namespace {
 
-// R of h [N, E*R] beside weights [N,E].
+// Checks h [N,E*R] against weights [N,E] and returns R.
 int64_t rank_of(const char* op, const Tensor& h, const Tensor& weights) {
   const int64_t E = channels(weights);
   check_matrix(op, "weights", weights, h.dtype(), leading(h), E);
-  BURROW_CHECK(E > 0 && channels(h) % E == 0,
-               "[{}] h {} has no whole number of channels for each of {} experts", op, h.shape(), E);
+  BURROW_CHECK(E > 0 && channels(h) % E == 0, "[{}] h {} does not split into equal parts for {} experts", op,
+               h.shape(), E);
   return channels(h) / E;
 }
 

@@ -1,3 +1,5 @@
+// Gathering and scattering rows, copying columns, and the embedding with its gradient.
+// A thread owns rows of the output, or channels where several rows may be added to one.
 #include <cstring>
 
 #include "tensor/checks.h"
@@ -7,8 +9,8 @@
 namespace burrow::cpu {
 namespace {
 
-// to[index(n)] += from[n] for the rows where index(n) >= 0. A thread owns channels and takes the rows in
-// order: two rows may meet in one target, and the order of a sum must not depend on threads.
+// to[index(n)] += from[n] for the rows with index(n) >= 0. A thread owns channels and adds the rows in order:
+// several rows may have one target, and the order of a sum must not depend on the threads.
 template <class T, class Index>
 void add_rows(T* to, const T* from, int64_t N, int64_t C, Index index) {
   parallel_rows(C, N * C, [=](int64_t begin, int64_t end) {
@@ -26,7 +28,7 @@ void add_rows(T* to, const T* from, int64_t N, int64_t C, Index index) {
 }  // namespace
 
 // y[n] = x[index[n]]
-// in: x [M,C], also of i32, index i32 [N] in [0, M)   out: y [N,C], written
+// in: x [M,C], also i32, index i32 [N] in [0, M)   out: y [N,C], written
 // A thread owns rows of y.
 void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
   const int64_t C = channels(x), N = index.numel();
@@ -81,7 +83,7 @@ void add_columns(Tensor& y, const Tensor& x, int64_t first) {
 
 namespace {
 
-// The n with index[n] = m are n[begin[m]], ..., n[begin[m + 1] - 1], ascending.
+// The n with index[n] = m are n[begin[m]], ..., n[begin[m + 1] - 1], in ascending order.
 struct ByTarget {
   const int64_t *begin, *n;
 };
@@ -100,7 +102,7 @@ ByTarget by_target(const int32_t* index, int64_t N, int64_t M) {
 
 // y[m] = sum of x[n] with index[n] = m, in the order of n; or y[m] += with `accumulate`
 // in: x [N,C], index i32 [N] in [0, M)   out: y [M,C]
-// A thread owns rows of y (channels, where they are many more than those of x); sums in the dtype.
+// A thread owns rows of y, or channels if y has many more rows than x; sums in the dtype.
 void scatter_rows(Tensor& y, const Tensor& x, const Tensor& index, bool accumulate) {
   const char* op = "scatter_rows";
   const int64_t C = channels(x), N = leading(x), M = leading(y);
@@ -111,7 +113,7 @@ void scatter_rows(Tensor& y, const Tensor& x, const Tensor& index, bool accumula
     const int32_t* to = index.data<int32_t>();
     const T* in = x.data<T>();
     T* out = y.data<T>();
-    if (accumulate && N < M / 4)  // few rows into many, as decoding adds to its cache
+    if (accumulate && N < M / 4)  // few rows into many, as when decoding adds to the KV cache
       return add_rows(out, in, N, C, [to](int64_t n) { return static_cast<int64_t>(to[n]); });
     const ByTarget from = by_target(to, N, M);
     parallel_rows(M, (N + M) * C, [=](int64_t first, int64_t last) {

@@ -1,3 +1,5 @@
+// Softmax and its gradient, cross entropy with its gradient, and argmax, over the rows of a matrix.
+// A thread owns rows.
 #include <cmath>
 
 #include "tensor/checks.h"
@@ -6,6 +8,7 @@
 #include "tensor/kernels.h"
 
 namespace burrow::cpu {
+
 // y[n,c] = e^(x[n,c] - m) / sum_j e^(x[n,j] - m),  m = max_j x[n,j]
 // in: x [N,C]   out: y [N,C], written; y may be x
 // A thread owns rows; sums in the dtype.

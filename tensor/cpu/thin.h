@@ -1,8 +1,8 @@
 #pragma once
-// Products with a thin side: the few columns of LoRA's rank, on rows that may lie anywhere. Register tiles
-// that read and write rows in place, so that nothing is gathered or packed first. `at(j)` is the row of place
-// j: the rows themselves (EveryRow), or those that chose an expert. An element is one sum in a fixed order,
-// whatever the tile or the thread.
+// Matrix products with a thin factor, such as LoRA's with few ranks. Register tiles read and write rows in
+// place, wherever they are, so that nothing is gathered or packed first. `at(j)` is the row of place j: j
+// itself (EveryRow), or a row that chose an expert. An element is one sum in a fixed order, whatever the tile
+// or the thread.
 #include <algorithm>
 #include <type_traits>
 
@@ -11,26 +11,25 @@
 
 namespace burrow::cpu {
 
-// The sides of a register tile: 16 sums and 5 operands in the 32 registers of AVX-512, half as many sums
-// where there are 16 registers.
+// The size of a register tile: 16 sums and 5 operands in 32 registers (AVX-512), half as many sums in 16.
 constexpr int kTile = 4, kTileVectors = kVectorBytes == 64 ? 4 : 2;
 
-// Decoding: with so few rows a wide matrix is read once, which memory limits, and the tiles read it in place.
+// Up to this many rows (decoding) a product is bound by reading the wide matrix; tiles read it in place.
 constexpr int64_t kFewRows = kTile;
 
 struct EveryRow {
   int64_t operator()(int64_t j) const { return j; }
 };
 
-// f(size, i) on blocks that tile [0, n): as many of `Most` as fit, then halves.
+// Calls f(size, i) on blocks that tile [0, n): of size `Most` while they fit, then half of it, ...
 template <int Most, class F>
 void in_blocks(int64_t n, F f, int64_t i = 0) {
   for (; i + Most <= n; i += Most) f(std::integral_constant<int, Most>{}, i);
   if constexpr (Most > 1) in_blocks<Most / 2>(n, f, i);
 }
 
-// h[j, r] = (or +=) sum_c x[at(j), c] a[r, c] for j in [begin, end) and the rows of one expert's a: all R, or
-// the first `ranks`.
+// h[j, r] = (or +=) sum_c x[at(j), c] a[r, c] for j in [begin, end) and the rows r of one expert's a: all R,
+// or the first `ranks`.
 template <class T, class Rows>
 void dot_rows(T* h, const T* x, const T* a, Rows at, int64_t begin, int64_t end, int64_t R, int64_t C,
               bool add = false, int64_t ranks = -1) {
@@ -68,8 +67,7 @@ void dot_rows(T* h, const T* x, const T* a, Rows at, int64_t begin, int64_t end,
   });
 }
 
-// y[at(j), c] = base[from(j), c] + sum_r h[j, r] a[r, c] for j in [begin, end) and the R rows of one expert's
-// a.
+// y[at(j), c] = base[from(j), c] + sum_r h[j, r] a[r, c] for j in [begin, end); a [R,C] is one expert's.
 template <class T, class Rows, class BaseRows>
 void add_to_rows(T* y, Rows at, const T* base, BaseRows from, const T* h, const T* a, int64_t begin,
                  int64_t end, int64_t R, int64_t C) {
@@ -146,7 +144,7 @@ void sum_over_rows(T* a, const T* h, const T* x, Rows at, int64_t begin, int64_t
   }
 }
 
-// f(first, last) on ranges of columns that tile [0, C), one per thread, cut between whole tiles.
+// Calls f(first, last) on ranges of columns that tile [0, C), one per thread, cut between tiles.
 template <class T, class F>
 void own_columns(int64_t C, int64_t work, F f) {
   constexpr int64_t kUnit = kTileVectors * kLanes<T>;

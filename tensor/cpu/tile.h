@@ -1,8 +1,8 @@
 #pragma once
-// Matrix products too small for a GEMM library: the blocks of attention. c[i, j] = sum_k a(i, k) b[k, j] with
-// b and c in rows of contiguous j, and a at any two strides, so that a transposed a costs nothing. A tile of
-// c (6 rows by 2 vectors) stays in registers while k runs; each element is one sum in ascending k, whatever
-// the blocking.
+// Matrix products too small for a GEMM library, as in the blocks of attention. c[i, j] = sum_k a(i, k) b[k,
+// j] with contiguous rows of b and c, and any two strides for a, so that a transposed a costs nothing. A tile
+// of c (6 rows by 2 vectors) stays in registers for all k; each element is one sum in ascending k, whatever
+// the tiling.
 #include "tensor/cpu/parallel.h"
 #include "tensor/cpu/vec.h"
 
@@ -16,7 +16,7 @@ struct Strided {
 
 namespace detail {
 
-constexpr int kTileRows = 6;  // x 2 vectors = 12 of 16 registers (Goto and van de Geijn's register block)
+constexpr int kTileRows = 6;  // x 2 vectors = 12 of 16 registers (a register block, Goto and van de Geijn)
 
 template <class T, int M, int V>
 inline void tile(int64_t K, Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t width,
@@ -34,7 +34,7 @@ inline void tile(int64_t K, Strided<T> a, const T* b, int64_t ldb, T* c, int64_t
       for (int v = 0; v < V; ++v) sum[i][v] += factor * row[v];
     }
   }
-  // Unrolled: an index that is not a constant would send the sums through memory.
+  // Unrolled, because indices that are not constants would keep the sums in memory.
 #pragma GCC unroll 6
   for (int i = 0; i < M; ++i, c += ldc) {
     if (width < V * L) {  // the last columns of c
@@ -86,7 +86,7 @@ void small_matmul(int64_t M, int64_t N, int64_t K, Strided<T> a, const T* b, int
     detail::column_of_tiles<T, 2>(M, K, a, b + j, ldb, c + j, ldc, 2 * L, add);
   for (; j + L <= N; j += L) detail::column_of_tiles<T, 1>(M, K, a, b + j, ldb, c + j, ldc, L, add);
   if (j == N) return;
-  // The last columns, fewer than a vector: beside zeros in rows of one vector.
+  // The last columns, fewer than a vector, are copied to rows of one vector, padded with 0.
   struct Tail;
   T* tail = scratch<T, Tail>(K * L);
   std::memset(tail, 0, static_cast<size_t>(K * L) * sizeof(T));

@@ -1,7 +1,7 @@
 #pragma once
-// Vectors of the compiler's own (g++ and clang), as wide as the target allows, for the loops that
-// automatic vectorisation misses; and reductions over a run of memory whose order of summation is fixed
-// by its length alone.
+// Vector types by compiler extension (g++ and clang), as wide as the target allows, for loops that are not
+// vectorised automatically; and reductions over contiguous memory, whose order of summation depends on the
+// length alone.
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -33,7 +33,7 @@ struct VecOf<double> {
 template <class T>
 using Vec = typename VecOf<T>::type;
 template <class T>
-using Mask = typename VecOf<T>::mask;  // integers of the same width; also what a comparison gives
+using Mask = typename VecOf<T>::mask;  // integers of the same width; also the type of a comparison
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 template <class T>
@@ -41,7 +41,7 @@ constexpr int64_t whole_vectors(int64_t n) {  // n rounded up
   return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 }
 
-// One vector from an address of any alignment, and back.
+// The vector at p, at any alignment.
 template <class T>
 inline Vec<T> load(const T* p) {
   Vec<T> v;
@@ -85,7 +85,7 @@ inline Mask<T> first_lanes(int64_t n) {
   return detail::lane_numbers<T>(LaneIndices<T>{}) < (n < kLanes<T> ? static_cast<int>(n) : kLanes<T>);
 }
 
-// Sum and largest of the lanes, by halves.
+// The sum and the maximum of the lanes, by halving.
 template <class T, int Step = kLanes<T> / 2>
 inline T sum_of(Vec<T> v) {
   v += detail::exchanged<Step>(v, LaneIndices<T>{});
@@ -104,8 +104,8 @@ inline T max_of(Vec<T> v) {
     return v[0];
 }
 
-// to[i * to_stride + j] = from[j * from_stride + i] for i, j < kLanes: as many perfect shuffles of the rows
-// as the number of lanes has bits.
+// to[i * to_stride + j] = from[j * from_stride + i] for i, j < kLanes, by log2(kLanes) perfect shuffles of
+// the rows.
 template <class T>
 inline void transpose_tile(T* to, int64_t to_stride, const T* from, int64_t from_stride) {
   constexpr int L = kLanes<T>;
@@ -123,7 +123,7 @@ inline void transpose_tile(T* to, int64_t to_stride, const T* from, int64_t from
   }
   for (int i = 0; i < L; ++i) store(to + i * to_stride, row[i]);
 }
-// The same for M rows of N columns into N rows of M.
+// The same for M rows of N elements into N rows of M.
 template <class T>
 inline void transpose(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t M, int64_t N) {
   constexpr int L = kLanes<T>;
@@ -156,7 +156,7 @@ inline T sum_run(const T* a, int64_t n) {
   for (int64_t i = 0; i < n; ++i) sum += a[i];
   return sum;
 }
-// The largest of a[0 .. n), n >= 1; a NaN is passed over.
+// The maximum of a[0 .. n), n >= 1; a NaN may be ignored.
 template <class T>
 inline T max_run(const T* a, int64_t n) {
   constexpr int L = kLanes<T>;

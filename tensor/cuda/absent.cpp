@@ -1,4 +1,5 @@
-// The CUDA side of a build without CUDA: every function of the seam says that it is not there.
+// The CUDA backend of a build without CUDA: every kernel and every function of device.h that needs a GPU
+// throws. Nothing is computed here.
 #include "tensor/cuda/cudnn.h"
 #include "tensor/device.h"
 #include "tensor/kernels.h"

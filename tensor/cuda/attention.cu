@@ -1,6 +1,7 @@
-// Attention over packed segments without a library: tiles of queries and keys in shared memory, softmax as
-// the tiles come (forward) or from the kept lse (backward). bf16 is multiplied on the tensor cores
-// (attention_mma.cuh), f32 on the CUDA cores, here.
+// Attention over packed sequences: the f32 kernels for heads up to 128, and the launchers for every case.
+// bf16 is in attention_mma.cuh, larger heads in attention_wide.cuh, and cuDNN's version, where requested, in
+// cudnn.cpp. A block owns a tile of rows of one head and iterates over the tiles of the other side in shared
+// memory. Softmax is computed online (forward) or from the stored lse (backward).
 #include "tensor/cuda/attention_mma.cuh"
 #include "tensor/cuda/attention_wide.cuh"
 #include "tensor/cuda/cudnn.h"
@@ -8,7 +9,12 @@
 namespace burrow::cuda {
 namespace {
 
-// A block owns a tile of queries of one head.
+// y = softmax(scale q k^T) v over the keys that a query sees;  lse[n,h] = log sum_j e^(scale q.k_j)
+// in: q [Nq,H*D], k v [Nk,Hkv*D], ranges   out: y [Nq,H*D], lse f32 [Nq,H], written; a query that sees no
+// key gets y = 0 and lse = -infinity
+// A block owns BT queries of a head, a thread BT/8 of them by DM/16 channels; BT keys at a time; sums in f32.
+// D <= DM; positions must ascend within a sequence.
+// Source: Dao et al., FlashAttention, 2022 (online softmax, lse for the backward).
 template <int BT, int DM, class T>
 __global__ void forward_kernel(T* y, float* lse, AttentionInputs<T> in) {
   using Tiles = AttentionTiles<BT, DM>;
@@ -22,10 +28,10 @@ __global__ void forward_kernel(T* y, float* lse, AttentionInputs<T> in) {
   for (float& m : most) m = -std::numeric_limits<float>::infinity();
   for (int64_t k0 = k_begin; k0 < k_end && !in.none_seen(tile, k0); k0 += BT) {
     load_rows<BT, DM>(keys, in.k, k0, k_end, in.Hkv, kv, in.D);
-    __syncthreads();  // queries and keys are there
+    __syncthreads();  // queries and keys are loaded
     float score[Tiles::kRows][Tiles::kScores] = {};
     Tiles::rows_dot_rows(score, queries, keys, in.D);
-    __syncthreads();  // all have read the keys: the values may take their place
+    __syncthreads();  // all threads have read the keys, which the values overwrite
     load_rows<BT, DM>(keys, in.v, k0, k_end, in.Hkv, kv, in.D);
     for (int i = 0; i < Tiles::kRows; ++i) {
       const int64_t n = tile.first + Tiles::row(i);
@@ -49,14 +55,14 @@ __global__ void forward_kernel(T* y, float* lse, AttentionInputs<T> in) {
       for (float& s : sum[i]) s *= kept;
       most[i] = row_most;
     }
-    __syncthreads();  // values and weights are there
+    __syncthreads();  // values and weights are loaded
     Tiles::weights_times_rows(sum, weights, keys);
-    __syncthreads();  // all have read both: the next keys may come
+    __syncthreads();  // all threads have read both, which the next iteration overwrites
   }
   for (int i = 0; i < Tiles::kRows; ++i) {
     const int64_t n = tile.first + Tiles::row(i);
     if (n >= tile.end) continue;
-    const float inverse = total[i] > 0 ? 1 / total[i] : 0;  // a query that sees no key: 0
+    const float inverse = total[i] > 0 ? 1 / total[i] : 0;  // 0 for a query that sees no key
     for (int c = 0; c < Tiles::kChannels; ++c) {
       if (Tiles::column(c) < in.D)
         y[(n * in.H + h) * in.D + Tiles::column(c)] = static_cast<T>(sum[i][c] * inverse);
@@ -65,7 +71,9 @@ __global__ void forward_kernel(T* y, float* lse, AttentionInputs<T> in) {
   }
 }
 
-// delta[n,h] = dy.y. A warp owns a head of a row.
+// delta[n,h] = sum_d dy[n,h,d] y[n,h,d]
+// in: dy y [Nq,H*D]   out: delta f32 [Nq,H], written
+// A warp owns one head of a row; sums in f32.
 template <class T>
 __global__ void delta_kernel(float* delta, const T* dy, const T* y, int64_t heads, int64_t D) {
   const int64_t i = team_row<32>();
@@ -76,7 +84,10 @@ __global__ void delta_kernel(float* delta, const T* dy, const T* y, int64_t head
   if (team_rank<32>() == 0) delta[i] = sum;
 }
 
-// A block owns a tile of queries of one head and takes the keys in order.
+// dq_n = sum_j ds k_j  with  p = e^(scale q.k_j - lse)  and  ds = p (dy.v_j - delta) scale
+// in: dy q [Nq,H*D], lse delta f32 [Nq,H], k v [Nk,Hkv*D], ranges   out: dq [Nq,H*D], written
+// A block owns BT queries of a head, a thread BT/8 of them by DM/16 channels; keys in order; sums in f32.
+// Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
 template <int BT, int DM, class T>
 __global__ void query_gradient_kernel(T* dq, const T* dy, const float* lse, const float* delta,
                                       AttentionInputs<T> in) {
@@ -93,7 +104,7 @@ __global__ void query_gradient_kernel(T* dq, const T* dy, const float* lse, cons
   for (int64_t k0 = k_begin; k0 < k_end && !in.none_seen(tile, k0); k0 += BT) {
     load_rows<BT, DM>(keys, in.k, k0, k_end, in.Hkv, kv, in.D);
     load_rows<BT, DM>(values, in.v, k0, k_end, in.Hkv, kv, in.D);
-    __syncthreads();  // all tiles are there
+    __syncthreads();  // all tiles are loaded
     float score[Tiles::kRows][Tiles::kScores] = {}, dp[Tiles::kRows][Tiles::kScores] = {};
     Tiles::rows_dot_rows(score, queries, keys, in.D);
     Tiles::rows_dot_rows(dp, cotangents, values, in.D);
@@ -107,14 +118,17 @@ __global__ void query_gradient_kernel(T* dq, const T* dy, const float* lse, cons
             seen ? vector_exp(score[i][j] * in.scale - lse[at]) * (dp[i][j] - delta[at]) * in.scale : 0;
       }
     }
-    __syncthreads();  // the score gradients are there
+    __syncthreads();  // the score gradients are stored
     Tiles::weights_times_rows(sum, gradients, keys);
-    __syncthreads();  // all have read them: the next keys may come
+    __syncthreads();  // all threads have read the tiles, which the next iteration overwrites
   }
   store_rows<Tiles>(dq, sum, tile, in.H, h, in.D);
 }
 
-// A block owns a tile of keys of one key head and takes the queries of all heads that share it, in order.
+// dv_j = sum_n p dy_n,  dk_j = sum_n ds q_n,  with p and ds as above
+// in: as above   out: dk dv [Nk,Hkv*D], written; each may be null
+// A block owns BT keys of a key head and reads the queries of all heads that share it, in order, so that no
+// two blocks add to one element; a thread owns BT/8 rows by DM/16 channels of dk and dv; sums in f32.
 template <int BT, int DM, class T>
 __global__ void key_gradient_kernel(T* dk, T* dv, const T* dy, const float* lse, const float* delta,
                                     AttentionInputs<T> in) {
@@ -134,7 +148,7 @@ __global__ void key_gradient_kernel(T* dk, T* dv, const T* dy, const float* lse,
       if (in.none_seen(asking, tile.first)) continue;
       load_rows<BT, DM>(queries, in.q, q0, q_end, in.H, h, in.D);
       load_rows<BT, DM>(cotangents, dy, q0, q_end, in.H, h, in.D);
-      __syncthreads();  // all tiles are there
+      __syncthreads();  // all tiles are loaded
       float score[Tiles::kRows][Tiles::kScores] = {}, dp[Tiles::kRows][Tiles::kScores] = {};
       Tiles::rows_dot_rows(score, keys, queries, in.D);
       Tiles::rows_dot_rows(dp, values, cotangents, in.D);
@@ -149,20 +163,20 @@ __global__ void key_gradient_kernel(T* dk, T* dv, const T* dy, const float* lse,
           gradients[Tiles::row(i)][Tiles::column(j)] = seen ? p * (dp[i][j] - delta[at]) * in.scale : 0;
         }
       }
-      __syncthreads();  // weights and score gradients are there
+      __syncthreads();  // weights and score gradients are stored
       Tiles::weights_times_rows(sum_v, weights, cotangents);
       Tiles::weights_times_rows(sum_k, gradients, queries);
-      __syncthreads();  // all have read them: the next queries may come
+      __syncthreads();  // all threads have read the tiles, which the next iteration overwrites
     }
   }
   store_rows<Tiles>(dk, sum_k, tile, in.Hkv, kv, in.D);
   store_rows<Tiles>(dv, sum_v, tile, in.Hkv, kv, in.D);
 }
 
-// The gradients' kernels for a type and a size of head, and how many rows their blocks own.
+// The gradient kernels for a dtype and a head size, and the rows that a block owns.
 template <int DM, class T>
 struct GradientKernels {
-  static constexpr int kRows = DM > 64 ? 16 : 32;  // four tiles must fit the 48 KB of shared memory
+  static constexpr int kRows = DM > 64 ? 16 : 32;  // four tiles must fit into 48 KB of shared memory
   static constexpr auto of_queries = query_gradient_kernel<kRows, DM, T>;
   static constexpr auto of_keys = key_gradient_kernel<kRows, DM, T>;
 };
@@ -178,8 +192,9 @@ AttentionInputs<T> inputs_of(const char* op, const Tensor& q, const Tensor& k, c
                              const AttentionRanges& r, const AttentionShape& s) {
   const int64_t Nq = leading(q), Nk = leading(k);
   BURROW_CHECK(s.heads > 0 && s.kv_heads > 0 && s.head_size > 0 && s.heads % s.kv_heads == 0,
-               "[{}] {} heads of size {} over {} heads of keys", op, s.heads, s.head_size, s.kv_heads);
-  BURROW_CHECK(s.head_size <= kWideChannels * kThreads, "[{}] heads of {}: on CUDA at most {}", op,
+               "[{}] {} heads of size {} are not a multiple of {} key heads", op, s.heads, s.head_size,
+               s.kv_heads);
+  BURROW_CHECK(s.head_size <= kWideChannels * kThreads, "[{}] head size {}, at most {} on CUDA", op,
                s.head_size, kWideChannels * kThreads);
   check_matrix(op, "q", q, DTypeOf<T>::value, Nq, s.heads * s.head_size);
   check_matrix(op, "k", k, DTypeOf<T>::value, Nk, s.kv_heads * s.head_size);
@@ -202,20 +217,13 @@ AttentionInputs<T> inputs_of(const char* op, const Tensor& q, const Tensor& k, c
           static_cast<float>(s.scale)};
 }
 
-// Blocks for tiles of N rows that do not straddle B sequences: the most there may be.
+// An upper bound on the tiles of N rows in B sequences, where no tile spans two sequences.
 int64_t tile_slots(int64_t N, int64_t B, int64_t rows) { return N == 0 ? 0 : N / rows + B; }
 
 }  // namespace
 
-// y = softmax(scale q k^T) v over the keys that a query sees;  lse[n,h] = log sum_j e^(scale q.k_j)
-// in: q [Nq,H*D], k v [Nk,Hkv*D], ranges, shape   out: y [Nq,H*D], lse f32 [Nq,H], written; a query that sees
-// no key gives y = 0 and lse = -infinity
-// A block owns 32 queries of a head, a thread 4 by D/16 results; keys pass 32 at a time; sums in f32.
-// A block of bf16 owns 128 queries, a warp 32 of them; keys pass 32 at a time; p is summed in f32 and rounded
-// to bf16 where it is multiplied.
-// Positions must ascend within a sequence. Heads above 128 have a block a row, and are at most 8192.
-// Source: Dao et al., FlashAttention, 2022 (online softmax, lse for the backward).
-// Source: Dao, FlashAttention-2, 2023 (what a warp owns; scores stay in registers).
+// Runs cuDNN if requested and possible, else wide_forward_kernel for D > 128 (at most 8192),
+// mma_forward_kernel for bf16, forward_kernel for f32.
 void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionRanges& ranges, const AttentionShape& shape) {
   const char* op = "attention";
@@ -240,16 +248,8 @@ void attention(Tensor& y, Tensor& lse, const Tensor& q, const Tensor& k, const T
   });
 }
 
-// With p = e^(scale q.k - lse) and delta[n,h] = dy.y:  dv_j = sum_n p dy_n,  ds = p (dy.v_j - delta) scale,
-// dq_n = sum_j ds k_j,  dk_j = sum_n ds q_n
-// in: dy y q [Nq,H*D], lse f32 [Nq,H], k v [Nk,Hkv*D], ranges, shape
-// out: dq [Nq,H*D], dk dv [Nk,Hkv*D], written; each or undefined
-// A block owns 32 (D > 64: 16) queries of a head for dq, as many keys of a key head for dk and dv, and
-// takes the other side in order: no two blocks add to one element; sums in f32.
-// A block of bf16 owns 64 rows, a warp 16 of them; the other side passes 32 rows at a time; p and ds / scale
-// are rounded to bf16 before they are multiplied.
-// Positions must ascend within a sequence. Heads above 128 have a block a row, and are at most 8192.
-// Source: Dao et al., FlashAttention, 2022 (recomputation from lse).
+// Chooses the kernels as attention does. delta is computed first; dq, and dk with dv, have a kernel each,
+// launched only where the gradient is defined.
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dy, const Tensor& y,
                         const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                         const AttentionRanges& ranges, const AttentionShape& shape) {

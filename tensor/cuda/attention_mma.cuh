@@ -1,23 +1,23 @@
 #pragma once
 // Attention of bf16 with heads up to 128 on the tensor cores: tiles in shared memory as bf16, scores and
-// their weights in registers, every sum in f32. A block is 4 warps, and each owns 16 or 32 rows of a head;
-// rows of the other side pass 32 at a time. A tile is copied while the product before the one that wants it
-// runs. What limits these kernels is shared memory: a warp reads every passing tile for its own rows.
+// weights in registers, every sum in f32. A block is 4 warps, each owns 16 or 32 rows of a head; the other
+// side passes through shared memory in tiles of 32 rows, the next tile copied during the current product.
+// Shared memory bounds the speed: every warp reads every passing tile.
 #include "tensor/cuda/attention_tiles.cuh"
 #include "tensor/cuda/mma.cuh"
 
 namespace burrow::cuda {
 
-// Rows of a block and of a passing tile. With heads of DM = 128, whose rows are 256 bytes, that is 128 + 2 *
-// 32 of them forward and 2 * 64 + 2 * 32 backward: the 48 KB that a block may have without asking.
+// Rows of a forward block, of a backward block, and of a passing tile. For DM = 128 (256 bytes a row) a
+// forward block holds 128 + 2 * 32 rows, a backward block 2 * 64 + 2 * 32: 48 KB, the static limit.
 constexpr int kAsking = 128, kOwned = 64, kPassing = 32;
-// Blocks that an SM is to hold: 2 leave a thread 255 registers, 3 leave 168.
+// Resident blocks per SM: 2 allow a thread 255 registers, 3 allow 168.
 template <int DM>
 constexpr int kBlocks = DM > 64 ? 2 : 3;
 
 constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
 
-// 2^x to 2 units of the last place; 0 below 2^-126.
+// 2^x with an error of at most 2 ulp; 0 below 2^-126.
 __device__ inline float exp2_near(float x) {
 #ifdef BURROW_CUDA_EMULATED
   return std::exp2(x);
@@ -28,27 +28,27 @@ __device__ inline float exp2_near(float x) {
 #endif
 }
 
-// A warp's share of its block's tile, of `rows` rows each; empty beyond the end.
+// The `rows` rows of its block's tile that a warp owns; empty beyond the end.
 __device__ inline Tile warp_tile(const Tile& block, int rows) {
   const int64_t first = block.first + static_cast<int>(threadIdx.x / 32) * rows, end = first + rows;
   return {block.sequence, first, end < block.end ? end : block.end};
 }
 __device__ inline bool empty(const Tile& tile) { return tile.first >= tile.end; }
-// The row that a lane holds as its i-th of 16 from `first` on; beyond the end, where rows are 0 and results
-// are not stored, the last one.
+// The i-th (0 or 1) of a lane's two rows among 16 from `first` on. Beyond the end, where rows are 0 and
+// results are not stored, the last row, so that it can index lse and positions.
 __device__ inline int64_t held_row(int64_t first, int i, int64_t end) {
   const int64_t n = first + lane_group() + 8 * i;
   return n < end ? n : end - 1;
 }
 
-// Rows [first, end) of a head among `heads` of D elements, filled up with 0.
+// Loads rows [first, end) of one of `heads` heads of D elements, zero-padded to Rows by DM.
 template <int Rows, int DM>
 __device__ void load_head(SharedRows<DM> to, const bf16* from, int64_t first, int64_t end, int64_t heads,
                           int64_t head, int64_t D) {
   load_rows<Rows, kAttentionThreads>(to, from + (first * heads + head) * D, heads * D, end - first, D);
 }
 
-// score [16M,8N] = the warp's 16M rows of a times the 8N rows of b, over the channels in order.
+// score [16M,8N] = the warp's 16M rows of a times the 8N rows of b, summed over the channels in order.
 template <int M, int N, int DM>
 __device__ void rows_dot_rows(MatrixC (&score)[M][N], const SharedRows<DM>& a, const SharedRows<DM>& b) {
   const int first = static_cast<int>(threadIdx.x / 32) * 16 * M;
@@ -71,7 +71,7 @@ __device__ void rows_dot_rows(MatrixC (&score)[M][N], const SharedRows<DM>& a, c
   }
 }
 
-// sum [16M,8N] += w [16M,16K] x [16K,8N], in the order of x's rows.
+// sum [16M,8N] += w [16M,16K] x [16K,8N], in the order of the rows of x.
 template <int M, int N, int K, int DM>
 __device__ void add_weighted_rows(MatrixC (&sum)[M][N], const MatrixA (&w)[M][K], const SharedRows<DM>& x) {
 #pragma unroll
@@ -88,7 +88,7 @@ __device__ void add_weighted_rows(MatrixC (&sum)[M][N], const MatrixA (&w)[M][K]
   }
 }
 
-// 16 rows [first, end) of a head = sum, the lane's two times their factors; `to` may be null.
+// Stores sum, each row times its factor, in the 16 rows [first, end) of a head; does nothing if `to` is null.
 template <int N>
 __device__ void store_held(bf16* to, const MatrixC (&sum)[N], const float (&factor)[2], int64_t first,
                            int64_t end, int64_t heads, int64_t head, int64_t D) {
@@ -113,19 +113,19 @@ __device__ void store_held(bf16* to, const MatrixC (&sum)[N], const float (&fact
   }
 }
 
-// The softmax of a lane's two rows as scores come: the largest yet, and this lane's part of the sum.
+// The online softmax of a lane's two rows: the largest score so far, and this lane's part of the sum.
 struct RunningSoftmax {
   float most[2] = {-std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
   float total[2] = {};
 
-  // Over the four lanes that share a row.
+  // Reduces over the four lanes that share a row.
   template <class Combine>
   __device__ static float row_reduce(float value, Combine combine) {
     value = combine(value, __shfl_xor_sync(kAllLanes, value, 1));
     return combine(value, __shfl_xor_sync(kAllLanes, value, 2));
   }
 
-  // Scores (base 2) become weights, and what was summed before is brought to their scale.
+  // Replaces scores (base 2) by weights e^(score - max), and rescales the earlier sums to the new maximum.
   template <int N, int C>
   __device__ void take(MatrixC (&score)[N], MatrixC (&sum)[C]) {
 #pragma unroll
@@ -149,8 +149,7 @@ struct RunningSoftmax {
     }
   }
 
-  // y = sum / total and lse for the 16 rows [first, end) of a head; of a row that saw no key, 0 and
-  // -infinity.
+  // Stores y = sum / total and lse for the 16 rows [first, end) of a head; 0 and -infinity if none was seen.
   template <int C>
   __device__ void store(bf16* y, float* lse, const MatrixC (&sum)[C], int64_t first, int64_t end,
                         int64_t heads, int64_t head, int64_t D) const {
@@ -166,8 +165,7 @@ struct RunningSoftmax {
   }
 };
 
-// Scores of the keys from k0 on that the 16 rows [first, end) do not see, or that are not there, are
-// -infinity.
+// Sets the scores of the 16 rows [first, end) with keys from k0 on to -infinity where hidden or >= k_end.
 template <int N>
 __device__ void hide(MatrixC (&score)[N], const AttentionInputs<bf16>& in, int64_t first, int64_t end,
                      int64_t k0, int64_t k_end) {
@@ -178,8 +176,12 @@ __device__ void hide(MatrixC (&score)[N], const AttentionInputs<bf16>& in, int64
   });
 }
 
-// y = P v / (P 1) with P = e^(scale q k^T - m), m the largest score of a row so far.
-// A block owns a tile of queries of one head and takes the keys in order; a warp owns 32 of the queries.
+// y = P v / (P 1),  lse = m + log(P 1)  with  P = e^(scale q k^T - m),  m the largest score of a row so far
+// in: q bf16 [Nq,H*D], k v bf16 [Nk,Hkv*D], ranges   out: y bf16 [Nq,H*D], lse f32 [Nq,H], written
+// A block owns 128 queries of one head, a warp 32 of them; keys pass in order, 32 at a time.
+// P is summed in f32 and rounded to bf16 for the product P v, which sums in f32.
+// D <= DM; positions must ascend within a sequence.
+// Source: Dao, FlashAttention-2, 2023 (rows split among warps; scores stay in registers).
 template <int DM>
 __global__ void __launch_bounds__(kAttentionThreads, kBlocks<DM>)
     mma_forward_kernel(bf16* y, float* lse, AttentionInputs<bf16> in) {
@@ -194,7 +196,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<DM>)
   load_head<kAsking>(queries, in.q, tile.first, tile.end, in.H, h, in.D);
   load_head<KT>(keys, in.k, k_begin, k_end, in.Hkv, kv, in.D);
   finish_copies();
-  __syncthreads();  // queries and the first keys are there
+  __syncthreads();  // queries and the first keys are loaded
   MatrixC sum[M][DM / 8] = {};
   RunningSoftmax softmax[M];
   bool more = seen(k_begin);
@@ -204,7 +206,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<DM>)
     MatrixC score[M][KT / 8];
     if (asks) rows_dot_rows(score, queries, keys);
     finish_copies();
-    __syncthreads();  // the values are there, and all have read the keys
+    __syncthreads();  // the values are loaded, and all threads have read the keys
     more = seen(k0 + KT);
     if (more) load_head<KT>(keys, in.k, k0 + KT, k_end, in.Hkv, kv, in.D);
     if (asks) {
@@ -220,14 +222,16 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<DM>)
       add_weighted_rows(sum, weights, values);
     }
     finish_copies();
-    __syncthreads();  // the next keys are there, and all have read the values
+    __syncthreads();  // the next keys are loaded, and all threads have read the values
   }
 #pragma unroll
   for (int m = 0; m < M; ++m) softmax[m].store(y, lse, sum[m], mine.first + 16 * m, mine.end, in.H, h, in.D);
 }
 
-// dq = scale dS k with dS = P (dy v^T - delta), P = e^(scale q k^T - lse).
-// A block owns a tile of queries of one head and takes the keys in order; a warp owns 16 of the queries.
+// dq = scale dS k  with  dS = P (dy v^T - delta),  P = e^(scale q k^T - lse)
+// in: dy q bf16 [Nq,H*D], lse delta f32 [Nq,H], k v bf16 [Nk,Hkv*D], ranges   out: dq bf16 [Nq,H*D], written
+// A block owns 64 queries of one head, a warp 16 of them; keys pass in order, 32 at a time.
+// dS is rounded to bf16 for the product dS k, which sums in f32.
 template <int DM>
 __global__ void __launch_bounds__(kAttentionThreads, 3)
     mma_query_gradient_kernel(bf16* dq, const bf16* dy, const float* lse, const float* delta,
@@ -246,12 +250,12 @@ __global__ void __launch_bounds__(kAttentionThreads, 3)
   float log_sum[2], dot[2];  // of the lane's rows
   for (int i = 0; i < 2 && !empty(mine); ++i) {
     const int64_t at = held_row(mine.first, i, mine.end) * in.H + h;
-    // Of a row that sees no key, any but -infinity: its scores are that, and must give weights of 0.
+    // A row that sees no key has lse = -infinity; 0 instead gives weights of 0 rather than NaN.
     log_sum[i] = lse[at] == -std::numeric_limits<float>::infinity() ? 0 : lse[at] * kLog2e;
     dot[i] = delta[at];
   }
   finish_copies();
-  __syncthreads();  // the block's rows and the first values are there
+  __syncthreads();  // the block's rows and the first values are loaded
   MatrixC sum[1][DM / 8] = {};
   bool more = seen(k_begin);
   for (int64_t k0 = k_begin; more; k0 += KT) {
@@ -260,7 +264,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 3)
     MatrixC score[1][KT / 8], dp[1][KT / 8];
     if (asks) rows_dot_rows(dp, cotangents, values);
     finish_copies();
-    __syncthreads();  // the keys are there, and all have read the values
+    __syncthreads();  // the keys are loaded, and all threads have read the values
     more = seen(k0 + KT);
     if (more) load_head<KT>(values, in.v, k0 + KT, k_end, in.Hkv, kv, in.D);
     if (asks) {
@@ -277,13 +281,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 3)
       add_weighted_rows(sum, gradients, keys);
     }
     finish_copies();
-    __syncthreads();  // the next values are there, and all have read the keys
+    __syncthreads();  // the next values are loaded, and all threads have read the keys
   }
   store_held(dq, sum[0], {in.scale, in.scale}, mine.first, mine.end, in.H, h, in.D);
 }
 
-// The first query of the sequence, in steps of Rows, whose tile sees `key`: positions ascend, so those that
-// do not come first. All lanes of the warp come here.
+// The first of the queries begin, begin + Rows, ... whose tile sees `key` (positions ascend, so the tiles
+// that do not see it come first). All lanes of the warp must call it.
 template <int Rows>
 __device__ int first_asking(const AttentionInputs<bf16>& in, int begin, int end, int64_t key) {
   for (;;) {
@@ -295,10 +299,10 @@ __device__ int first_asking(const AttentionInputs<bf16>& in, int begin, int end,
   }
 }
 
-// dk = scale dS^T q and dv = P^T dy, with P and dS as above; the scores are taken as k q^T, so that their
-// transposes are there in registers.
-// A block owns a tile of keys of one key head and takes the queries of all heads that share it, in order; a
-// warp owns 16 of the keys.
+// dk = scale dS^T q,  dv = P^T dy,  with P and dS as above, computed as transposes, from k q^T
+// in: as above   out: dk dv bf16 [Nk,Hkv*D], written; each may be null
+// A block owns 64 keys of one key head, a warp 16 of them; the queries of all heads that share it pass in
+// order, 32 at a time. P and dS are rounded to bf16 for the products, which sum in f32.
 template <int DM>
 __global__ void __launch_bounds__(kAttentionThreads, kBlocks<DM>)
     mma_key_gradient_kernel(bf16* dk, bf16* dv, const bf16* dy, const float* lse, const float* delta,
@@ -321,7 +325,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<DM>)
   int h = q_begin < q_end ? kv * group : last_head, q0 = q_begin;
   if (h < last_head) load_head<QT>(queries, in.q, q0, q_end, in.H, h, in.D);
   finish_copies();
-  __syncthreads();  // the block's rows and the first queries are there
+  __syncthreads();  // the block's rows and the first queries are loaded
   while (h < last_head) {
     load_head<QT>(cotangents, dy, q0, q_end, in.H, h, in.D);
     const Tile asking{tile.sequence, q0, q0 + QT < q_end ? q0 + QT : q_end};
@@ -330,7 +334,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<DM>)
     MatrixA weights[1][QT / 16], gradients[1][QT / 16];
     if (asked) rows_dot_rows(score, keys, queries);
     finish_copies();
-    __syncthreads();  // the cotangents are there
+    __syncthreads();  // the cotangents are loaded
     if (asked) {
       rows_dot_rows(dp, values, cotangents);
       const bool whole = q0 + QT <= q_end && in.all_see(asking, mine.end - 1);
@@ -346,13 +350,13 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<DM>)
       as_factor(gradients[0], dp[0]);
       add_weighted_rows(sum_k, gradients, queries);
     }
-    __syncthreads();  // all have read the queries
+    __syncthreads();  // all threads have read the queries
     q0 += QT;
     if (q0 >= q_end) q0 = q_begin, ++h;
     if (h < last_head) load_head<QT>(queries, in.q, q0, q_end, in.H, h, in.D);
     if (asked) add_weighted_rows(sum_v, weights, cotangents);
     finish_copies();
-    __syncthreads();  // the next queries are there, and all have read the cotangents
+    __syncthreads();  // the next queries are loaded, and all threads have read the cotangents
   }
   store_held(dk, sum_k[0], {in.scale, in.scale}, mine.first, mine.end, in.Hkv, kv, in.D);
   store_held(dv, sum_v[0], {1, 1}, mine.first, mine.end, in.Hkv, kv, in.D);

@@ -1,5 +1,6 @@
 #pragma once
-// The pieces of attention.cu: which rows a block owns, its tiles in shared memory, and their products.
+// Shared pieces of the attention kernels: which rows a block owns, its tiles in shared memory, their
+// products. A block of 128 threads owns one tile of rows of one head.
 #include <limits>
 
 #include "tensor/cuda/team.cuh"
@@ -9,13 +10,12 @@ namespace burrow::cuda {
 
 constexpr unsigned kAttentionThreads = 128;
 
-// Rows [first, end) of one sequence; empty where a block has nothing to do.
+// Rows [first, end) of one sequence; empty if the block has no work.
 struct Tile {
   int64_t sequence, first, end;
 };
 
-// The tile of a block: sequences are cut into tiles of BT rows each, numbered through. Every thread counts
-// for itself: B is small, and all read the same.
+// The tile with number `slot`. Tiles are numbered across sequences; each thread recomputes it (B is small).
 template <int BT>
 __device__ Tile find_tile(const int32_t* offsets, int64_t B, int64_t slot) {
   for (int64_t b = 0; b < B; ++b) {
@@ -29,7 +29,7 @@ __device__ Tile find_tile(const int32_t* offsets, int64_t B, int64_t slot) {
   return {0, 0, 0};
 }
 
-// What forward and backward share.
+// The arguments that forward and backward share.
 template <class T>
 struct AttentionInputs {
   const T *q, *k, *v;
@@ -41,24 +41,24 @@ struct AttentionInputs {
   __device__ bool sees(int64_t query, int64_t key) const {
     return !causal || k_positions[key] <= q_positions[query];
   }
-  // No query of the tile sees this key or one after it: positions ascend.
+  // Whether no query of the tile sees this key or a later one (positions ascend).
   __device__ bool none_seen(const Tile& queries, int64_t key) const {
     return causal && k_positions[key] > q_positions[queries.end - 1];
   }
-  // A query sees the keys up to this position; a key is seen by queries from this position on.
+  // The last key position that a query sees, and the first query position that sees a key.
   __device__ int32_t last_seen(int64_t query) const {
     return causal ? q_positions[query] : std::numeric_limits<int32_t>::max();
   }
   __device__ int32_t first_to_see(int64_t key) const {
     return causal ? k_positions[key] : std::numeric_limits<int32_t>::min();
   }
-  // All queries of the tile see this key and those before it.
+  // Whether all queries of the tile see this key and every earlier one.
   __device__ bool all_see(const Tile& queries, int64_t key) const {
     return !causal || k_positions[key] <= q_positions[queries.first];
   }
 };
 
-// to[i][d] = the head's elements of row first + i, 0 beyond end or the head. Rows are `heads` heads of D.
+// to[i][d] = element d of the head in row first + i; 0 for rows >= end and for d >= D.
 template <int BT, int DM, class T>
 __device__ void load_rows(float (*to)[DM + 1], const T* from, int64_t first, int64_t end, int64_t heads,
                           int64_t head, int64_t D) {
@@ -68,8 +68,8 @@ __device__ void load_rows(float (*to)[DM + 1], const T* from, int64_t first, int
   }
 }
 
-// 128 threads as 8 by 16 over a tile of BT rows: a thread owns BT/8 rows, every 16th column of the scores and
-// every 16th channel of the results. The 16 threads of a row are neighbours in a warp.
+// 128 threads as an 8 by 16 grid over a tile of BT rows: a thread owns BT/8 rows, every 16th column of the
+// scores and every 16th channel of the results. The 16 threads of a row are adjacent lanes of one warp.
 template <int BT, int DM>
 struct AttentionTiles {
   static constexpr int kRows = BT / 8, kScores = BT / 16, kChannels = DM / 16;
@@ -95,7 +95,7 @@ struct AttentionTiles {
       }
     }
   }
-  // Over the 16 threads of a row.
+  // Reduces over the 16 threads of a row.
   template <class Combine>
   __device__ static float row_reduce(float value, Combine combine) {
     for (int step = 8; step > 0; step /= 2) value = combine(value, __shfl_xor_sync(kAllLanes, value, step));
@@ -103,7 +103,7 @@ struct AttentionTiles {
   }
 };
 
-// A thread's results to the rows of a tile; `to` may be null.
+// Stores a thread's results in the rows of a tile; does nothing if `to` is null.
 template <class Tiles, class T, int Rows, int Channels>
 __device__ void store_rows(T* to, const float (&sum)[Rows][Channels], const Tile& tile, int64_t heads,
                            int64_t head, int64_t D) {
@@ -115,9 +115,9 @@ __device__ void store_rows(T* to, const float (&sum)[Rows][Channels], const Tile
   }
 }
 
-// Heads beyond are in attention_wide.cuh.
+// The largest head size of the tiled kernels; attention_wide.cuh has larger ones.
 constexpr int64_t kMostTiled = 128;
-// Calls f with the size that a head of at most this is filled up to.
+// Calls f(std::integral_constant<int, DM>) with D rounded up to 32, 64 or 128.
 template <class F>
 void visit_head_size(int64_t D, F&& f) {
   if (D <= 32)

@@ -1,13 +1,13 @@
 #pragma once
-// Attention with heads that no tile in shared memory holds: a block for each row and head, one product at a
-// time. For few queries (Parrot attends from images with one head as wide as the model), not for speed.
+// Attention for heads too large for tiles in shared memory (D > 128), with few queries: Parrot's images
+// attend with one head as wide as the model. A block owns one head of one row, one score at a time.
 #include "tensor/cuda/attention_tiles.cuh"
 
 namespace burrow::cuda {
 
-constexpr int kWideChannels = 32;  // of a thread: heads of up to 32 * kThreads
+constexpr int kWideChannels = 32;  // of a thread, so that D <= 32 * kThreads
 
-// a . b over the head, the same in every thread of the block.
+// a . b over one head; every thread of the block gets the sum.
 template <class T>
 __device__ float head_dot(const T* a, const T* b, int64_t D) {
   float sum = 0;
@@ -23,7 +23,7 @@ __device__ void add_row(float (&sum)[kWideChannels], float weight, const T* x, i
     if (d < D) sum[i] += weight * to_float(x[d]);
   }
 }
-// to[d] = factor sum[i]; `to` may be null.
+// to[d] = factor sum[i] for the thread's channels; does nothing if `to` is null.
 template <class T>
 __device__ void store_row(T* to, float factor, const float (&sum)[kWideChannels], int64_t D) {
   for (int i = 0; to && i < kWideChannels; ++i) {
@@ -38,6 +38,9 @@ __device__ inline int64_t sequence_of(const int32_t* offsets, int64_t row) {
   return b;
 }
 
+// y = softmax(scale q k^T) v over the keys that a query sees;  lse[n,h] = log sum_j e^(scale q.k_j)
+// in: q [Nq,H*D], k v [Nk,Hkv*D], ranges   out: y [Nq,H*D], lse f32 [Nq,H], written
+// A block owns one head of a query, a thread every 256th channel; sums in f32.
 template <class T>
 __global__ void wide_forward_kernel(T* y, float* lse, AttentionInputs<T> in) {
   const int64_t n = blockIdx.x, h = blockIdx.y, kv = h / (in.H / in.Hkv), b = sequence_of(in.q_offsets, n);
@@ -56,6 +59,9 @@ __global__ void wide_forward_kernel(T* y, float* lse, AttentionInputs<T> in) {
   if (threadIdx.x == 0) lse[at] = most + std::log(total);
 }
 
+// dq_n = sum_j ds k_j  with  p = e^(scale q.k_j - lse)  and  ds = p (dy.v_j - delta) scale
+// in: dy q [Nq,H*D], lse delta f32 [Nq,H], k v [Nk,Hkv*D], ranges   out: dq [Nq,H*D], written
+// A block owns one head of a query, a thread every 256th channel; sums in f32.
 template <class T>
 __global__ void wide_query_gradient_kernel(T* dq, const T* dy, const float* lse, const float* delta,
                                            AttentionInputs<T> in) {
@@ -71,6 +77,9 @@ __global__ void wide_query_gradient_kernel(T* dq, const T* dy, const float* lse,
   store_row(dq + at * in.D, 1, sum, in.D);
 }
 
+// dv_j = sum_n p dy_n,  dk_j = sum_n ds q_n,  with p and ds as above
+// in: as above   out: dk dv [Nk,Hkv*D], written; each may be null
+// A block owns one key head of a key and reads the queries of all heads that share it, in order; sums in f32.
 template <class T>
 __global__ void wide_key_gradient_kernel(T* dk, T* dv, const T* dy, const float* lse, const float* delta,
                                          AttentionInputs<T> in) {

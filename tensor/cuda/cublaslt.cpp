@@ -1,6 +1,7 @@
-// cuBLASLt behind gemm.h. The library is column-major: a row-major product c = op(a) op(b) is c^T = op(b)^T
-// op(a)^T to it, so the operands change places and every matrix is described by its transpose, whose leading
-// dimension is the length of a row.
+// gemm.h by cuBLASLt: the library divides the work; algorithms are chosen by its heuristic and cached by
+// size. The library is column-major. It computes a row-major c = op(a) op(b) as c^T = op(b)^T op(a)^T: the
+// operands are swapped and every matrix is described by its transpose, whose leading dimension is the length
+// of a row.
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 
@@ -18,7 +19,7 @@
 namespace burrow::cuda {
 namespace {
 
-constexpr size_t kWorkspace = 32 << 20;  // what NVIDIA recommends for Hopper
+constexpr size_t kWorkspace = 32 << 20;  // as NVIDIA recommends for Hopper
 
 void check(cublasStatus_t status, const char* call, const Gemm& g) {
   BURROW_CHECK(status == CUBLAS_STATUS_SUCCESS, "[matmul] {} of sizes {}, {}, {} in {}: {}", call, g.M, g.N,
@@ -28,7 +29,7 @@ void check(cublasStatus_t status, const char* call, const Gemm& g) {
 
 cudaDataType_t type_of(DType t) { return t == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// Made once and never destroyed: the driver may be gone before static objects are.
+// Created once and never destroyed: the driver may be unloaded before static destructors run.
 struct Library {
   cublasLtHandle_t handle = nullptr;
   std::shared_ptr<Storage> workspace = Storage::allocate(kWorkspace, Device::cuda, "cublasLt workspace");
@@ -45,7 +46,7 @@ Library& library() {
 
 struct Layout {
   cublasLtMatrixLayout_t layout = nullptr;
-  // A row-major matrix of these rows, as the library sees it.
+  // A row-major matrix [rows,columns], described as its column-major transpose.
   Layout(DType type, int64_t rows, int64_t columns, const Gemm& g) {
     BURROW_LT(cublasLtMatrixLayoutCreate(&layout, type_of(type), static_cast<uint64_t>(columns),
                                          static_cast<uint64_t>(rows), columns),
@@ -56,11 +57,11 @@ struct Layout {
   Layout& operator=(const Layout&) = delete;
 };
 
-// A problem as the library describes it; its pointers are the call's, but for the bias: rows of y are columns
-// to the library, whose epilogue adds a vector of their length to each, of y's dtype unless told otherwise.
+// The library's description of a product. It holds no pointers but the bias: the library's epilogue adds a
+// vector to each column, which is a row of y. The bias has the dtype of y, as is the default.
 struct Problem {
   cublasLtMatmulDesc_t operation = nullptr;
-  Layout a, b, c;  // in our names
+  Layout a, b, c;  // named as in Gemm
   explicit Problem(const Gemm& g)
       : a(g.inputs, g.a_transposed ? g.K : g.M, g.a_transposed ? g.M : g.K, g),
         b(g.inputs, g.b_transposed ? g.N : g.K, g.b_transposed ? g.K : g.N, g),
@@ -90,13 +91,13 @@ struct Problem {
   Problem& operator=(const Problem&) = delete;
 };
 
-// The largest power of two up to 16 that divides where the operands begin: what vector loads may assume.
+// The largest power of two up to 16 that divides the address: the alignment that vector loads may assume.
 uint32_t alignment_of(const void* p) {
   return static_cast<uint32_t>(
       std::min<uintptr_t>(16, uintptr_t{1} << std::countr_zero(reinterpret_cast<uintptr_t>(p) | 16)));
 }
 
-// None where the library has no algorithm for the sizes, dtypes and alignments.
+// Empty if the library has no algorithm for these sizes, dtypes and alignments.
 std::optional<cublasLtMatmulAlgo_t> choose(const Gemm& g) {
   const Problem p(g);
   cublasLtMatmulPreference_t preference = nullptr;
@@ -105,7 +106,7 @@ std::optional<cublasLtMatmulAlgo_t> choose(const Gemm& g) {
     BURROW_LT(cublasLtMatmulPreferenceSetAttribute(preference, name, &value, sizeof value), g);
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
-  // Split sums go through the workspace and are added in order: never by atomics in the output.
+  // Only deterministic split-K: partial sums in the workspace, added in order, never atomics in the output.
   const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
   set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(g.b));
@@ -131,9 +132,9 @@ cublasStatus_t run(const Gemm& g, const cublasLtMatmulAlgo_t& algorithm) {
                         nullptr);
 }
 
-// The number of tokens changes with every step. Sizes above 64 are chosen for as their next multiple of an
-// eighth of their power of two, whichever of them came first: so the choice, and with it the bits of the
-// result, depend on the size alone.
+// The size by which an algorithm is chosen: above 64, n rounded up to a multiple of 2^floor(log2 n) / 8. The
+// number of tokens changes in every step, so few sizes keep the cache small. The choice, and with it the bits
+// of the result, depends on the size alone, not on which size came first.
 int64_t bucket(int64_t n) {
   if (n <= 64) return n;
   const auto step = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n)) / 8);
@@ -147,11 +148,11 @@ using Key = std::tuple<int64_t, int64_t, int64_t, unsigned, std::array<uint32_t,
 void gemm(const Gemm& g) {
   static auto* plans = new std::map<Key, std::optional<cublasLtMatmulAlgo_t>>;
   Gemm rounded = g;
-  (g.a_transposed ? rounded.K : rounded.M) = bucket(g.a_transposed ? g.K : g.M);  // the one of tokens
+  (g.a_transposed ? rounded.K : rounded.M) = bucket(g.a_transposed ? g.K : g.M);  // the number of tokens
   const unsigned kind = unsigned{g.a_transposed} | unsigned{g.b_transposed} << 1 | unsigned{g.add} << 2 |
                         unsigned{g.inputs == DType::bf16} << 3 | unsigned{g.output == DType::bf16} << 4 |
                         unsigned{options().tf32} << 5 | unsigned{g.bias != nullptr} << 6;
-  // The heuristic takes the bias to be aligned as its address is.
+  // The heuristic reads the alignment of the bias from its address.
   const Key key{rounded.M,
                 rounded.N,
                 rounded.K,
@@ -160,7 +161,7 @@ void gemm(const Gemm& g) {
   auto plan = plans->find(key);
   if (plan == plans->end()) plan = plans->emplace(key, choose(rounded)).first;
   if (plan->second && run(g, *plan->second) == CUBLAS_STATUS_SUCCESS) return;
-  // An algorithm of the bucket need not take each of its sizes: this one gets its own, or our kernel.
+  // The bucket's algorithm may not support this size: choose one for the size itself, else use our kernel.
   const auto own = choose(g);
   if (!own) return plain_gemm(g);
   check(run(g, *own), "cublasLtMatmul", g);

@@ -1,5 +1,5 @@
-// cuDNN's fused attention: the library, opened when it is first asked for, a plan for each rounded size, and
-// the calls.
+// cuDNN's fused attention: loads the library on first use, builds a plan per rounded size, and runs it.
+// The library divides the work.
 #include "tensor/cuda/cudnn.h"
 
 #include <dlfcn.h>
@@ -9,7 +9,8 @@
 #include "tensor/checks.h"
 #include "tensor/cuda/cudnn_graph.h"
 
-// The frontend finds cuDNN's functions here: nothing is linked, so that a program starts without the library.
+// The frontend looks cuDNN's functions up here. Nothing is linked, so that the program starts without the
+// library.
 namespace cudnn_frontend {
 void* cudnn_dlhandle = nullptr;
 }
@@ -17,7 +18,7 @@ void* cudnn_dlhandle = nullptr;
 namespace burrow::cuda {
 namespace {
 
-constexpr size_t kOldest = 90600;  // from which lse may be packed as the rows are
+constexpr size_t kOldest = 90600;  // the first version that supports packed lse
 int64_t calls = 0;
 
 CudnnInfo open_library() {
@@ -26,26 +27,26 @@ CudnnInfo open_library() {
   }
   if (!cudnn_frontend::cudnn_dlhandle) {
     const char* why = dlerror();
-    return {.absent = fmt::format("cuDNN 9 is not there: {}", why ? why : "libcudnn.so.9 does not open")};
+    return {.absent = fmt::format("cuDNN 9 was not found: {}", why ? why : "libcudnn.so.9 cannot be opened")};
   }
   if (!dlsym(cudnn_frontend::cudnn_dlhandle, "cudnnGetVersion"))
     return {.absent = "libcudnn.so.9 has no cudnnGetVersion"};
   CudnnInfo info{.version = cudnn_frontend::detail::get_backend_version()};
   if (info.version < kOldest)
-    info.absent = fmt::format("cuDNN {} is installed, 9.6 is the oldest that packs lse", info.version);
+    info.absent = fmt::format("cuDNN {} is installed, but packed lse needs 9.6 or newer", info.version);
   return info;
 }
 
 [[noreturn]] void refuse(const FusedProblem& p, const char* step, const std::string& why) {
   fail(
-      "[{}] cuDNN does not take {} heads of {} over {} key heads, {} sequences of at most {} rows, {}: {}: "
-      "{}. "
-      "--attention own does without it",
+      "[{}] cuDNN does not support {} heads of {} over {} key heads, {} sequences of at most {} rows, {}: "
+      "{}: {}. "
+      "Use --attention own instead",
       p.backward ? "attention_backward" : "attention", p.heads, p.head_size, p.kv_heads, p.sizes.batch,
       p.sizes.longest, p.causal ? "causal" : "bidirectional", step, why);
 }
 
-// The frontend returns most faults and throws some.
+// Runs f and reports its failure: the frontend returns most errors and throws some.
 template <class F>
 void attempt(const FusedProblem& p, const char* step, F&& f) {
   std::string why;
@@ -59,7 +60,7 @@ void attempt(const FusedProblem& p, const char* step, F&& f) {
   refuse(p, step, why);
 }
 
-// Made once and never destroyed: the driver may be gone before static objects are.
+// Created once and never destroyed: the driver may be unloaded before static destructors run.
 struct Library {
   cudnnHandle_t handle = nullptr;
   int capability = 0;
@@ -99,7 +100,7 @@ Plan make_plan(const FusedProblem& p) {
 FusedProblem problem_of(const Tensor& q, const Tensor& k, const AttentionRanges& r, const AttentionShape& s,
                         bool backward) {
   FusedSizes sizes = fused_sizes(r.q_offsets.numel() - 1, r.known.longest, leading(q), leading(k));
-  if (!backward) sizes.q_rows = sizes.k_rows = 0;  // the forward graph does without: fewer plans
+  if (!backward) sizes.q_rows = sizes.k_rows = 0;  // unused by the forward graph: fewer plans
   return {sizes, s.heads, s.kv_heads, s.head_size, s.causal, backward, static_cast<float>(s.scale)};
 }
 
@@ -115,7 +116,8 @@ bool takes(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRan
 
 using Places = std::unordered_map<int64_t, void*>;
 
-// Where the sequences are, the tensors of the call, and a workspace that is freed in the order of the stream.
+// Runs the plan, creating it if new. Adds the sequences' begins and lengths to `places`. Workspace and ragged
+// rows are freed in stream order.
 void execute(const FusedProblem& p, Places& places, const AttentionRanges& ranges,
              const AttentionShape& shape) {
   static auto* plans = new std::map<FusedProblem, Plan>;
@@ -158,7 +160,7 @@ std::string cudnn_objections(const FusedProblem& problem, int capability) {
   return {};
 }
 
-// The library writes all of y and lse: each row is in a sequence that has keys, see why_own_attention.
+// The library writes all of y and lse because each row is in a sequence with keys; see why_own_attention.
 bool attention_by_cudnn(const Tensor& y, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                         const AttentionRanges& ranges, const AttentionShape& shape) {
   if (!takes(q, k, v, ranges, shape)) return false;
@@ -167,7 +169,7 @@ bool attention_by_cudnn(const Tensor& y, const Tensor& lse, const Tensor& q, con
   return true;
 }
 
-// It computes the three gradients together, wanted or not.
+// The library always computes all three gradients; unwanted ones go to scratch memory.
 bool attention_backward_by_cudnn(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy,
                                  const Tensor& y, const Tensor& lse, const Tensor& q, const Tensor& k,
                                  const Tensor& v, const AttentionRanges& ranges,

@@ -1,4 +1,5 @@
-// A build without cuDNN: it is never taken, and asking for it says why.
+// The functions of cudnn.h in a build without cuDNN: the library is never used, and requesting it throws.
+// Nothing is computed here.
 #include "tensor/cuda/cudnn.h"
 
 namespace burrow::cuda {

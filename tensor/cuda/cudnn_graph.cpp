@@ -1,3 +1,5 @@
+// The graphs of cuDNN's fused attention, forward and backward, over packed sequences.
+// The library divides the work; here are only tensor shapes, strides and options.
 #include "tensor/cuda/cudnn_graph.h"
 
 namespace burrow::cuda {
@@ -6,8 +8,8 @@ namespace {
 namespace graphs = cudnn_frontend::graph;
 using Handle = std::shared_ptr<graphs::Tensor_attributes>;
 
-// The tensors that forward and backward share. To the library packed rows are [batch, heads, longest, size],
-// where each sequence begins at an element of its own.
+// The tensors and options that forward and backward share. The library sees packed rows as [batch, heads,
+// longest, size] with a ragged offset: the element at which each sequence begins.
 struct Packed {
   const FusedProblem& p;
   std::shared_ptr<graphs::Graph> graph = std::make_shared<graphs::Graph>();
@@ -44,7 +46,7 @@ struct Packed {
   void describe_keys(graphs::Tensor_attributes& t, FusedTensor id) const {
     describe(t, id, p.kv_heads, p.head_size, k_begins);
   }
-  // lse as [Nq,H], which is how our kernels have it.
+  // lse as [Nq,H], the layout of our own kernels.
   void describe_lse(graphs::Tensor_attributes& t) const {
     describe(t, kLse, p.heads, 1, lse_begins);
     t.set_data_type(cudnn_frontend::DataType_t::FLOAT);
@@ -59,7 +61,7 @@ struct Packed {
     describe_keys(t, id);
     return graph->tensor(t);
   }
-  // What both directions say of the scores.
+  // Scale, sequence lengths and mask of the scores, equal in both directions.
   template <class Attributes>
   Attributes scores() const {
     Attributes a;
@@ -81,13 +83,13 @@ void forward(const Packed& packed) {
   packed.describe_lse(lse->set_output(true));
 }
 
-// The deterministic algorithm: products of their own for each gradient, over scores' gradients in memory that
-// grows with batch * heads * longest^2.
+// Uses the deterministic algorithm: a separate product for each gradient, with the gradients of scores in
+// memory that grows with batch * heads * longest^2.
 void backward(const Packed& packed) {
   auto attributes = packed.scores<graphs::SDPA_backward_attributes>();
   attributes.set_name("attention_backward")
       .set_deterministic_algorithm(true)
-      .set_max_total_seq_len_q(packed.p.sizes.q_rows)  // else scratch rows for batch * longest
+      .set_max_total_seq_len_q(packed.p.sizes.q_rows)  // else scratch memory is sized for batch * longest
       .set_max_total_seq_len_kv(packed.p.sizes.k_rows);
   graphs::Tensor_attributes lse;
   packed.describe_lse(lse);

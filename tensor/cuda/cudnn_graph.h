@@ -1,13 +1,12 @@
 #pragma once
-// The graphs of cuDNN's fused attention, and the library's version as it was loaded. Inside of
-// tensor/cuda/cudnn*.
+// The graphs of cuDNN's fused attention. Included by tensor/cuda/cudnn* alone.
 #include <cudnn_frontend.h>
 
 #include "tensor/cuda/cudnn.h"
 
 namespace burrow::cuda {
 
-// The names of tensors in a graph; a call says where each is.
+// The ids of tensors in a graph; an execution maps each to an address.
 enum FusedTensor : int64_t {
   kQ = 1,
   kK,

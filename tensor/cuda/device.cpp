@@ -1,3 +1,5 @@
+// device.h by the CUDA runtime: memory from its stream-ordered pool, copies, and the properties of the
+// device. The library runs all on the default stream; copies to the host wait for the kernels before them.
 #include "tensor/device.h"
 
 #include <cuda_runtime.h>
@@ -13,7 +15,7 @@
 namespace burrow::cuda {
 namespace {
 
-// The pool keeps what was freed: each step allocates the same blocks again.
+// The pool keeps freed blocks, because each step allocates the same blocks again.
 void keep_freed_memory() {
   cudaMemPool_t pool = nullptr;
   BURROW_CUDA_CHECK(cudaDeviceGetDefaultMemPool(&pool, 0));
@@ -64,10 +66,10 @@ void* allocate(size_t bytes) {
   void* p = nullptr;
   const cudaError_t status = cudaMallocAsync(&p, bytes, nullptr);
   if (status == cudaErrorMemoryAllocation && kept) {
-    cudaGetLastError();  // not sticky, once read
+    cudaGetLastError();  // clears the error, which is not sticky
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
-    fail("[memory] out of memory on cuda: {} asked for, {} free of {}", gibibytes(bytes), gibibytes(free),
+    fail("[memory] out of memory on cuda: {} requested, {} free of {}", gibibytes(bytes), gibibytes(free),
          gibibytes(total));
   }
   BURROW_CHECK(status == cudaSuccess, "[cuda] cudaMallocAsync of {} bytes: {}", bytes,
@@ -75,7 +77,7 @@ void* allocate(size_t bytes) {
   return p;
 }
 
-void release(void* bytes) { cudaFreeAsync(bytes, nullptr); }  // in destructors: nothing useful to throw
+void release(void* bytes) { cudaFreeAsync(bytes, nullptr); }  // called by destructors, so it does not throw
 void copy_to_device(void* device, const void* host, size_t bytes) {
   BURROW_CUDA_CHECK(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
 }

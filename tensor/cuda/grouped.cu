@@ -1,28 +1,32 @@
-// Rows by the experts that they chose, and what weighs them. Which rows those are is known on the device
-// alone.
+// Sorting rows by the experts that they chose, and applying expert weights to the sorted rows. A place j is
+// an index into that order; how many places an expert has is known only on the device. A thread owns
+// elements, or a warp or block owns a place; only group_by_expert has a block per expert.
 #include "tensor/cuda/groups.cuh"
 #include "tensor/cuda/team.cuh"
 
 namespace burrow::cuda {
 namespace {
 
-// The number of experts' choices before this thread's, within the block; all of them in `total`. A warp
-// counts its votes in one word, and eight warps' counts are added in order.
+// The number of true votes of the block's threads before this one; `total` = the number of all true votes. A
+// warp counts its votes with one ballot; the counts of the eight warps are added in order.
 __device__ int64_t votes_before(bool vote, int64_t& total) {
   __shared__ int of_warp[kThreads / 32];
   const unsigned votes = __ballot_sync(kAllLanes, vote), lane = threadIdx.x % 32;
   if (lane == 0) of_warp[threadIdx.x / 32] = __popc(votes);
-  __syncthreads();  // all counts are there
+  __syncthreads();  // all counts are stored
   int64_t before = __popc(votes & ((1u << lane) - 1));
   total = 0;
   for (unsigned w = 0; w < kThreads / 32; ++w) {
     if (w < threadIdx.x / 32) before += of_warp[w];
     total += of_warp[w];
   }
-  __syncthreads();  // all have read: the next count may come
+  __syncthreads();  // all threads have read the counts, which the next call overwrites
   return before;
 }
 
+// counts[e] = the number of rows n with chosen[n,e] != 0
+// in: chosen [N,E]   out: counts i32 [E], written
+// A block owns an expert.
 template <class T>
 __global__ void count_choices_kernel(int32_t* counts, const T* chosen, int64_t N, int64_t E) {
   const int64_t e = blockIdx.x;
@@ -32,6 +36,9 @@ __global__ void count_choices_kernel(int32_t* counts, const T* chosen, int64_t N
   if (threadIdx.x == 0) counts[e] = count;
 }
 
+// order = the rows n of all (n, e) with chosen[n,e] != 0, by e, then by n; offsets[e] = the first place of e
+// in: counts i32 [E], chosen [N,E]   out: order i32 [M], offsets i32 [E+1], written; M is the sum of counts
+// A block owns an expert and processes 256 rows at a time, one per thread, in the order of n.
 template <class T>
 __global__ void place_choices_kernel(int32_t* order, int32_t* offsets, const int32_t* counts, const T* chosen,
                                      int64_t N, int64_t E, int64_t M) {
@@ -47,11 +54,14 @@ __global__ void place_choices_kernel(int32_t* order, int32_t* offsets, const int
     const bool mine = n < N && to_float(chosen[n * E + e]) != 0;
     int64_t total;
     const int64_t place = at + votes_before(mine, total);
-    if (mine && place < M) order[place] = static_cast<int32_t>(n);  // never beyond what the caller gave
+    if (mine && place < M) order[place] = static_cast<int32_t>(n);  // a wrong M must not write out of bounds
     at += total;
   }
 }
 
+// y[j] = alpha weights[order[j], e] h[j], e the expert of place j
+// in: h [M,R], weights [N,E] f32 or bf16   out: y [M,R], written; y may be h
+// A thread owns every (grid size)-th element; computed in f32.
 template <class T>
 __global__ void grouped_scale_kernel(T* y, const T* h, Floats weights, Groups g, float alpha, int64_t n,
                                      int64_t R) {
@@ -62,7 +72,11 @@ __global__ void grouped_scale_kernel(T* y, const T* h, Floats weights, Groups g,
   }
 }
 
-// A warp owns a place.
+// dh[j] = alpha weights[order[j], e] dy[j]
+// dweights[order[j], e] = alpha sum_r dy[j, r] h[j, r]
+// in: dy h [M,R], weights [N,E] f32 or bf16; h may be null where dweights is
+// out: dh [M,R], dweights [N,E] f32 or bf16 where (n, e) has a place, written; each may be null; dh may be dy
+// A warp owns a place; sums in f32.
 template <class T>
 __global__ void grouped_scale_backward_kernel(T* dh, Floats dweights, const T* dy, const T* h, Floats weights,
                                               Groups g, float alpha, int64_t M, int64_t R) {
@@ -81,6 +95,10 @@ __global__ void grouped_scale_backward_kernel(T* dh, Floats dweights, const T* d
   if (team_rank<32>() == 0) dweights.set(at, alpha * sum);
 }
 
+// y[j] = weights[order[j], e] silu(gate[j]) up[j], e the expert of place j
+// in: gate up [M,F], weights [N,E] f32 or bf16   out: y [M,F], written; y may be either
+// A thread owns every (grid size)-th element; computed in f32.
+// Source: Shazeer, GLU Variants Improve Transformer, 2020; the weights: MixLoRA, arXiv 2404.15159, section 3.
 template <class T>
 __global__ void grouped_swiglu_kernel(T* y, const T* gate, const T* up, Floats weights, Groups g, int64_t n,
                                       int64_t F) {
@@ -91,7 +109,11 @@ __global__ void grouped_swiglu_kernel(T* y, const T* gate, const T* up, Floats w
   }
 }
 
-// A block owns a place.
+// With w = weights[order[j], e]:  dgate[j] = w dy[j] up[j] silu'(gate[j]),  dup[j] = w dy[j] silu(gate[j]),
+// dweights[order[j], e] = sum_f dy[j,f] silu(gate[j,f]) up[j,f]
+// in: dy gate up [M,F], weights [N,E] f32 or bf16
+// out: dgate dup [M,F], dweights [N,E] f32 or bf16 where (n, e) has a place, written; each may be null
+// A block owns a place; sums in f32.
 template <class T>
 __global__ void grouped_swiglu_backward_kernel(T* dgate, T* dup, Floats dweights, const T* dy, const T* gate,
                                                const T* up, Floats weights, Groups g, int64_t F) {
@@ -120,10 +142,6 @@ Groups groups_of_swiglu(const char* op, const Tensor& gate, const Tensor& up, co
 
 }  // namespace
 
-// order = the rows n of all (n, e) with chosen[n,e] != 0, by e, then by n; offsets[e] = the first place of e
-// in: chosen [N,E]   out: order i32 [N*K], offsets i32 [E+1], written; as many are chosen as order has places
-// A block owns an expert and counts its rows; then it takes them 256 at a time, a thread one, in the order of
-// n.
 void group_by_expert(Tensor& order, Tensor& offsets, const Tensor& chosen) {
   const char* op = "group_by_expert";
   const int64_t N = leading(chosen), E = channels(chosen), M = order.numel();
@@ -137,9 +155,6 @@ void group_by_expert(Tensor& order, Tensor& offsets, const Tensor& chosen) {
   });
 }
 
-// y[j] = alpha weights[order[j], e] h[j], e the expert of place j
-// in: h [M,R], weights [N,E] f32 or bf16   out: y [M,R], written; y may be h
-// A thread owns every (grid size)-th element; computed in f32.
 void grouped_scale(Tensor& y, const Tensor& h, const Tensor& weights, const ExpertGroups& groups,
                    double alpha) {
   const char* op = "grouped_scale";
@@ -153,11 +168,7 @@ void grouped_scale(Tensor& y, const Tensor& h, const Tensor& weights, const Expe
   });
 }
 
-// dh[j] = alpha weights[order[j], e] dy[j]
-// dweights[order[j], e] = alpha sum_r dy[j, r] h[j, r], 0 where no place has (n, e)
-// in: dy h [M,R], weights [N,E] f32 or bf16; h may be undefined where dweights is
-// out: dh [M,R], dweights [N,E] f32 or bf16, written; each or undefined; dh may be dy
-// A warp owns a place; sums in f32.
+// dweights is set to 0 first, for the (n, e) without a place.
 void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, const Tensor& h,
                             const Tensor& weights, const ExpertGroups& groups, double alpha) {
   const char* op = "grouped_scale_backward";
@@ -177,11 +188,6 @@ void grouped_scale_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, cons
   });
 }
 
-// y[j] = weights[order[j], e] silu(gate[j]) up[j], e the expert of place j
-// in: gate up [M,F], weights [N,E] f32 or bf16   out: y [M,F], written; y may be either
-// A thread owns every (grid size)-th element; computed in f32.
-// Source: Shazeer, GLU Variants Improve Transformer, 2020; the weights as in MixLoRA (arXiv 2404.15159,
-// section 3).
 void grouped_swiglu(Tensor& y, const Tensor& gate, const Tensor& up, const Tensor& weights,
                     const ExpertGroups& groups) {
   const char* op = "grouped_swiglu";
@@ -194,11 +200,7 @@ void grouped_swiglu(Tensor& y, const Tensor& gate, const Tensor& up, const Tenso
   });
 }
 
-// With w = weights[order[j], e]:  dgate[j] = w dy[j] up[j] silu'(gate[j]),  dup[j] = w dy[j] silu(gate[j]),
-// dweights[order[j], e] = sum_f dy[j,f] silu(gate[j,f]) up[j,f], 0 where no place has (n, e)
-// in: dy gate up [M,F], weights [N,E] f32 or bf16
-// out: dgate dup [M,F], dweights [N,E] f32 or bf16, written; each or undefined
-// A block owns a place; sums in f32.
+// dweights is set to 0 first, for the (n, e) without a place.
 void grouped_swiglu_backward(Tensor& dgate, Tensor& dup, Tensor& dweights, const Tensor& dy,
                              const Tensor& gate, const Tensor& up, const Tensor& weights,
                              const ExpertGroups& groups) {

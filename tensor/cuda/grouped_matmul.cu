@@ -1,6 +1,7 @@
-// The products of LoRA experts on the rows that chose them: bf16 on the tensor cores, f32 on the CUDA cores.
-// Which rows those are is known on the device alone: grids are sized for what an expert may have, and a block
-// without work leaves. No count goes to the host.
+// Products of each LoRA expert's matrices with the rows that chose it: f32 here on the CUDA cores, bf16 on
+// the tensor cores (grouped_mma.cuh). A block owns a tile of results of one expert. How many rows an expert
+// has is known only on the device: grids are sized for twice the average, blocks stride over the tiles, and
+// no count goes to the host.
 #include <optional>
 
 #include "tensor/cuda/gemm.h"
@@ -10,7 +11,9 @@
 namespace burrow::cuda {
 namespace {
 
-// One tile of 32 places by 32 ranks: h[j,r] = sum_c x[row(j), c] side(e, r, c).
+// h[j,r] = sum_c x[row(j), c] side(e, r, c),  row(j) = order[j],  e the expert of place j; Sides: groups.cuh
+// in: x [N,C], sides of the experts f32 or bf16   out: h [M,R], written
+// A block owns 32 places of one expert by 32 ranks; sums in f32.
 __global__ void gather_kernel(float* h, const float* x, Sides s, Groups g) {
   const int64_t e = blockIdx.z, r0 = int64_t{blockIdx.x} * kTile;
   const Places places = places_of(g, e, kTile);
@@ -29,7 +32,7 @@ __global__ void gather_kernel(float* h, const float* x, Sides s, Groups g) {
   }
 }
 
-// store(j, c, sum_r h[j,r] side(e, r, c)) for a tile of 32 places by 32 channels of expert e.
+// Calls store(j, c, sum_r h[j,r] side(e, r, c)) for a tile of 32 places by 32 channels of expert e.
 template <class Store>
 __device__ void widen(const float* h, const Sides& s, const Groups& g, int64_t e, Store store) {
   const int64_t c0 = int64_t{blockIdx.x} * kTile;
@@ -47,7 +50,9 @@ __device__ void widen(const float* h, const Sides& s, const Groups& g, int64_t e
   }
 }
 
-// y[row(j), c] += sum_r h[j,r] side(e, r, c) of one expert, whose rows differ, so that no two blocks meet.
+// y[row(j), c] += sum_r h[j,r] side(e, r, c) for one expert e, whose rows are distinct: no add conflicts
+// in: h [M,R], sides of the experts f32 or bf16   out: y [N,C] f32 or bf16, added to
+// A block owns 32 places of the expert by 32 channels; sums in f32.
 __global__ void scatter_kernel(Floats y, const float* h, Sides s, Groups g, int64_t e) {
   widen(h, s, g, e, [&](int64_t j, int64_t c, float value) {
     const int64_t to = g.row(j) * s.C + c;
@@ -55,13 +60,17 @@ __global__ void scatter_kernel(Floats y, const float* h, Sides s, Groups g, int6
   });
 }
 
-// z[j, c] = y[row(j), c] + sum_r h[j,r] side(e, r, c).
+// z[j,c] = y[row(j), c] + sum_r h[j,r] side(e, r, c)
+// in: y [N,C], h [M,R], sides of the experts f32 or bf16   out: z [M,C], written
+// A block owns 32 places of one expert by 32 channels; sums in f32.
 __global__ void spread_kernel(float* z, const float* y, const float* h, Sides s, Groups g) {
   widen(h, s, g, blockIdx.z,
         [&](int64_t j, int64_t c, float value) { z[j * s.C + c] = y[g.row(j) * s.C + c] + value; });
 }
 
-// One tile of 32 ranks by 32 channels of an expert's side: side(e, r, c) += sum_j h[j,r] x[row(j), c].
+// side(e, r, c) += sum over the places j of e of h[j,r] x[row(j), c]
+// in: h [M,R], x [N,C]   out: sides of the experts f32 or bf16, added to
+// A block owns 32 ranks by 32 channels of one expert and reads its places in ascending order; sums in f32.
 __global__ void sum_outer_kernel(Sides s, const float* h, const float* x, Groups g) {
   const int64_t e = blockIdx.z, r0 = int64_t{blockIdx.x} * kTile, c0 = int64_t{blockIdx.y} * kTile;
   const Places places = places_of(g, e, kTile);
@@ -82,19 +91,18 @@ __global__ void sum_outer_kernel(Sides s, const float* h, const float* x, Groups
   });
 }
 
-// Blocks that walk over one expert's tiles of `size` places: twice its fair share of them, more in turns.
+// The number of blocks that stride over one expert's tiles of `size` places: enough for twice the average.
 int64_t walkers(int64_t M, int64_t E, int64_t size) {
   return std::max<int64_t>(1, ceil_div(ceil_div(2 * M, E), size));
 }
 
-// A tensor of sides: a [E*R,C], or b [C,E*R].
+// The sides in a tensor: a [E*R,C], or b [C,E*R] if `turned`.
 Sides sides_of(const char* op, const Tensor& t, const Groups& g, int64_t R, int64_t C, bool turned) {
   check_matrix(op, turned ? "b" : "a", t, t.dtype(), turned ? C : g.experts * R, turned ? g.experts * R : C);
   return {floats_of(op, turned ? "b" : "a", t, t.numel()), turned, R, C, channels(t)};
 }
 
-// The sides as the tensor cores take them; a copy where the tensor is f32, which is freed in the order of the
-// stream.
+// The sides in bf16, for the tensor cores; a copy if the tensor is f32, freed in stream order.
 struct Bf16Sides {
   Tensor tensor;
   BSides sides;
@@ -130,7 +138,7 @@ void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& 
   const bool half = h.dtype() == DType::bf16;
   if (!half) check_matrix(op, "h", h, DType::f32, M, R);
   const std::optional<Bf16Sides> b = half ? std::optional<Bf16Sides>(std::in_place, sides, s) : std::nullopt;
-  // One launch an expert: a row's experts add to it in their order.
+  // One launch per expert, so that a row's experts add to it in a fixed order.
   for (int64_t e = 0; e < g.experts && M > 0; ++e) {
     if (half)
       launch(op, turned ? scatter_mma_kernel<true> : scatter_mma_kernel<false>,
@@ -161,30 +169,22 @@ void sum_outer_products(const char* op, Tensor& sides, const Tensor& h, const Te
 
 }  // namespace
 
-// h[j] = x[order[j]] a_e^T, e the expert of place j
-// in: x [N,C], a [E*R,C] f32 or bf16   out: h [M,R], written
-// A block owns 64 (f32: 32) places of one expert by as many ranks; sums in f32.
+// h[j] = x[order[j]] a_e^T: x [N,C], a [E*R,C], h [M,R]
 void gather_matmul_nt(Tensor& h, const Tensor& x, const Tensor& a, const ExpertGroups& groups) {
   gather_products("gather_matmul_nt", h, x, a, groups, false);
 }
 
-// h[j] = y[order[j]] b_e, e the expert of place j
-// in: y [N,O], b [O,E*R] f32 or bf16   out: h [M,R], written
-// A block owns 64 (f32: 32) places of one expert by as many ranks; sums in f32.
+// h[j] = y[order[j]] b_e: y [N,O], b [O,E*R], h [M,R]
 void gather_matmul_nn(Tensor& h, const Tensor& y, const Tensor& b, const ExpertGroups& groups) {
   gather_products("gather_matmul_nn", h, y, b, groups, true);
 }
 
-// y[order[j]] += h[j] b_e^T, e the expert of place j, in the order of the experts
-// in: h [M,R], b [O,E*R] f32 or bf16   out: y [N,O] f32 or bf16, added to
-// A block owns 64 (f32: 32) places of one expert by as many channels, one launch an expert; sums in f32.
+// y[order[j]] += h[j] b_e^T, in the order of the experts: h [M,R], b [O,E*R], y [N,O]
 void scatter_matmul_nt(Tensor& y, const Tensor& h, const Tensor& b, const ExpertGroups& groups) {
   scatter_products("scatter_matmul_nt", y, h, b, groups, true);
 }
 
-// z[j] = y[order[j]] + h[j] b_e^T, e the expert of place j
-// in: y [N,O], h [M,R], b [O,E*R] f32 or bf16   out: z [M,O], written
-// A block owns 64 (f32: 32) places of one expert by as many channels; sums in f32.
+// z[j] = y[order[j]] + h[j] b_e^T: y [N,O], h [M,R], b [O,E*R], z [M,O]
 void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor& b,
                       const ExpertGroups& groups) {
   const char* op = "spread_matmul_nt";
@@ -204,25 +204,17 @@ void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor&
          device_data<float>(z), device_data<float>(y), device_data<float>(h), s, g);
 }
 
-// x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts
-// in: h [M,R], a [E*R,C] f32 or bf16   out: x [N,C] f32 or bf16, added to
-// A block owns 64 (f32: 32) places of one expert by as many channels, one launch an expert; sums in f32.
+// x[order[j]] += h[j] a_e, in the order of the experts: h [M,R], a [E*R,C], x [N,C]
 void scatter_matmul_nn(Tensor& x, const Tensor& h, const Tensor& a, const ExpertGroups& groups) {
   scatter_products("scatter_matmul_nn", x, h, a, groups, false);
 }
 
-// a_e += sum over e's places j of h[j]^T x[order[j]]: the gradient of A
-// in: h [M,R], x [N,C]   out: a [E*R,C] f32 or bf16, added to
-// A block owns 64 (f32: 32) ranks by as many channels of one expert and takes its places in ascending order;
-// sums in f32.
+// a_e += sum over the places j of e of h[j]^T x[order[j]], the gradient of a: h [M,R], x [N,C], a [E*R,C]
 void gather_matmul_tn_a(Tensor& a, const Tensor& h, const Tensor& x, const ExpertGroups& groups) {
   sum_outer_products("gather_matmul_tn_a", a, h, x, groups, false);
 }
 
-// b_e += sum over e's places j of y[order[j]]^T h[j]: the gradient of B
-// in: y [N,O], h [M,R]   out: b [O,E*R] f32 or bf16, added to
-// A block owns 64 (f32: 32) ranks by as many channels of one expert and takes its places in ascending order;
-// sums in f32.
+// b_e += sum over the places j of e of y[order[j]]^T h[j], the gradient of b: y [N,O], h [M,R], b [O,E*R]
 void gather_matmul_tn_b(Tensor& b, const Tensor& y, const Tensor& h, const ExpertGroups& groups) {
   sum_outer_products("gather_matmul_tn_b", b, h, y, groups, true);
 }

@@ -1,12 +1,12 @@
 #pragma once
-// The grouped products of grouped.cu in bf16, on the tensor cores: blocks of 64 by 64 results, whose factors
-// come through shared memory 64 at a time, the next ones on their way while these are multiplied.
+// The products of grouped_matmul.cu in bf16, on the tensor cores. A block owns 64 by 64 results, a warp 32 by
+// 32 of them. The factors pass through shared memory 64 inner indices at a time, copied one product ahead.
 #include "tensor/cuda/groups.cuh"
 #include "tensor/cuda/mma.cuh"
 
 namespace burrow::cuda {
 
-constexpr int kSide = 64;  // of a block of results, and of its factors' tiles
+constexpr int kSide = 64;  // of a block of results, and of its factor tiles
 constexpr unsigned kBlockThreads = 128;
 using SharedTile = SharedRows<kSide>;
 
@@ -16,7 +16,7 @@ struct BlockSum {
 
   __device__ static int first_row() { return static_cast<int>(threadIdx.x / 64) * 32; }
   __device__ static int first_column() { return static_cast<int>(threadIdx.x / 32 % 2) * 32; }
-  // f(row, column, sum) for each that the thread holds.
+  // Calls f(row, column, sum) for each result that the thread holds.
   template <class F>
   __device__ void each(F f) const {
 #pragma unroll
@@ -28,7 +28,7 @@ struct BlockSum {
   }
 };
 
-// The way of a factor's tile lies in shared memory: along the results' side, or turned, along the inner size.
+// Whether a row of a factor's tile in shared memory is one result row (column) or one inner index.
 enum class Lies { along_results, along_inner };
 
 // sum += A B over one pair of tiles.
@@ -55,7 +55,7 @@ __device__ void multiply_tiles(BlockSum& sum, SharedTile a, SharedTile b) {
   }
 }
 
-// to[i] = the row at row(i), of which `width` elements are there, for 64 rows; 0 where row(i) is null.
+// to[i] = the first `width` elements at row(i), then 0, for 64 rows; all 0 where row(i) is null.
 template <class Row>
 __device__ void load_tile(SharedTile to, Row row, int64_t width) {
   for (int t = static_cast<int>(threadIdx.x); t < kSide * SharedTile::kChunks; t += kBlockThreads) {
@@ -70,8 +70,8 @@ __device__ void load_tile(SharedTile to, Row row, int64_t width) {
   }
 }
 
-// sum += A B with an inner size of `inner`: load_a(tile, k0) and load_b fill the tiles from inner index k0
-// on. All threads of the block come here.
+// sum += A B with inner size `inner`; load_a_tile(tile, k0) and load_b_tile load the tiles at inner index k0.
+// All threads of the block must call it.
 template <Lies A, Lies B, class LoadA, class LoadB>
 __device__ void block_product(BlockSum& sum, int64_t inner, LoadA load_a_tile, LoadB load_b_tile) {
   __shared__ Chunk space[2][2][kSide * SharedTile::kChunks];
@@ -81,24 +81,24 @@ __device__ void block_product(BlockSum& sum, int64_t inner, LoadA load_a_tile, L
   int turn = 0;
   for (int64_t k0 = 0; k0 < inner; k0 += kSide, turn ^= 1) {
     finish_copies();
-    __syncthreads();  // these tiles are there, and nobody reads the others any more
+    __syncthreads();  // these tiles are loaded, and no thread reads the other pair
     if (k0 + kSide < inner) {
       load_a_tile(tile(turn ^ 1, 0), k0 + kSide);
       load_b_tile(tile(turn ^ 1, 1), k0 + kSide);
     }
     multiply_tiles<A, B>(sum, tile(turn, 0), tile(turn, 1));
   }
-  __syncthreads();  // all have read: the next product may load
+  __syncthreads();  // all threads have read the tiles, which the next product overwrites
 }
 
-// The sides of the experts in bf16, see Sides.
+// The sides of the experts in bf16; see Sides.
 struct BSides {
   const bf16* p;
   bool turned;
   int64_t R, C, stride;
 
-  // Row i of a tile that begins at rank r0 and channel c0 of expert e: a rank's channels or, turned, a
-  // channel's ranks; null beyond them.
+  // Row i of the tile at rank r0 and channel c0 of expert e: the channels of rank r0 + i or, if turned, the
+  // ranks of channel c0 + i; null beyond the last.
   __device__ const bf16* row(int64_t e, int64_t r0, int64_t c0, int i) const {
     if (turned) return c0 + i < C ? p + (c0 + i) * stride + e * R + r0 : nullptr;
     return r0 + i < R ? p + (e * R + r0 + i) * stride + c0 : nullptr;
@@ -106,7 +106,9 @@ struct BSides {
   __device__ int64_t width(int64_t r0, int64_t c0) const { return turned ? R - r0 : C - c0; }
 };
 
-// One block of 64 places by 64 ranks: h[j,r] = sum_c x[row(j), c] side(e, r, c).
+// h[j,r] = sum_c x[row(j), c] side(e, r, c),  row(j) = order[j],  e the expert of place j; Sides: groups.cuh
+// in: x bf16 [N,C], sides of the experts bf16   out: h bf16 [M,R], written
+// A block owns 64 places of one expert by 64 ranks; sums in f32.
 template <bool Turned>
 __global__ void gather_mma_kernel(bf16* h, const bf16* x, BSides s, Groups g) {
   const int64_t e = blockIdx.z, r0 = int64_t{blockIdx.x} * kSide;
@@ -131,7 +133,7 @@ __global__ void gather_mma_kernel(bf16* h, const bf16* x, BSides s, Groups g) {
   }
 }
 
-// store(j, c, sum_r h[j,r] side(e, r, c)) for one block of 64 places by 64 channels.
+// Calls store(j, c, sum_r h[j,r] side(e, r, c)) for a tile of 64 places by 64 channels of expert e.
 template <bool Turned, class Store>
 __device__ void widen_mma(const bf16* h, const BSides& s, const Groups& g, int64_t e, Store store) {
   const int64_t c0 = int64_t{blockIdx.x} * kSide;
@@ -155,7 +157,9 @@ __device__ void widen_mma(const bf16* h, const BSides& s, const Groups& g, int64
   }
 }
 
-// y[row(j), c] += sum_r h[j,r] side(e, r, c), one expert a launch.
+// y[row(j), c] += sum_r h[j,r] side(e, r, c) for one expert e, whose rows are distinct: no add conflicts
+// in: h bf16 [M,R], sides of the experts bf16   out: y [N,C] f32 or bf16, added to
+// A block owns 64 places of the expert by 64 channels; sums in f32.
 template <bool Turned>
 __global__ void scatter_mma_kernel(Floats y, const bf16* h, BSides s, Groups g, int64_t e) {
   widen_mma<Turned>(h, s, g, e, [&](int64_t j, int64_t c, float value) {
@@ -164,7 +168,9 @@ __global__ void scatter_mma_kernel(Floats y, const bf16* h, BSides s, Groups g, 
   });
 }
 
-// z[j, c] = y[row(j), c] + sum_r h[j,r] side(e, r, c).
+// z[j,c] = y[row(j), c] + sum_r h[j,r] side(e, r, c)
+// in: y bf16 [N,C], h bf16 [M,R], sides of the experts bf16   out: z bf16 [M,C], written
+// A block owns 64 places of one expert by 64 channels; sums in f32.
 template <bool Turned>
 __global__ void spread_mma_kernel(bf16* z, const bf16* y, const bf16* h, BSides s, Groups g) {
   widen_mma<Turned>(h, s, g, blockIdx.z, [&](int64_t j, int64_t c, float value) {
@@ -172,7 +178,9 @@ __global__ void spread_mma_kernel(bf16* z, const bf16* y, const bf16* h, BSides 
   });
 }
 
-// One block of 64 ranks by 64 channels of an expert's side: side(e, r, c) += sum_j h[j,r] x[row(j), c].
+// side(e, r, c) += sum over the places j of e of h[j,r] x[row(j), c]
+// in: h bf16 [M,R], x bf16 [N,C]   out: sides of the experts f32 or bf16, added to
+// A block owns 64 ranks by 64 channels of one expert and reads its places in ascending order; sums in f32.
 __global__ inline void sum_outer_mma_kernel(Sides s, const bf16* h, const bf16* x, Groups g) {
   const int64_t e = blockIdx.z, r0 = int64_t{blockIdx.x} * kSide, c0 = int64_t{blockIdx.y} * kSide;
   const int64_t first = g.begin(e), last = g.end(e);

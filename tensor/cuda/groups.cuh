@@ -1,10 +1,11 @@
 #pragma once
-// What grouped kernels see of experts: the places of each, and its side of a tensor that holds all.
+// Device views of ExpertGroups: an expert's places, and its side, which is its part of a LoRA factor.
+// A block of a grouped product owns tiles of one expert's places.
 #include "tensor/cuda/values.cuh"
 
 namespace burrow::cuda {
 
-// The groups as plain pointers: expert e owns places offsets[e] <= j < offsets[e+1], row order[j] is theirs.
+// Expert e has the places j with offsets[e] <= j < offsets[e+1]; place j stands for row order[j].
 struct Groups {
   const int32_t *order, *offsets;
   int64_t experts;
@@ -19,7 +20,7 @@ struct Groups {
   }
 };
 
-// The places of an expert, in tiles of `size`; a block takes every (grid size)-th tile.
+// The places [first, last) of an expert, in tiles of `size`.
 struct Places {
   int64_t first, last, tiles;
 };
@@ -27,8 +28,8 @@ __device__ inline Places places_of(const Groups& g, int64_t e, int64_t size) {
   return {g.begin(e), g.end(e), (g.end(e) - g.begin(e) + size - 1) / size};
 }
 
-// The two sides of the experts as one: element (r, c) of expert e's side, r of R and c of C channels, where a
-// is [E*R,C] and b, whose side is turned, [O,E*R].
+// The sides of all experts, in either layout: rank r < R and channel c < C of expert e's side are in
+// a [E*R,C] at [e*R + r, c] or, if turned, in b [C,E*R] at [c, e*R + r].
 struct Sides {
   Floats p;
   bool turned;
@@ -43,7 +44,7 @@ inline Groups groups_of(const char* op, const ExpertGroups& groups) {
   const int64_t E = groups.offsets.numel() - 1;
   check_vector(op, "order", groups.order, DType::i32, groups.order.numel());
   check_vector(op, "offsets", groups.offsets, DType::i32, E + 1);
-  BURROW_CHECK(E >= 1, "[{}] offsets {} of no expert", op, groups.offsets.shape());
+  BURROW_CHECK(E >= 1, "[{}] offsets {} has no expert", op, groups.offsets.shape());
   return {device_data<int32_t>(groups.order), device_data<int32_t>(groups.offsets), E};
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// What every .cu file shares: grid arithmetic and the checked launch; and the one place that knows whether
-// nvcc compiles the file or, for tests on the CPU, the C++ compiler with emulate/emulate.h.
+// Included by every .cu file: grid arithmetic and the checked launch, for blocks of 256 threads unless a
+// kernel says otherwise. Here is also decided whether nvcc compiles the file or, for tests on the CPU, the
+// C++ compiler with emulate/emulate.h.
 #ifdef BURROW_CUDA_EMULATED
 #include "tensor/cuda/emulate/emulate.h"
 #else
@@ -24,11 +25,10 @@ struct Grid {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// One thread per element, up to a grid that fills the device many times over; kernels stride by the grid,
-// so any n is covered.
+// One thread per element, up to 65535 blocks, which fill any device; kernels stride by the grid, for any n.
 inline Grid elements(int64_t n) { return {std::min<int64_t>(ceil_div(n, kThreads), 65535)}; }
 
-// The loop of a kernel on `elements`.
+// Begin and stride of a kernel's loop over `elements`.
 __device__ inline int64_t first_element() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 __device__ inline int64_t element_stride() { return int64_t{gridDim.x} * blockDim.x; }
 

@@ -1,3 +1,5 @@
+// The matrix products of the kernel list, in f32 and bf16, with conversion of mixed dtypes.
+// The library (gemm.h) divides the work.
 #include "tensor/checks.h"
 #include "tensor/cuda/gemm.h"
 #include "tensor/device.h"
@@ -19,11 +21,11 @@ void check_float(const char* op, const char* name, const Tensor& t) {
                name, t.dtype());
 }
 
-// y (+)= op(a) op(b) + bias with the sizes and flags of g; bias may be undefined. Sizes without elements are
-// legal: sums of nothing are 0, which the library does not compute.
+// y = (or +=) op(a) op(b) + bias with the sizes and flags of g; bias may be undefined. Sizes may be 0; the
+// library does not support K = 0, where the sums are 0.
 void product(Tensor& y, const Tensor& a, const Tensor& b, const Tensor& bias, Gemm g) {
   if (g.M == 0 || g.N == 0) return;
-  // A gradient in bf16 of activations in f32 goes through f32.
+  // A bf16 gradient of f32 activations is computed in f32 and converted.
   Tensor target = y;
   if (y.dtype() == DType::bf16 && a.dtype() == DType::f32) {
     target = Tensor::empty(y.shape(), DType::f32, Device::cuda, "converted gradient");
@@ -45,9 +47,9 @@ void product(Tensor& y, const Tensor& a, const Tensor& b, const Tensor& bias, Ge
 }  // namespace
 
 // y[N,O] = x[N,C] w[O,C]^T + bias[O], or y += with `accumulate`
-// in: x [N,C], w [O,C] f32 or bf16, converted to the dtype of x, bias [O] f32 or bf16, converted to that of
-// y, or undefined   out: y [N,O], of x's dtype or f32
-// The library (cuBLASLt) shares out tiles of y among blocks; sums in f32, with the bias.
+// in: x [N,C], w [O,C] converted to the dtype of x, bias [O] converted to that of y, or undefined
+// out: y [N,O], of x's dtype or f32
+// The library (cuBLASLt) assigns tiles of y to blocks; sums in f32, with the bias.
 void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias, bool accumulate) {
   const char* op = "matmul_nt";
   const int64_t N = leading(x), C = channels(x), O = leading(w);
@@ -67,7 +69,7 @@ void matmul_nt(Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias, 
 
 // y[N,C] = x[N,O] w[O,C], or y += with `accumulate`
 // in: x [N,O], w [O,C] f32 or bf16, converted to the dtype of x   out: y [N,C], of x's dtype or f32
-// The library (cuBLASLt) shares out tiles of y among blocks; sums in f32.
+// The library (cuBLASLt) assigns tiles of y to blocks; sums in f32.
 void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   const char* op = "matmul_nn";
   const int64_t N = leading(x), O = channels(x), C = channels(w);
@@ -83,7 +85,7 @@ void matmul_nn(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
 
 // y[O,C] = a[N,O]^T b[N,C], or y += with `accumulate`: the gradient of a weight
 // in: a [N,O], b [N,C], converted to the dtype of a   out: y [O,C], f32 or bf16
-// The library (cuBLASLt) shares out tiles of y among blocks; sums in f32.
+// The library (cuBLASLt) assigns tiles of y to blocks; sums in f32.
 void matmul_tn(Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
   const char* op = "matmul_tn";
   const int64_t N = leading(a), O = channels(a), C = channels(b);

@@ -1,20 +1,20 @@
 #pragma once
-// Products of a warp on the tensor cores, C [16,8] += A [16,16] B [16,8] with bf16 factors and f32 sums, and
-// the way of their factors through shared memory: rows come in chunks of 16 bytes, without waiting
-// (cp.async), and go to the lanes as the product wants them (ldmatrix). sm_80 and newer. All lanes of a warp
-// must come to a product and to a load of its factors. Source: PTX ISA 8, "Matrix Fragments for
-// mma.m16n8k16", ldmatrix, cp.async.
+// Warp-level products on the tensor cores, C [16,8] += A [16,16] B [16,8] with bf16 factors and f32 sums.
+// Factors are copied to shared memory asynchronously in chunks of 16 bytes (cp.async) and from there to
+// registers (ldmatrix). All lanes of a warp must call a product and the loads of its factors. Needs sm_80 or
+// newer. Source: PTX ISA 8, "Matrix Fragments for mma.m16n8k16", ldmatrix, cp.async.
 #include "tensor/cuda/launch.cuh"
 #include "tensor/dtype.h"
 
 namespace burrow::cuda {
 
-// What a lane holds of a matrix. With g = lane / 4 and t = lane % 4, and `2t..` for the columns 2t and 2t + 1
-// (the first in the low half of a pair, which are bf16):
-//   A: pair[0] = A[g, 2t..]   pair[1] = A[g + 8, 2t..]   pair[2] = A[g, 8 + 2t..]   pair[3] = A[g + 8, 8 +
-//   2t..] B: pair[0] = B[2t.., g]   pair[1] = B[8 + 2t.., g] C: value[0], [1] = C[g, 2t..]   value[2], [3] =
-//   C[g + 8, 2t..]
-// Two C side by side are thus an A: a product's result becomes a factor within the lane (as_factor).
+// The elements of a matrix that a lane holds, with g = lane / 4, t = lane % 4 and `2t..` for 2t and 2t + 1, a
+// pair of bf16 with the first in the low half:
+//   A: pair[0] = A[g, 2t..]       pair[1] = A[g + 8, 2t..]
+//      pair[2] = A[g, 8 + 2t..]   pair[3] = A[g + 8, 8 + 2t..]
+//   B: pair[0] = B[2t.., g]       pair[1] = B[8 + 2t.., g]
+//   C: value[0], [1] = C[g, 2t..]   value[2], [3] = C[g + 8, 2t..]
+// Two C side by side have the layout of an A: a result becomes a factor without leaving the lane (as_factor).
 struct MatrixA {
   uint32_t pair[4];
 };
@@ -28,7 +28,7 @@ struct MatrixC {
 __device__ inline int lane_group() { return static_cast<int>(threadIdx.x % 32 / 4); }
 __device__ inline int lane_of_group() { return static_cast<int>(threadIdx.x % 4); }
 
-// f(j, e, row, column) for each element c[j].value[e] that the lane holds of N matrices side by side.
+// Calls f(j, e, row, column) for each element c[j].value[e] that the lane holds of N matrices C side by side.
 template <int N, class F>
 __device__ void each_held(F f) {
 #pragma unroll
@@ -38,7 +38,7 @@ __device__ void each_held(F f) {
   }
 }
 
-// Both rounded to bf16, `low` in the low half.
+// Both values rounded to bf16, `low` in the low half.
 __device__ inline uint32_t pack(float low, float high) {
 #ifdef BURROW_CUDA_EMULATED
   return bf16(low).bits | uint32_t{bf16(high).bits} << 16;
@@ -49,7 +49,7 @@ __device__ inline uint32_t pack(float low, float high) {
 #endif
 }
 
-// a[j] = columns 16j to 16j + 15 of c, rounded.
+// a[j] = columns 16j to 16j + 15 of c, rounded to bf16.
 template <int N>
 __device__ void as_factor(MatrixA (&a)[N / 2], const MatrixC (&c)[N]) {
 #pragma unroll
@@ -68,7 +68,7 @@ __device__ inline void multiply(MatrixC& c, const MatrixA& a, const MatrixB& b) 
   };
   const auto lanes = emulate::of_lanes(Held{a, b});
   const auto half = [](uint32_t pair, int k) { return std::bit_cast<float>(pair >> k % 2 * 16 << 16); };
-  float left[2][16], right[2][16];  // the lane's rows of A and columns of B, from those who hold them
+  float left[2][16], right[2][16];  // the lane's rows of A and columns of B, from the lanes that hold them
   for (int i = 0; i < 2; ++i) {
     for (int k = 0; k < 16; ++k) {
       const unsigned t = k % 8 / 2;
@@ -91,13 +91,13 @@ __device__ inline void multiply(MatrixC& c, const MatrixA& a, const MatrixB& b) 
 
 // ---- shared memory
 
-// Eight bf16 elements of a row, two to a pair as above.
+// Eight bf16 elements of a row, in pairs as above.
 struct alignas(16) Chunk {
   uint32_t pair[4];
 };
 
-// Rows of C elements in shared memory, C a power of two from 16. Chunks of a row change places by the row's
-// number, so that one column of eight rows, which ldmatrix reads at once, lies in all banks.
+// Rows of C elements in shared memory, C a power of two >= 16. The chunks of a row are permuted by the row's
+// number (swizzled), so that one column of eight rows, which ldmatrix reads at once, has no bank conflicts.
 template <int C>
 struct SharedRows {
   static constexpr int kChunks = C / 8, kPlaces = kChunks < 8 ? kChunks : 8;
@@ -108,8 +108,8 @@ struct SharedRows {
   }
 };
 
-// to = eight elements at `from` where `there`, else 0. `from` is a multiple of 16 bytes. The copy runs on
-// until finish_copies, and what this thread has copied is seen by others after a barrier.
+// to = the eight elements at `from`, or 0 unless `there`; `from` must be aligned to 16 bytes. The copy is
+// asynchronous: it is complete after finish_copies, and visible to other threads after a barrier.
 __device__ inline void copy_chunk(Chunk* to, const bf16* from, bool there) {
 #ifdef BURROW_CUDA_EMULATED
   emulate::copy_later(to, from, there ? sizeof(Chunk) : 0, sizeof(Chunk));
@@ -128,7 +128,7 @@ __device__ inline void finish_copies() {
 #endif
 }
 
-// The first `elements` of eight at `from`, then 0.
+// The first `elements` of the eight elements at `from`, then 0.
 __device__ inline Chunk gather_chunk(const bf16* from, int elements) {
   Chunk chunk{};
 #pragma unroll
@@ -138,11 +138,11 @@ __device__ inline Chunk gather_chunk(const bf16* from, int elements) {
   return chunk;
 }
 
-// to[i] = elements [0, D) of the row at from + i stride, for Rows rows; 0 from row `there` and element D on.
-// All of a block's Threads come here. The rows are there after finish_copies and a barrier.
+// to[i] = elements [0, D) of the row at from + i * stride, for Rows rows; 0 from row `there` and from element
+// D on. All of the block's Threads must call it. The rows can be read after finish_copies and a barrier.
 template <int Rows, int Threads, int C>
 __device__ void load_rows(SharedRows<C> to, const bf16* from, int64_t stride, int64_t there, int64_t D) {
-  // A thread takes one column of chunks, in steps of whole eights of rows: its places are a constant apart.
+  // A thread copies one column of chunks, in steps of 8k rows, so that its addresses are equally spaced.
   constexpr int kChunks = SharedRows<C>::kChunks, kStep = Threads / kChunks;
   static_assert(kStep % 8 == 0 && Rows % kStep == 0);
   const int row = static_cast<int>(threadIdx.x) / kChunks, c = static_cast<int>(threadIdx.x) % kChunks;
@@ -160,8 +160,8 @@ __device__ void load_rows(SharedRows<C> to, const bf16* from, int64_t stride, in
   }
 }
 
-// Four matrices of 8 by 8 elements; lane 8j + i brings the address of row i of matrix j. With m that matrix,
-// to[j] = m[g, 2t..], or turned: m[2t.., g].
+// Loads four matrices m of 8 by 8 elements; lane 8j + i passes the address of row i of matrix j. to[j] = m[g,
+// 2t..] or, if Turned, m[2t.., g].
 template <bool Turned>
 __device__ void load_matrices(uint32_t (&to)[4], const Chunk* row) {
 #ifdef BURROW_CUDA_EMULATED
@@ -189,8 +189,8 @@ __device__ void load_matrices(uint32_t (&to)[4], const Chunk* row) {
 #endif
 }
 
-// The rows and the first columns of the four matrices, as lanes bring them: of [16,16] from (row, column),
-// the second matrix below the first, or beside it.
+// The address that a lane passes to load_matrices for the [16,16] at (row, column): the second of the four
+// matrices is below the first, or beside it.
 template <int C>
 __device__ const Chunk* below_first(const SharedRows<C>& x, int row, int column) {
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -202,7 +202,7 @@ __device__ const Chunk* beside_first(const SharedRows<C>& x, int row, int column
   return x.chunk(row + lane / 16 * 8 + lane % 8, column / 8 + lane / 8 % 2);
 }
 
-// A = x[m0.., k0..], and A = x[k0.., m0..]^T: x holds A's columns as rows.
+// A = x[m0.., k0..], or A = x[k0.., m0..]^T, where the rows of x are the columns of A.
 template <int C>
 __device__ MatrixA load_a(const SharedRows<C>& x, int m0, int k0) {
   MatrixA a;
@@ -216,12 +216,12 @@ __device__ MatrixA load_a_turned(const SharedRows<C>& x, int k0, int m0) {
   return a;
 }
 
-// Two B side by side, columns n0 to n0 + 15.
+// Two B side by side: columns n0 to n0 + 7, and n0 + 8 to n0 + 15.
 struct MatrixB2 {
   MatrixB left, right;
 };
 __device__ inline MatrixB2 b_pair(const uint32_t (&r)[4]) { return {{{r[0], r[1]}}, {{r[2], r[3]}}}; }
-// B = x[k0.., n0..], and B = x[n0.., k0..]^T: x holds B's columns as rows.
+// B = x[k0.., n0..], or B = x[n0.., k0..]^T, where the rows of x are the columns of B.
 template <int C>
 __device__ MatrixB2 load_b(const SharedRows<C>& x, int k0, int n0) {
   uint32_t r[4];

@@ -1,14 +1,21 @@
+// RMSNorm (with or without a residual addition) and LayerNorm, forward and backward.
+// A warp or block (team.cuh) owns a row; gradients of weights are column sums (columns.cuh).
 #include "tensor/cuda/columns.cuh"
 
 namespace burrow::cuda {
 namespace {
 
+// y[n,c] = s[n,c] rstd[n] w[c],  rstd[n] = 1 / sqrt(mean_c s[n,c]^2 + eps),  s = x, or x + added
+// in: x [N,C], w [C] f32 or bf16, added [N,C] or null
+// out: y [N,C], rstd f32 [N] (kept for backward), sum [N,C] (s as rounded, if `added` is not null), written
+// A warp owns a row of up to 1024 channels, a block a longer one, a thread packets of 16 bytes; sums in f32.
+// Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
 template <int Team, int V, class T>
 __global__ void rms_norm_kernel(T* y, float* rstd, T* sum, const T* x, const T* added, Floats w, float eps,
                                 int64_t N, int64_t C) {
   const int64_t n = team_row<Team>(), first = n * C;
   if (n >= N) return;
-  const T* row = (added ? sum : x) + first;  // of a sum, a thread reads back what it wrote itself
+  const T* row = (added ? sum : x) + first;  // with `added`, a thread reads back its own stores
   float squares = 0;
   for (int64_t c = team_rank<Team>() * V; c < C; c += Team * V) {
     auto part = load_run<V>(x + first + c);
@@ -28,6 +35,9 @@ __global__ void rms_norm_kernel(T* y, float* rstd, T* sum, const T* x, const T* 
   }
 }
 
+// dx = rstd (g - xhat mean_c(g xhat)) + dsum,  with xhat = x rstd and g = dy w
+// in: dy x [N,C], w [C] f32 or bf16, rstd f32 [N], dsum [N,C] or null (0)   out: dx [N,C], written
+// A warp owns a row of up to 1024 channels, a block a longer one, a thread packets of 16 bytes; sums in f32.
 template <int Team, int V, class T>
 __global__ void rms_norm_backward_kernel(T* dx, const T* dy, const T* dsum, const T* x, Floats w,
                                          const float* rstd, int64_t N, int64_t C) {
@@ -51,6 +61,10 @@ __global__ void rms_norm_backward_kernel(T* dx, const T* dy, const T* dsum, cons
   }
 }
 
+// y[n,c] = (x[n,c] - mean[n]) rstd[n] w[c] + b[c],  rstd[n] = 1 / sqrt(mean_c (x - mean)^2 + eps)
+// in: x [N,C], w b [C] f32 or bf16   out: y [N,C], mean rstd f32 [N] (kept for backward), written
+// A warp owns a row of up to 1024 channels, a block a longer one; two passes, sums in f32.
+// Source: Ba, Kiros and Hinton, Layer Normalization, 2016.
 template <int Team, class T>
 __global__ void layer_norm_kernel(T* y, float* mean, float* rstd, const T* x, Floats w, Floats b, float eps,
                                   int64_t N, int64_t C) {
@@ -71,6 +85,9 @@ __global__ void layer_norm_kernel(T* y, float* mean, float* rstd, const T* x, Fl
     y[n * C + c] = static_cast<T>((to_float(row[c]) - m) * r * w[c] + b[c]);
 }
 
+// dx = rstd (g - mean_c(g) - xhat mean_c(g xhat)),  with xhat = (x - mean) rstd and g = dy w
+// in: dy x [N,C], w [C] f32 or bf16, mean rstd f32 [N]   out: dx [N,C], written
+// A warp owns a row of up to 1024 channels, a block a longer one; sums in f32.
 template <int Team, class T>
 __global__ void layer_norm_backward_kernel(T* dx, const T* dy, const T* x, Floats w, const float* mean,
                                            const float* rstd, int64_t N, int64_t C) {
@@ -92,7 +109,7 @@ __global__ void layer_norm_backward_kernel(T* dx, const T* dy, const T* x, Float
   }
 }
 
-// dy xhat, summed over rows for the gradient of w; dy alone, for that of b. mean may be null.
+// The terms whose sums over n are the gradients of w, dy[n,c] xhat[n,c], and of b, dy[n,c]. A null mean is 0.
 template <class T>
 struct WeightTerm {
   const T *dy, *x;
@@ -111,11 +128,6 @@ struct BiasTerm {
 
 }  // namespace
 
-// y[n,c] = s[n,c] rstd[n] w[c],  rstd[n] = 1 / sqrt(mean_c s[n,c]^2 + eps),  s = x, or x + added
-// in: x [N,C], w [C] f32 or bf16, added [N,C] or undefined
-// out: y [N,C], rstd f32 [N] (kept for backward), sum [N,C] (s as rounded, where `added` is), written
-// A warp owns a row of up to 1024 channels, a block a longer one, a thread packets of 16 bytes; sums in f32.
-// Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
 void rms_norm(Tensor& y, Tensor& rstd, Tensor& sum, const Tensor& x, const Tensor& added, const Tensor& w,
               double eps) {
   const int64_t C = channels(x), N = leading(x);
@@ -137,10 +149,7 @@ void rms_norm(Tensor& y, Tensor& rstd, Tensor& sum, const Tensor& x, const Tenso
   });
 }
 
-// dx = rstd (g - xhat mean_c(g xhat)) + dsum,  dw[c] += sum_n dy xhat,  with xhat = x rstd and g = dy w
-// in: dy x [N,C], w [C] f32 or bf16, rstd f32 [N], dsum [N,C] or undefined (0)
-// out: dx [N,C] written, dw [C] f32 or bf16, added to; each or undefined
-// A warp or a block owns a row for dx; for dw a block owns 32 channels of a chunk of rows. Sums in f32.
+// dw[c] += sum_n dy xhat by column_sums, then dx; each may be undefined
 void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& dsum, const Tensor& x,
                        const Tensor& w, const Tensor& rstd) {
   const char* op = "rms_norm_backward";
@@ -167,10 +176,6 @@ void rms_norm_backward(Tensor& dx, Tensor& dw, const Tensor& dy, const Tensor& d
   });
 }
 
-// y[n,c] = (x[n,c] - mean[n]) rstd[n] w[c] + b[c],  rstd[n] = 1 / sqrt(mean_c (x - mean)^2 + eps)
-// in: x [N,C], w b [C] f32 or bf16   out: y [N,C], mean rstd f32 [N] (kept for backward), written
-// A warp owns a row of up to 1024 channels, a block a longer one; two passes, sums in f32.
-// Source: Ba, Kiros and Hinton, Layer Normalization, 2016.
 void layer_norm(Tensor& y, Tensor& mean, Tensor& rstd, const Tensor& x, const Tensor& w, const Tensor& b,
                 double eps) {
   const char* op = "layer_norm";
@@ -187,12 +192,7 @@ void layer_norm(Tensor& y, Tensor& mean, Tensor& rstd, const Tensor& x, const Te
   });
 }
 
-// dx = rstd (g - mean_c(g) - xhat mean_c(g xhat)),  dw[c] += sum_n dy xhat,  db[c] += sum_n dy,
-// with xhat = (x - mean) rstd and g = dy w
-// in: dy x [N,C], w [C] f32 or bf16, mean rstd f32 [N]
-// out: dx [N,C] written, dw db [C] f32 or bf16, added to; each or undefined
-// A warp or a block owns a row for dx; for dw and db a block owns 32 channels of a chunk of rows. Sums in
-// f32.
+// dw[c] += sum_n dy xhat and db[c] += sum_n dy by column_sums, then dx; each may be undefined
 void layer_norm_backward(Tensor& dx, Tensor& dw, Tensor& db, const Tensor& dy, const Tensor& x,
                          const Tensor& w, const Tensor& mean, const Tensor& rstd) {
   const char* op = "layer_norm_backward";

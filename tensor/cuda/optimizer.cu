@@ -1,3 +1,5 @@
+// AdamW over the flat arenas of parameters, gradients and moments.
+// A thread owns every (grid size)-th element.
 #include <cmath>
 
 #include "tensor/cuda/values.cuh"
@@ -6,6 +8,11 @@
 namespace burrow::cuda {
 namespace {
 
+// With g = grad_scale grad:  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
+// value -= lr weight_decay value;  value -= lr (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps)
+// in: grad [n]   out: value m v [n], updated in place; all f32
+// A thread owns every (grid size)-th element; computed in f32, the bias corrections in f64 on the host.
+// Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019.
 __global__ void adamw_kernel(float* value, float* m, float* v, const float* grad, row::AdamWStep<float> step,
                              int64_t n) {
   for (int64_t i = first_element(); i < n; i += element_stride())
@@ -14,11 +21,6 @@ __global__ void adamw_kernel(float* value, float* m, float* v, const float* grad
 
 }  // namespace
 
-// With g = grad_scale grad:  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
-// value -= lr weight_decay value;  value -= lr (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps)
-// in: grad, flat   out: value m v, updated in place; all f32 and of one length
-// A thread owns every (grid size)-th element of the whole arena; computed in f32, the corrections in f64.
-// Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019.
 void adamw(Tensor& value, Tensor& m, Tensor& v, const Tensor& grad, const AdamW& options, int64_t step,
            double lr, double grad_scale) {
   const int64_t n = value.numel();

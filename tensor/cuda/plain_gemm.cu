@@ -1,3 +1,5 @@
+// The matrix product for the cases that cuBLASLt does not support, on the CUDA cores.
+// A block owns a tile of 32 by 32 results.
 #include "tensor/cuda/gemm.h"
 #include "tensor/cuda/tile.cuh"
 #include "tensor/cuda/values.cuh"
@@ -5,7 +7,9 @@
 namespace burrow::cuda {
 namespace {
 
-// A block owns a tile of 32 by 32 results and takes the inner size in order.
+// c = (or +=) op(a) op(b) + bias, op transposes where its flag says
+// in: a [M,K] (transposed: [K,M]), b [K,N] ([N,K]), bias [N] or null   out: c [M,N]; each f32 or bf16
+// A block owns a tile of 32 by 32 results and sums over the inner size in order; sums in f32.
 __global__ void plain_gemm_kernel(Floats c, Floats a, Floats b, Floats bias, int64_t M, int64_t N, int64_t K,
                                   bool a_transposed, bool b_transposed, bool add) {
   const int64_t m0 = int64_t{blockIdx.x} * kTile, n0 = int64_t{blockIdx.y} * kTile;

@@ -1,9 +1,14 @@
+// Element-wise functions with their gradients, scaling, accumulation, and sums over rows.
+// A thread owns packets of 16 bytes; sum_rows uses the blocks of columns.cuh.
 #include "tensor/cuda/columns.cuh"
 
 namespace burrow::cuda {
 namespace {
 
-// y[i] = f(in[i]...), f in f32: the first `packets` packets whole, then element by element.
+// y[i] = f(in[i]...)
+// in: one or more tensors of n elements   out: y, n elements, written; y may be an input
+// A thread owns every (grid size)-th of the first `packets` packets of 16 bytes, then of the remaining
+// elements; computed in f32.
 template <class T, class F, class... In>
 __global__ void elementwise(T* y, F f, int64_t packets, int64_t n, const In*... in) {
   constexpr int kSize = kPacket<T>;
@@ -19,7 +24,7 @@ __global__ void elementwise(T* y, F f, int64_t packets, int64_t n, const In*... 
     y[i] = static_cast<T>(f(to_float(in[i])...));
 }
 
-// The inputs have the dtype of y. A view may begin anywhere: then there are no packets.
+// Inputs must have the dtype of y. Packets need aligned tensors, which a view may not be.
 template <class T, class F, class... Inputs>
 void for_each_element(const char* op, Tensor& y, F f, const Inputs&... inputs) {
   const int64_t n = y.numel(), packets = aligned(y) && (aligned(inputs) && ...) ? n / kPacket<T> : 0;
@@ -27,7 +32,7 @@ void for_each_element(const char* op, Tensor& y, F f, const Inputs&... inputs) {
          device_data<T>(y), f, packets, n, static_cast<const T*>(device_data<T>(inputs))...);
 }
 
-// The formulas, one struct each: nvcc launches no lambda of the host.
+// The formulas, one struct each, because a host lambda cannot be passed to a kernel.
 template <class Op>
 struct UnaryOf {
   __device__ float operator()(float x) const { return Op::f(x); }
@@ -63,8 +68,6 @@ struct ElementOf {
 }  // namespace
 
 // y = f(x)
-// in: x   out: y, written, same shape; y may be x
-// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void unary(Tensor& y, const Tensor& x, Unary op) {
   check_same("unary", "y", y, "x", x);
   visit_device("unary", x.dtype(), [&]<class T>(T) {
@@ -73,8 +76,6 @@ void unary(Tensor& y, const Tensor& x, Unary op) {
 }
 
 // dx = dy f'(x)
-// in: dy x   out: dx, written, same shape; dx may be dy
-// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void unary_backward(Tensor& dx, const Tensor& dy, const Tensor& x, Unary op) {
   check_same("unary_backward", "dy", dy, "x", x);
   check_same("unary_backward", "dx", dx, "x", x);
@@ -85,8 +86,6 @@ void unary_backward(Tensor& dx, const Tensor& dy, const Tensor& x, Unary op) {
 }
 
 // y = a + b
-// in: a b   out: y, written, same shape; y may be a or b
-// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void add(Tensor& y, const Tensor& a, const Tensor& b) {
   check_same("add", "a", a, "b", b);
   check_same("add", "y", y, "a", a);
@@ -94,8 +93,6 @@ void add(Tensor& y, const Tensor& a, const Tensor& b) {
 }
 
 // y = alpha x
-// in: x   out: y, written, same shape; y may be x
-// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void scale(Tensor& y, const Tensor& x, double alpha) {
   check_same("scale", "y", y, "x", x);
   visit_device("scale", x.dtype(),
@@ -104,7 +101,9 @@ void scale(Tensor& y, const Tensor& x, double alpha) {
 
 namespace {
 
-// y[i] = (or +=) alpha s[0] x[i], s null for 1.
+// y[i] = (or +=) alpha s[0] x[i]; 1 for s[0] where s is null
+// in: x [n], s [1] or null   out: y [n]; y may be x; each f32 or bf16
+// A thread owns every (grid size)-th element; computed in f32.
 __global__ void scale_by_kernel(Floats y, Floats x, Floats s, double alpha, bool add, int64_t n) {
   const float k = s.p ? static_cast<float>(alpha * static_cast<double>(s[0])) : static_cast<float>(alpha);
   for (int64_t i = first_element(); i < n; i += element_stride()) y.set(i, add ? y[i] + k * x[i] : k * x[i]);
@@ -112,9 +111,6 @@ __global__ void scale_by_kernel(Floats y, Floats x, Floats s, double alpha, bool
 
 }  // namespace
 
-// y = alpha s[0] x, or y += with `accumulate`
-// in: x, s one element   out: y, same shape; y may be x; each f32 or bf16
-// A thread owns every (grid size)-th element; computed in f32.
 void scale_by(Tensor& y, const Tensor& x, const Tensor& s, double alpha, bool accumulate) {
   const char* op = "scale_by";
   BURROW_CHECK(y.shape() == x.shape(), "[scale_by] y {} and x {} differ", y.shape(), x.shape());
@@ -123,17 +119,13 @@ void scale_by(Tensor& y, const Tensor& x, const Tensor& s, double alpha, bool ac
 }
 
 // y = a b
-// in: a b   out: y, written, same shape; y may be a or b
-// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void mul(Tensor& y, const Tensor& a, const Tensor& b) {
   check_same("mul", "a", a, "b", b);
   check_same("mul", "y", y, "a", a);
   visit_device("mul", a.dtype(), [&]<class T>(T) { for_each_element<T>("mul", y, ProductOf{}, a, b); });
 }
 
-// y += alpha x
-// in: x   out: y, added to, same shape; each f32 or bf16
-// A thread owns every (grid size)-th packet of 16 bytes, of two dtypes every element; computed in f32.
+// y += alpha x; by scale_by_kernel where the dtypes differ
 void accumulate(Tensor& y, const Tensor& x, double alpha) {
   const char* op = "accumulate";
   BURROW_CHECK(y.shape() == x.shape(), "[accumulate] y {} and x {} differ", y.shape(), x.shape());
@@ -147,8 +139,6 @@ void accumulate(Tensor& y, const Tensor& x, double alpha) {
 }
 
 // y = silu(gate) up
-// in: gate up   out: y, written, same shape; y may be either
-// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 // Source: Shazeer, GLU Variants Improve Transformer, 2020.
 void swiglu(Tensor& y, const Tensor& gate, const Tensor& up) {
   check_same("swiglu", "gate", gate, "up", up);
@@ -159,6 +149,9 @@ void swiglu(Tensor& y, const Tensor& gate, const Tensor& up) {
 
 namespace {
 
+// dgate = dy up silu'(gate),  dup = dy silu(gate)
+// in: dy gate up, n elements   out: dgate dup, n elements, written; each may be null
+// A thread owns every (grid size)-th packet of 16 bytes (V = 1: element); computed in f32.
 template <int V, class T>
 __global__ void swiglu_backward_kernel(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t n) {
   for (int64_t i = first_element() * V; i < n; i += element_stride() * V) {
@@ -176,9 +169,6 @@ __global__ void swiglu_backward_kernel(T* dgate, T* dup, const T* dy, const T* g
 
 }  // namespace
 
-// dgate = dy up silu'(gate),  dup = dy silu(gate)
-// in: dy gate up   out: dgate dup, written, same shape; each or undefined
-// A thread owns every (grid size)-th packet of 16 bytes; computed in f32.
 void swiglu_backward(Tensor& dgate, Tensor& dup, const Tensor& dy, const Tensor& gate, const Tensor& up) {
   check_same("swiglu_backward", "gate", gate, "up", up);
   check_same("swiglu_backward", "dy", dy, "gate", gate);
@@ -198,8 +188,7 @@ void swiglu_backward(Tensor& dgate, Tensor& dup, const Tensor& dy, const Tensor&
 
 // y[c] = sum_n x[n,c], or y[c] += with `accumulate`
 // in: x [N,C]   out: y [C], f32 or bf16
-// A block owns 32 channels of a chunk of rows, a thread every eighth row; chunks are added in order. Sums in
-// f32.
+// A block owns 32 channels of a chunk of rows, a thread every eighth row; chunks in order; sums in f32.
 void sum_rows(Tensor& y, const Tensor& x, bool accumulate) {
   const int64_t C = channels(x);
   const Floats out = floats_of("sum_rows", "y", y, C);

@@ -1,3 +1,5 @@
+// Converts the offsets of packed sequences to the arrays that cuDNN reads, on the device.
+// A thread owns a sequence.
 #include "tensor/cuda/cudnn.h"
 #include "tensor/cuda/launch.cuh"
 #include "tensor/cuda/values.cuh"
@@ -5,8 +7,10 @@
 namespace burrow::cuda {
 namespace {
 
-// begins[b] = offsets[b] elements of a row, lengths[b] = offsets[b+1] - offsets[b]; the sequences from B on
-// are empty and begin at the end. A thread owns a sequence; there is one more begin than sequences.
+// begins[b] = offsets[b] * elements of a row,  lengths[b] = offsets[b+1] - offsets[b]; sequences from B on
+// are empty and begin at the end
+// in: q_offsets k_offsets i32 [B+1]   out: begins i64 [batch+1], lengths i32 [batch], written
+// A thread owns a sequence, one more thread the last begin.
 __global__ void ragged_kernel(RaggedPointers to, const int32_t* q_offsets, const int32_t* k_offsets,
                               int64_t B, int64_t batch, int64_t q_row, int64_t k_row, int64_t lse_row) {
   for (int64_t b = first_element(); b <= batch; b += element_stride()) {
@@ -20,7 +24,7 @@ __global__ void ragged_kernel(RaggedPointers to, const int32_t* q_offsets, const
   }
 }
 
-// Each array begins where the library may load 16 bytes.
+// The library may load 16 bytes at once, so each array is aligned to that.
 constexpr size_t aligned(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 }  // namespace
@@ -28,7 +32,8 @@ constexpr size_t aligned(size_t bytes) { return (bytes + 15) / 16 * 16; }
 RaggedRows ragged_rows(const AttentionRanges& ranges, const AttentionShape& shape, int64_t batch) {
   const int64_t B = ranges.q_offsets.numel() - 1;
   BURROW_CHECK(B >= 0 && B <= batch && ranges.k_offsets.numel() == B + 1,
-               "[attention] {} and {} offsets of {} sequences", B + 1, ranges.k_offsets.numel(), batch);
+               "[attention] {} query offsets and {} key offsets for at most {} sequences", B + 1,
+               ranges.k_offsets.numel(), batch);
   const size_t begins = aligned(static_cast<size_t>(batch + 1) * sizeof(int64_t)),
                lengths = aligned(static_cast<size_t>(batch) * sizeof(int32_t));
   RaggedRows rows;

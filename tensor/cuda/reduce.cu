@@ -1,3 +1,5 @@
+// Sums over a whole tensor, and means over the rows of a group.
+// A block sums one part of the data; a second launch adds the parts in a fixed order. Sums in f64.
 #include "tensor/cuda/team.cuh"
 #include "tensor/cuda/values.cuh"
 
@@ -6,7 +8,9 @@ namespace {
 
 constexpr int64_t kElements = 16384;  // of a block
 
-// partial[block] = sum over its elements of a b, in f64.
+// partial[block] = sum over the block's elements i of a[i] b[i]
+// in: a b f32 or bf16 [n]   out: partial f64 [blocks], written
+// A block owns 16384 elements, a thread every 256th of them; sums in f64.
 __global__ void partial_products(double* partial, Floats a, Floats b, int64_t n) {
   const int64_t begin = blockIdx.x * kElements, end = begin + kElements < n ? begin + kElements : n;
   double sum = 0;
@@ -16,7 +20,9 @@ __global__ void partial_products(double* partial, Floats a, Floats b, int64_t n)
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// y[0] = alpha times the sum of the partial sums. One block; y is f64, f32 or bf16.
+// y[0] = alpha sum_i partial[i]
+// in: partial f64 [blocks]   out: y [1] f32 or bf16, or y64 [1] where that is not null, written
+// One block; a thread owns every 256th partial sum; sums in f64.
 __global__ void finish_products(Floats y, double* y64, const double* partial, int64_t blocks, double alpha) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < blocks; i += kThreads) sum += partial[i];
@@ -40,18 +46,14 @@ void product_sum(const char* op, Tensor& y, const Tensor& a, const Tensor& b, do
 
 }  // namespace
 
-// y[0] = alpha sum_i a[i] b[i]
-// in: a b, same shape, each f32 or bf16   out: y, one element, f32, bf16 or f64, written
-// A block owns 16384 elements, a thread every 256th; then one block adds the blocks' sums. Sums in f64.
+// y[0] = alpha sum_i a[i] b[i]; y is f32, bf16 or f64
 void dot(Tensor& y, const Tensor& a, const Tensor& b, double alpha) {
   BURROW_CHECK(a.shape() == b.shape(), "[dot] a {} and b {} differ", a.shape(), b.shape());
   check_vector("dot", "y", y, y.dtype(), 1);
   product_sum("dot", y, a, b, alpha);
 }
 
-// y[0] = sum_i x[i]^2; NaN and infinity pass through
-// in: x   out: y f64, one element, written
-// A block owns 16384 elements, a thread every 256th; then one block adds the blocks' sums. Sums in f64.
+// y[0] = sum_i x[i]^2, f64; NaN and infinity pass through
 void sum_squares(Tensor& y, const Tensor& x) {
   check_vector("sum_squares", "y", y, DType::f64, 1);
   product_sum("sum_squares", y, x, x, 1);
@@ -59,8 +61,9 @@ void sum_squares(Tensor& y, const Tensor& x) {
 
 namespace {
 
-// Of chunk z of the rows: partial[z, g, c] = sum of x[n,c], counts[z, g] the rows, over those of group g. A
-// block owns 256 channels of a group and takes its chunk's rows in order.
+// partial[z,g,c] = sum of x[n,c], counts[z,g] = number of rows, over the rows n of chunk z with group[n] = g
+// in: x [N,C], group i32 [N] in [-1, G)   out: partial f64 [chunks,G,C], counts i32 [chunks,G], written
+// A block owns 256 channels of one group in one chunk, a thread one channel; sums in f64.
 template <class T>
 __global__ void group_sums_kernel(double* partial, int32_t* counts, const T* x, const int32_t* group,
                                   int64_t chunk, int64_t N, int64_t C, int64_t G) {
@@ -77,7 +80,9 @@ __global__ void group_sums_kernel(double* partial, int32_t* counts, const T* x, 
   if (blockIdx.x == 0 && threadIdx.x == 0) counts[blockIdx.z * G + g] = rows;
 }
 
-// The chunks in order.
+// y[g,c] = sum_z partial[z,g,c] / count[g],  count[g] = sum_z counts[z,g];  an empty group gives 0
+// in: partial f64 [chunks,G,C], counts i32 [chunks,G]   out: y [G,C], count [G] f32 or bf16, written
+// A thread owns every (grid size)-th element of y and adds the chunks in order; sums in f64.
 template <class T>
 __global__ void group_mean_kernel(T* y, Floats count, const double* partial, const int32_t* counts,
                                   int64_t chunks, int64_t C, int64_t G) {
@@ -93,6 +98,9 @@ __global__ void group_mean_kernel(T* y, Floats count, const double* partial, con
   }
 }
 
+// dx[n,c] = dy[group[n],c] / count[group[n]], 0 where group[n] is -1
+// in: dy [G,C], count [G] f32 or bf16, group i32 [N] in [-1, G)   out: dx [N,C], written
+// A thread owns every (grid size)-th element; computed in f32.
 template <class T>
 __global__ void group_mean_backward_kernel(T* dx, const T* dy, Floats count, const int32_t* group, int64_t N,
                                            int64_t C) {
@@ -104,17 +112,14 @@ __global__ void group_mean_backward_kernel(T* dx, const T* dy, Floats count, con
 
 }  // namespace
 
-// y[g,c] = mean_{n: group[n] = g} x[n,c];  count[g] = rows of g;  -1 is no group, an empty one gives 0
-// in: x [N,C], group i32 [N] in [-1, G)   out: y [G,C], count [G] f32 or bf16, written
-// A block owns 256 channels of a group in a chunk of the rows, a thread one channel; then a thread adds the
-// chunks' sums of a channel in order. Sums in f64.
+// y[g,c] = mean_{n: group[n] = g} x[n,c]; group -1 means no group
 void group_mean(Tensor& y, Tensor& count, const Tensor& x, const Tensor& group) {
   const char* op = "group_mean";
   const int64_t C = channels(x), N = leading(x), G = leading(y);
   check_matrix(op, "y", y, x.dtype(), G, C);
   check_vector(op, "group", group, DType::i32, N);
   const Floats rows = floats_of(op, "count", count, G);
-  // Few channels leave most of the device to chunks; many need none, and their sums take memory.
+  // With few channels, small chunks are needed to fill the device; with many, larger chunks save memory.
   const int64_t chunk = std::max<int64_t>(C <= kThreads ? 64 : 1024, ceil_div(N, 65535)),
                 chunks = std::max<int64_t>(ceil_div(N, chunk), 1);
   const Scratch<double> partial(chunks * G * C);
@@ -127,9 +132,6 @@ void group_mean(Tensor& y, Tensor& count, const Tensor& x, const Tensor& group) 
   });
 }
 
-// dx[n,c] = dy[group[n],c] / count[group[n]], 0 where group[n] is -1
-// in: dy [G,C], count [G] f32 or bf16, group i32 [N] in [-1, G)   out: dx [N,C], written
-// A thread owns every (grid size)-th element; computed in f32.
 void group_mean_backward(Tensor& dx, const Tensor& dy, const Tensor& count, const Tensor& group) {
   const char* op = "group_mean_backward";
   const int64_t C = channels(dy), G = leading(dy), N = leading(dx);

@@ -1,3 +1,5 @@
+// Rotary position embedding. A thread computes an angle once for all heads, in f64; in a second launch a
+// thread owns pairs of a head, in f32.
 #include "tensor/cuda/values.cuh"
 #include "tensor/row_ops.h"
 
@@ -8,8 +10,9 @@ struct Turn {
   float cosine, sine;
 };
 
-// A thread owns an angle: in f64, since a position times a frequency near 1 must be right to far below a
-// turn.
+// turns[n,i] = (cos a, sin a),  a = position[n] theta^(-2i/D),  i < D/2; sin negated if `inverse`
+// in: position i32 [N]   out: turns [N,D/2], written
+// A thread owns every (grid size)-th angle, in f64, as a large position times a frequency needs.
 __global__ void turns_kernel(Turn* turns, const int32_t* position, int64_t N, int64_t D, double theta,
                              bool inverse) {
   const int64_t pairs = D / 2;
@@ -20,7 +23,11 @@ __global__ void turns_kernel(Turn* turns, const int32_t* position, int64_t N, in
   }
 }
 
-// A thread owns V neighbouring pairs of a head of a row.
+// (y[i], y[i + D/2]) = (x[i], x[i + D/2]) rotated by turns[n,i], in each head, i < D/2: the halves of a head
+// are the pairs, as in LLaMA's published weights. The inverse rotation is the backward.
+// in: x [N,H*D], turns [N,D/2]   out: y [N,H*D], written; y may be x
+// A thread owns V adjacent pairs of a head of a row; computed in f32.
+// Source: Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021.
 template <int V, class T>
 __global__ void rope_kernel(T* y, const T* x, const Turn* turns, int64_t N, int64_t H, int64_t D) {
   const int64_t pairs = D / 2, runs = pairs / V;
@@ -40,11 +47,6 @@ __global__ void rope_kernel(T* y, const T* x, const Turn* turns, int64_t N, int6
 
 }  // namespace
 
-// (y[i], y[i + D/2]) = (x[i], x[i + D/2]) rotated by position * theta^(-2i/D), in each head, i < D/2: the
-// halves of a head are the pairs, as in LLaMA's published weights. `inverse` rotates back (the backward).
-// in: x [N,H*D], position i32 [N]   out: y [N,H*D], written; y may be x
-// A thread owns an angle in f64, once for all heads; then 16 bytes of either half of a head, rotated in f32.
-// Source: Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021.
 void rope(Tensor& y, const Tensor& x, const Tensor& position, int64_t heads, double theta, bool inverse) {
   const int64_t N = leading(x), C = channels(x), D = heads > 0 ? C / heads : 0;
   check_same("rope", "y", y, "x", x);

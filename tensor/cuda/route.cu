@@ -1,3 +1,5 @@
+// A router's decisions for every row, the sums of groups of rows, and the gradient of the logits.
+// A thread owns a row; a block sums 128 rows per group, then a warp adds up the blocks' sums of one number.
 #include "tensor/cuda/team.cuh"
 #include "tensor/cuda/values.cuh"
 #include "tensor/route_checks.h"
@@ -6,7 +8,7 @@
 namespace burrow::cuda {
 namespace {
 
-constexpr int kRows = 128;  // of a block, one a thread
+constexpr int kRows = 128;  // of a block, one per thread
 
 struct RoutePointers {
   float *probs, *chosen, *weights, *entropy, *mean_probs, *mean_weights, *mean_chosen, *mean_rows, *sums;
@@ -17,9 +19,10 @@ RoutePointers pointers_of(const RouteTensors& t) {
           p(t.mean_weights), p(t.mean_chosen), p(t.mean_rows), p(t.sums)};
 }
 
-// Columns of a group's sums: probs [E], weights [E], chosen [E], active experts, entropy, rows.
+// The number of columns of a group's sums: probs [E], weights [E], chosen [E], active experts, entropy, rows.
 BURROW_HD int64_t sum_columns(int64_t E) { return 3 * E + 3; }
 
+// probs, chosen, weights and entropy (if wanted) of row n.
 __device__ void decide_row(const RoutePointers& out, const float* logits, int64_t n, int64_t E,
                            const RouteRule& rule) {
   const float* z = logits + n * E;
@@ -36,8 +39,8 @@ __device__ void decide_row(const RoutePointers& out, const float* logits, int64_
   row::weigh_experts(out.weights + n * E, p, chosen, E, rule);
 }
 
-// What the rows of this block, which its threads have just written, add to each group: partial [blocks, G,
-// sum_columns(E)]. A thread owns sums and takes the rows in order.
+// partial[b,g] = the sums over the rows of block b that are in group g, which the block's threads have just
+// written: partial [blocks,G,sum_columns(E)]. A thread owns some of the sums and adds the rows in order.
 __device__ void sum_block(double* partial, const RoutePointers& t, const int32_t* group, int64_t G, int64_t N,
                           int64_t E) {
   __shared__ int32_t of[kRows];
@@ -51,7 +54,7 @@ __device__ void sum_block(double* partial, const RoutePointers& t, const int32_t
     active[threadIdx.x] = count;
     entropy[threadIdx.x] = row::entropy<float>([=](int64_t e) { return t.probs[n * E + e]; }, E, {});
   }
-  __syncthreads();  // the rows of the block are there
+  __syncthreads();  // all rows of the block are written
   const int64_t width = sum_columns(E);
   for (int64_t i = threadIdx.x; i < G * width; i += kRows) {
     const int64_t g = i / width, c = i % width;
@@ -69,6 +72,10 @@ __device__ void sum_block(double* partial, const RoutePointers& t, const int32_t
   }
 }
 
+// probs = softmax(logits); chosen, weights and entropy by the rule;  partial[b] as sum_block
+// in: logits f32 [N,E], group i32 [N] in [-1, G) or null
+// out: probs chosen weights [N,E], entropy [N] or null, partial f64 [blocks,G,3E+3] or null, written
+// A thread owns a row, a block 128 rows; a row's sums in f32, a group's in f64.
 __global__ void route_kernel(RoutePointers out, const float* logits, const int32_t* group, double* partial,
                              int64_t G, int64_t N, int64_t E, RouteRule rule) {
   const int64_t n = int64_t{blockIdx.x} * kRows + threadIdx.x;
@@ -76,12 +83,15 @@ __global__ void route_kernel(RoutePointers out, const float* logits, const int32
   if (partial) sum_block(partial, out, group, G, N, E);
 }
 
+// partial[b] = sums over the rows of block b (sum_block)
+// in: probs chosen weights f32 [N,E], group i32 [N] in [-1, G)   out: partial f64 [blocks,G,3E+3], written
+// A block owns 128 rows, a thread some of their sums; sums in f64.
 __global__ void route_sums_kernel(RoutePointers in, const int32_t* group, double* partial, int64_t G,
                                   int64_t N, int64_t E) {
   sum_block(partial, in, group, G, N, E);
 }
 
-// Of a column, the blocks' sums for groups first to first + groups; every lane gets it.
+// The sum of one column over all blocks and the groups [first, first + groups); every lane gets it.
 __device__ double sum_of_blocks(const double* partial, int64_t blocks, int64_t G, int64_t first,
                                 int64_t groups, int64_t column, int64_t width) {
   double sum = 0;
@@ -90,7 +100,10 @@ __device__ double sum_of_blocks(const double* partial, int64_t blocks, int64_t G
   return team_sum<32>(sum);
 }
 
-// A warp owns a number: first those of `sums` [G,E+3], then those of the means, [means,E] of each kind.
+// sums[g] = sum over blocks of partial[b,g];  mean_x[m] = sum over blocks and the groups of m / rows of m
+// in: partial f64 [blocks,G,3E+3]   out: sums [G,E+3], mean_probs mean_weights mean_chosen [means,E],
+// mean_rows [means], written; means is G, 1 (all groups together) or 0
+// A warp owns a number: first those of sums, then those of the means; sums in f64.
 __global__ void finish_kernel(RoutePointers out, const double* partial, int64_t blocks, int64_t G,
                               int64_t means, int64_t E) {
   const int64_t i = team_row<32>(), width = sum_columns(E), of_sums = G * (E + 3);
@@ -115,6 +128,10 @@ void finish(const char* op, const RoutePointers& out, const Scratch<double>& par
   launch(op, finish_kernel, teams<32>(G * (E + 3) + means * 3 * E), out, partial.data(), blocks, G, means, E);
 }
 
+// dlogits[n,e] = p_e (dp_e - sum_j p_j dp_j),  dp the gradient reaching p by all outputs
+// in: gradients d of the outputs (each may be null), outputs of the forward, group i32 [N] or null; f32
+// out: dlogits f32 [N,E], written
+// A thread owns every (grid size)-th row; sums in f32.
 __global__ void route_backward_kernel(float* dlogits, row::RouteGradients<float> d, RoutePointers out,
                                       const int32_t* group, bool one_mean, int64_t N, int64_t E,
                                       RouteRule rule) {
@@ -127,15 +144,12 @@ __global__ void route_backward_kernel(float* dlogits, row::RouteGradients<float>
 }
 
 void check_f32(const char* op, const Tensor& t) {
-  BURROW_CHECK(t.dtype() == DType::f32, "[{}] a router's numbers are {}, expected f32", op, t.dtype());
+  BURROW_CHECK(t.dtype() == DType::f32, "[{}] tensors are {}, expected f32", op, t.dtype());
 }
 
 }  // namespace
 
-// probs = softmax(logits); chosen, weights and entropy by the rule; means and sums over each group's rows
-// in: logits f32 [N,E], group i32 [N] in [-1, G) or undefined   out: RouteTensors, written
-// A thread owns a row, a block 128 of them, whose sums one warp for each number adds up afterwards; a row's
-// sums in f32, a group's in f64.
+// probs, chosen, weights and entropy; with groups also their sums and means, finished by a second kernel.
 void route(RouteTensors& out, const Tensor& logits, const Tensor& group, const RouteRule& rule) {
   const int64_t N = leading(logits), E = channels(logits), blocks = ceil_div(N, kRows);
   check_f32("route", logits);
@@ -148,9 +162,7 @@ void route(RouteTensors& out, const Tensor& logits, const Tensor& group, const R
   if (G > 0) finish("route", p, partial, blocks, G, leading(out.mean_probs), E);
 }
 
-// sums[g] = over the rows of group g, see RouteTensors
-// in: probs chosen weights f32 [N,E], group i32 [N] in [-1, G)   out: sums [G,E+3], written
-// A block owns 128 rows, then a warp a number; sums in f64.
+// sums[g] = over the rows of group g; see RouteTensors
 void route_sums(Tensor& sums, const Tensor& probs, const Tensor& chosen, const Tensor& weights,
                 const Tensor& group) {
   const int64_t N = leading(probs), E = channels(probs), G = leading(sums), blocks = ceil_div(N, kRows);
@@ -163,9 +175,6 @@ void route_sums(Tensor& sums, const Tensor& probs, const Tensor& chosen, const T
   finish("route_sums", p, partial, blocks, G, 0, E);
 }
 
-// dlogits[n,e] = p_e (dp_e - sum_j p_j dp_j), dp of what reached probs, weights, entropy and means
-// in: dout and out f32, see kernels.def; group i32 [N] in [-1, G) or undefined   out: dlogits [N,E], written
-// A thread owns rows; sums in f32.
 void route_backward(Tensor& dlogits, const RouteTensors& dout, const RouteTensors& out, const Tensor& group,
                     const RouteRule& rule) {
   const int64_t N = leading(out.probs), E = channels(out.probs);

@@ -1,3 +1,5 @@
+// Masks of chosen experts, and the scaling of their rank channels by the routing weights.
+// A thread owns a row (masks) or elements (scaling); scale_experts_backward has a warp per (row, expert).
 #include "tensor/cuda/team.cuh"
 #include "tensor/cuda/values.cuh"
 #include "tensor/row_ops.h"
@@ -5,7 +7,7 @@
 namespace burrow::cuda {
 namespace {
 
-// A row of scores as row_ops.h reads it, and the row of a mask as it writes it.
+// Adapters for row_ops.h: a row of scores to read, and a row of a mask to write.
 template <class T>
 struct Scores {
   const T* p;
@@ -17,25 +19,39 @@ struct Mask {
   __device__ void operator()(int64_t e, bool chosen) const { p[e] = static_cast<T>(chosen ? 1.0f : 0.0f); }
 };
 
+// mask[n,e] = 1 where probs[n,e] is among the k largest of its row (the first of equals), else 0
+// in: probs [N,E], 1 <= k <= E   out: mask [N,E], written
+// A thread owns every (grid size)-th row and scans it k times, as E is small.
 template <class T>
 __global__ void top_k_kernel(T* mask, const T* probs, int64_t k, int64_t N, int64_t E) {
   for (int64_t n = first_element(); n < N; n += element_stride())
     row::top_k(Scores<T>{probs + n * E}, E, k, Mask<T>{mask + n * E});
 }
 
+// mask[n,e] = 1 for the k largest u of a row, k the last with 1 - lambda[n] + k u_k > sum_{j<=k} u_j, else 0
+// in: scores u [N,E], lambda [N] < 1, f32 or bf16   out: mask [N,E], written
+// A thread owns every (grid size)-th row; sums in f32.
+// Source: sparsegen-lin (Laha et al. 2018, arXiv 1810.11975, section 3), as LD-MoLE uses it.
 template <class T>
 __global__ void sparsegen_kernel(T* mask, const T* scores, Floats lambda, int64_t N, int64_t E) {
   for (int64_t n = first_element(); n < N; n += element_stride())
     row::sparsegen<float>(Scores<T>{scores + n * E}, E, lambda[n], Mask<T>{mask + n * E});
 }
 
+// y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]
+// in: h [N,E*R], weights [N,E] f32 or bf16   out: y [N,E*R], written; y may be h
+// A thread owns every (grid size)-th element; computed in f32.
 template <class T>
 __global__ void scale_experts_kernel(T* y, const T* h, Floats weights, float alpha, int64_t n, int64_t R) {
   for (int64_t i = first_element(); i < n; i += element_stride())
     y[i] = static_cast<T>(alpha * weights[i / R] * to_float(h[i]));
 }
 
-// A warp owns an expert of a row.
+// dh[n, e*R + r] = alpha weights[n,e] dy[n, e*R + r]
+// dweights[n,e] = alpha sum_r dy[n, e*R + r] h[n, e*R + r]
+// in: dy h [N,E*R], weights [N,E] f32 or bf16; h may be null where dweights is
+// out: dh [N,E*R], dweights [N,E] f32 or bf16, written; each may be null; dh may be dy
+// A warp owns one expert of a row; sums in f32.
 template <class T>
 __global__ void scale_experts_backward_kernel(T* dh, Floats dweights, const T* dy, const T* h, Floats weights,
                                               float alpha, int64_t pairs, int64_t R) {
@@ -53,20 +69,17 @@ __global__ void scale_experts_backward_kernel(T* dh, Floats dweights, const T* d
   if (team_rank<32>() == 0) dweights.set(i, alpha * sum);
 }
 
-// R of h [N, E*R] beside weights [N,E].
+// Checks h [N,E*R] against weights [N,E] and returns R.
 int64_t rank_of(const char* op, const Tensor& h, const Tensor& weights) {
   const int64_t E = channels(weights);
   check_matrix(op, "weights", weights, weights.dtype(), leading(h), E);
-  BURROW_CHECK(E > 0 && channels(h) % E == 0,
-               "[{}] h {} has no whole number of channels for each of {} experts", op, h.shape(), E);
+  BURROW_CHECK(E > 0 && channels(h) % E == 0, "[{}] h {} does not split into equal parts for {} experts", op,
+               h.shape(), E);
   return channels(h) / E;
 }
 
 }  // namespace
 
-// mask[n,e] = 1 where probs[n,e] is among the k largest of its row (the first of equals), else 0
-// in: probs [N,E], 1 <= k <= E   out: mask [N,E], written
-// A thread owns rows; k passes over a row, since E is small.
 void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
   const int64_t E = channels(probs), N = leading(probs);
   check_same("top_k_mask", "mask", mask, "probs", probs);
@@ -77,10 +90,6 @@ void top_k_mask(Tensor& mask, const Tensor& probs, int64_t k) {
   });
 }
 
-// mask[n,e] = 1 for the k largest u of a row, k the last with 1 - lambda[n] + k u_k > sum_{j<=k} u_j
-// in: scores u [N,E], lambda [N] < 1, f32 or bf16   out: mask [N,E], written
-// A thread owns rows; sums in f32.
-// Source: sparsegen-lin (Laha et al. 2018, arXiv 1810.11975, section 3), as LD-MoLE uses it.
 void sparsegen_mask(Tensor& mask, const Tensor& scores, const Tensor& lambda) {
   const char* op = "sparsegen_mask";
   const int64_t E = channels(scores), N = leading(scores);
@@ -91,9 +100,6 @@ void sparsegen_mask(Tensor& mask, const Tensor& scores, const Tensor& lambda) {
   });
 }
 
-// y[n, e*R + r] = alpha weights[n,e] h[n, e*R + r]
-// in: h [N,E*R], weights [N,E] f32 or bf16   out: y [N,E*R], written; y may be h
-// A thread owns every (grid size)-th element; computed in f32.
 void scale_experts(Tensor& y, const Tensor& h, const Tensor& weights, double alpha) {
   const char* op = "scale_experts";
   const int64_t R = rank_of(op, h, weights);
@@ -105,11 +111,6 @@ void scale_experts(Tensor& y, const Tensor& h, const Tensor& weights, double alp
   });
 }
 
-// dh[n, e*R + r] = alpha weights[n,e] dy[n, e*R + r]
-// dweights[n,e] = alpha sum_r dy[n, e*R + r] h[n, e*R + r]
-// in: dy h [N,E*R], weights [N,E] f32 or bf16; h may be undefined where dweights is
-// out: dh [N,E*R], dweights [N,E] f32 or bf16, written; each or undefined; dh may be dy
-// A warp owns an expert of a row; sums in f32.
 void scale_experts_backward(Tensor& dh, Tensor& dweights, const Tensor& dy, const Tensor& h,
                             const Tensor& weights, double alpha) {
   const char* op = "scale_experts_backward";

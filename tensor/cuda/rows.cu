@@ -1,18 +1,29 @@
+// Gathering and scattering rows, copying columns, and the embedding with its gradient.
+// A thread owns elements; where rows are summed, a block owns 256 channels of one target row.
 #include "tensor/cuda/values.cuh"
 
 namespace burrow::cuda {
 namespace {
 
+// y[n] = x[index[n]]
+// in: x [M,C], also i32, index i32 [N] in [0, M)   out: y [N,C], written
+// A thread owns every (grid size)-th element.
 template <class T>
 __global__ void gather_kernel(T* y, const T* x, const int32_t* index, int64_t N, int64_t C) {
   for (int64_t i = first_element(); i < N * C; i += element_stride()) y[i] = x[index[i / C] * C + i % C];
 }
 
+// y[n,c] = x[n, first + c]
+// in: x [N,C]   out: y [N,O], written
+// A thread owns every (grid size)-th element.
 template <class T>
 __global__ void copy_columns_kernel(T* y, const T* x, int64_t first, int64_t N, int64_t O, int64_t C) {
   for (int64_t i = first_element(); i < N * O; i += element_stride()) y[i] = x[i / O * C + first + i % O];
 }
 
+// y[n, first + c] += x[n,c]
+// in: x [N,O]   out: y [N,C], added to; each f32 or bf16
+// A thread owns every (grid size)-th element; computed in f32.
 __global__ void add_columns_kernel(Floats y, Floats x, int64_t first, int64_t N, int64_t O, int64_t C) {
   for (int64_t i = first_element(); i < N * O; i += element_stride()) {
     const int64_t to = i / O * C + first + i % O;
@@ -20,37 +31,39 @@ __global__ void add_columns_kernel(Floats y, Floats x, int64_t first, int64_t N,
   }
 }
 
-// The row that index n names; below 0: none. `flipped` counts -1, -2, ... from 0 (visual tokens).
+// The target row of index[n]; negative means none. If `flipped`, -1 - index[n] (visual tokens).
 __device__ int64_t row_of(const int32_t* index, int64_t n, bool flipped) {
   return flipped ? -1 - int64_t{index[n]} : int64_t{index[n]};
 }
 
-// y[row(n)] += x[n]. A block is about one n, and does nothing unless n is the first to name its row; then it
-// adds all that name it, in the order of n: two rows may meet in one target, and no sum may depend on timing.
-// A thread owns a channel of the 256 that the block's second index picks.
+// y[row_of(n)] += x[n] for the n whose target row is not negative
+// in: x [N,C], index i32 [N]   out: y [M,C], added to; each f32 or bf16
+// A block belongs to one n and 256 channels, a thread to one channel. The block exits unless n is the first
+// index of its target row; then it adds all rows with that target in the order of n, so that the sum does not
+// depend on timing; sums in f32.
 __global__ void add_rows_kernel(Floats y, Floats x, const int32_t* index, int64_t N, int64_t C,
                                 bool flipped) {
   __shared__ int64_t rows[kThreads];
-  __shared__ int found;  // an earlier n that names this row
+  __shared__ int found;  // whether an earlier n has this target row
   const int64_t first = blockIdx.x, row = row_of(index, first, flipped);
   const int64_t c = int64_t{blockIdx.y} * kThreads + threadIdx.x;
   if (row < 0) return;
   if (threadIdx.x == 0) found = 0;
-  __syncthreads();  // before any thread raises it
+  __syncthreads();  // found is 0 before any thread sets it
   for (int64_t n = threadIdx.x; n < first; n += kThreads) {
-    if (row_of(index, n, flipped) == row) found = 1;  // whoever writes writes the same
+    if (row_of(index, n, flipped) == row) found = 1;  // no race: all write the same value
   }
-  __syncthreads();  // all have looked
+  __syncthreads();  // all threads have searched
   if (found) return;
   float sum = c < C ? y[row * C + c] : 0;
   for (int64_t begin = first; begin < N; begin += kThreads) {
     const int64_t n = begin + threadIdx.x;
     rows[threadIdx.x] = n < N ? row_of(index, n, flipped) : -1;
-    __syncthreads();  // the chunk's rows are there
+    __syncthreads();  // the chunk's targets are stored
     for (int64_t i = 0; c < C && i < kThreads; ++i) {
       if (rows[i] == row) sum += x[(begin + i) * C + c];
     }
-    __syncthreads();  // all have read them: the next chunk may come
+    __syncthreads();  // all threads have read the targets, which the next chunk overwrites
   }
   if (c < C) y.set(row * C + c, sum);
 }
@@ -61,9 +74,6 @@ void add_rows(const char* op, Floats y, Floats x, const Tensor& index, int64_t N
 
 }  // namespace
 
-// y[n] = x[index[n]]
-// in: x [M,C], also of i32, index i32 [N] in [0, M)   out: y [N,C], written
-// A thread owns every (grid size)-th element.
 void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
   const int64_t C = channels(x), N = index.numel();
   check_matrix("gather_rows", "y", y, x.dtype(), N, C);
@@ -78,9 +88,6 @@ void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
     visit_device("gather_rows", x.dtype(), copy);
 }
 
-// y[n,c] = x[n, first + c]
-// in: x [N,C]   out: y [N,O], written
-// A thread owns every (grid size)-th element.
 void copy_columns(Tensor& y, const Tensor& x, int64_t first) {
   const char* op = "copy_columns";
   check_columns(op, x, y, x.dtype(), first);
@@ -90,9 +97,6 @@ void copy_columns(Tensor& y, const Tensor& x, int64_t first) {
   });
 }
 
-// y[n, first + c] += x[n,c]
-// in: x [N,O]   out: y [N,C], added to; each f32 or bf16
-// A thread owns every (grid size)-th element; computed in f32.
 void add_columns(Tensor& y, const Tensor& x, int64_t first) {
   const char* op = "add_columns";
   check_columns(op, y, x, x.dtype(), first);
@@ -101,8 +105,6 @@ void add_columns(Tensor& y, const Tensor& x, int64_t first) {
 }
 
 // y[m] = sum of x[n] with index[n] = m, in the order of n; or y[m] += with `accumulate`
-// in: x [N,C], index i32 [N] in [0, M)   out: y [M,C]; each f32 or bf16
-// A block owns 256 channels of the row that its n is the first to name, a thread one; sums in f32.
 void scatter_rows(Tensor& y, const Tensor& x, const Tensor& index, bool accumulate) {
   const char* op = "scatter_rows";
   if (!accumulate) y.zero();
@@ -114,6 +116,9 @@ void scatter_rows(Tensor& y, const Tensor& x, const Tensor& index, bool accumula
 
 namespace {
 
+// y[n] = table[id[n]] where id[n] >= 0, else visual[-1 - id[n]]
+// in: table [V,C] f32 or bf16, visual [M,C] or null, id i32 [N] in [-M, V)   out: y [N,C], written
+// A thread owns every (grid size)-th element.
 template <class T>
 __global__ void embedding_kernel(T* y, Floats table, const T* visual, const int32_t* id, int64_t N,
                                  int64_t C) {
@@ -125,10 +130,6 @@ __global__ void embedding_kernel(T* y, Floats table, const T* visual, const int3
 
 }  // namespace
 
-// y[n] = table[id[n]] where id[n] >= 0, else visual[-1 - id[n]]
-// in: table [V,C] f32 or bf16, visual [M,C] or undefined, id i32 [N] in [-M, V)
-// out: y [N,C], written
-// A thread owns every (grid size)-th element.
 void embedding(Tensor& y, const Tensor& table, const Tensor& visual, const Tensor& id) {
   const int64_t C = channels(table), N = id.numel();
   check_matrix("embedding", "y", y, y.dtype(), N, C);
@@ -142,8 +143,6 @@ void embedding(Tensor& y, const Tensor& table, const Tensor& visual, const Tenso
 }
 
 // dtable[id[n]] += dy[n] where id[n] >= 0, else dvisual[-1 - id[n]] += dy[n], in the order of n
-// in: dy [N,C], id i32 [N]   out: dtable [V,C], dvisual [M,C], added to; each f32 or bf16, or undefined
-// A block owns 256 channels of the row that its n is the first to name, a thread one; sums in f32.
 void embedding_backward(Tensor& dtable, Tensor& dvisual, const Tensor& dy, const Tensor& id) {
   const char* op = "embedding_backward";
   const int64_t C = channels(dy), N = leading(dy);

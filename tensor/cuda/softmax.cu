@@ -1,3 +1,5 @@
+// Softmax and its gradient, cross entropy with its gradient, and argmax, over the rows of a matrix.
+// A warp owns a row of up to 1024 elements, a block a longer one (team.cuh).
 #include <limits>
 
 #include "tensor/cuda/team.cuh"
@@ -22,6 +24,9 @@ __device__ float sum_of_exponentials(const T* row, float shift, int64_t C) {
   return team_sum<Team>(sum);
 }
 
+// y[n,c] = e^(x[n,c] - m) / sum_j e^(x[n,j] - m),  m = max_j x[n,j]
+// in: x [N,C]   out: y [N,C], written; y may be x
+// A warp owns a row of up to 1024 channels, a block a longer one; sums in f32.
 template <int Team, class T>
 __global__ void softmax_kernel(T* y, const T* x, int64_t N, int64_t C) {
   const int64_t n = team_row<Team>();
@@ -32,6 +37,9 @@ __global__ void softmax_kernel(T* y, const T* x, int64_t N, int64_t C) {
     y[n * C + c] = static_cast<T>(vector_exp(to_float(row[c]) - most) * inverse);
 }
 
+// dx[n,c] = y[n,c] (dy[n,c] - sum_j dy[n,j] y[n,j])
+// in: dy y [N,C]   out: dx [N,C], written; dx may be dy
+// A warp owns a row of up to 1024 channels, a block a longer one; sums in f32.
 template <int Team, class T>
 __global__ void softmax_backward_kernel(T* dx, const T* dy, const T* y, int64_t N, int64_t C) {
   const int64_t n = team_row<Team>();
@@ -44,11 +52,11 @@ __global__ void softmax_backward_kernel(T* dx, const T* dy, const T* y, int64_t 
     dx[n * C + c] = static_cast<T>(to_float(p[c]) * (to_float(g[c]) - sum));
 }
 
-// The largest x and sum e^(x - largest) of what a thread has seen.
+// The running maximum m of the x that a thread has read, and the sum of e^(x - m).
 struct Exponentials {
   float most = kLowest, sum = 0;
   __device__ void take(float x) {
-    if (x == kLowest) return;  // adds 0, and would be inf - inf at first
+    if (x == kLowest) return;  // e^-inf = 0; skipped because the first maximum may be -inf, too
     if (x > most) {
       sum *= vector_exp(most - x);
       most = x;
@@ -57,6 +65,11 @@ struct Exponentials {
   }
 };
 
+// loss[n] = log sum_v e^logits[n,v] - logits[n,target[n]];  dlogits = softmax(logits) - onehot(target)
+// in: logits [N,classes], target i32 [N] in [0, classes)
+// out: loss f32 [N], dlogits [N,classes] or null, written; dlogits may be logits
+// A warp owns a row of up to 1024 classes, a block a longer one, a thread packets of 16 bytes; sums in f32.
+// One pass for the sum, rescaled when the maximum grows, one for the gradient.
 template <int Team, int V, class T>
 __global__ void cross_entropy_kernel(float* loss, T* dlogits, const T* logits, const int32_t* target,
                                      int64_t N, int64_t classes) {
@@ -93,7 +106,7 @@ struct LargerCandidate {
     return row::larger(a.value, a.index, b.value, b.index) ? a : b;
   }
 };
-// A warp owns a row: what it exchanges is a pair, which a shuffle moves as two numbers.
+// The largest candidate of a warp; a shuffle moves value and index separately.
 __device__ Candidate warp_largest(Candidate mine) {
   for (int step = 16; step > 0; step /= 2) {
     const Candidate other{__shfl_xor_sync(kAllLanes, mine.value, step),
@@ -103,11 +116,14 @@ __device__ Candidate warp_largest(Candidate mine) {
   return mine;
 }
 
+// index[n] = the first c at which x[n,c] is largest; NaN is never largest
+// in: x [N,C], C >= 1   out: index i32 [N], written
+// A warp owns a row, a lane every 32nd element.
 template <class T>
 __global__ void argmax_kernel(int32_t* index, const T* x, int64_t N, int64_t C) {
   const int64_t n = team_row<32>();
   if (n >= N) return;
-  // Lanes beyond a short row repeat its first element.
+  // Lanes beyond the end of a short row keep its first element.
   Candidate best{to_float(x[n * C]), 0};
   for (int64_t c = team_rank<32>(); c < C; c += 32)
     best = LargerCandidate{}(best, {to_float(x[n * C + c]), static_cast<int32_t>(c)});
@@ -117,9 +133,6 @@ __global__ void argmax_kernel(int32_t* index, const T* x, int64_t N, int64_t C) 
 
 }  // namespace
 
-// y[n,c] = e^(x[n,c] - m) / sum_j e^(x[n,j] - m),  m = max_j x[n,j]
-// in: x [N,C]   out: y [N,C], written; y may be x
-// A warp owns a row of up to 1024 channels, a block a longer one; sums in f32.
 void softmax(Tensor& y, const Tensor& x) {
   const int64_t C = channels(x), N = C == 0 ? 0 : leading(x);
   check_same("softmax", "y", y, "x", x);
@@ -130,9 +143,6 @@ void softmax(Tensor& y, const Tensor& x) {
   });
 }
 
-// dx[n,c] = y[n,c] (dy[n,c] - sum_j dy[n,j] y[n,j])
-// in: dy y [N,C]   out: dx [N,C], written; dx may be dy
-// A warp owns a row of up to 1024 channels, a block a longer one; sums in f32.
 void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y) {
   const int64_t C = channels(y), N = leading(y);
   check_same("softmax_backward", "dy", dy, "y", y);
@@ -145,11 +155,6 @@ void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y) {
   });
 }
 
-// loss[n] = log sum_v e^logits[n,v] - logits[n,target[n]];  dlogits = softmax(logits) - onehot(target)
-// in: logits [N,V], target i32 [N] in [0, V)
-// out: loss f32 [N], dlogits [N,V] or undefined, written; dlogits may be logits
-// A warp owns a row of up to 1024 classes, a block a longer one, a thread packets of 16 bytes; one pass for
-// the sum, which grows with the largest yet seen, one for the gradient; sums in f32.
 void cross_entropy(Tensor& loss, Tensor& dlogits, const Tensor& logits, const Tensor& target) {
   const char* op = "cross_entropy";
   const int64_t V = channels(logits), N = leading(logits);
@@ -169,9 +174,6 @@ void cross_entropy(Tensor& loss, Tensor& dlogits, const Tensor& logits, const Te
   });
 }
 
-// index[n] = the first c at which x[n,c] is largest; NaN is never largest
-// in: x [N,C], C >= 1   out: index i32 [N], written
-// A warp owns a row, a lane every 32nd element.
 void argmax(Tensor& index, const Tensor& x) {
   const int64_t C = channels(x), N = leading(x);
   check_vector("argmax", "index", index, DType::i32, N);

@@ -1,7 +1,7 @@
 #pragma once
-// Sums, maxima and the like over the threads that share a row: a warp where rows are short, a block where
-// they are long. Every reduction is a tree of fixed shape, so its bits depend on the length of the row alone;
-// every thread of the team gets the result.
+// Reductions over the team of threads that share a row: a warp for rows of up to 1024 elements, else a block.
+// Every reduction is a tree of fixed shape, so its bits depend only on the length of the row; every thread of
+// the team gets the result.
 #include "tensor/cuda/launch.cuh"
 
 namespace burrow::cuda {
@@ -22,7 +22,7 @@ __device__ T warp_reduce(T value, Combine combine) {
   return value;
 }
 
-// Team is 32 (a warp) or kThreads (the block, all of whose threads must come here).
+// Team is 32 (a warp) or kThreads (a block); all its threads must call it.
 template <int Team, class T, class Combine>
 __device__ T team_reduce(T value, Combine combine) {
   value = warp_reduce(value, combine);
@@ -32,7 +32,7 @@ __device__ T team_reduce(T value, Combine combine) {
     __syncthreads();  // all warps have written
     value = of_warp[0];
     for (int w = 1; w < Team / 32; ++w) value = combine(value, of_warp[w]);
-    __syncthreads();  // all have read: the next reduction writes here again
+    __syncthreads();  // all threads have read of_warp, which the next reduction overwrites
   }
   return value;
 }
@@ -41,7 +41,7 @@ __device__ T team_sum(T value) {
   return team_reduce<Team>(value, Sum{});
 }
 
-// A thread's row and its place in the team of that row.
+// A thread's row and its rank in the team of that row.
 template <int Team>
 __device__ int64_t team_row() {
   return int64_t{blockIdx.x} * (kThreads / Team) + threadIdx.x / Team;
@@ -51,7 +51,7 @@ __device__ int team_rank() {
   return static_cast<int>(threadIdx.x % Team);
 }
 
-// Calls f with the size of the team for rows of C elements: std::integral_constant<int, Team>.
+// Calls f(std::integral_constant<int, Team>) with the team size for rows of C elements.
 template <class F>
 void visit_team(int64_t C, F&& f) {
   if (C <= 1024)
@@ -59,7 +59,7 @@ void visit_team(int64_t C, F&& f) {
   else
     f(std::integral_constant<int, kThreads>{});
 }
-// A team for each of N rows.
+// The grid with a team for each of N rows.
 template <int Team>
 Grid teams(int64_t N) {
   return {ceil_div(N, kThreads / Team)};

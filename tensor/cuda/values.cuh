@@ -1,7 +1,7 @@
 #pragma once
-// Elements of either float type of the device. Activations are a template parameter (visit_device: f32 or
-// bf16, computed in f32). Parameters, their gradients and accumulators may be f32 beside bf16 activations;
-// their dtype is a flag that all threads share, which costs nothing next to the access itself.
+// Access to f32 and bf16 elements; arithmetic is f32. The dtype of activations is a template parameter
+// (visit_device). Parameters, their gradients and accumulators may be f32 with bf16 activations; their dtype
+// is a run-time flag that is the same for all threads, so that the branch is cheap next to the memory access.
 #include "tensor/checks.h"
 #include "tensor/cuda/launch.cuh"
 #include "tensor/kernels.h"
@@ -11,7 +11,7 @@ namespace burrow::cuda {
 __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(bf16 x) { return static_cast<float>(x); }
 
-// Tensor::data is for the host; the seam has already established that the tensors are on the device.
+// The device pointer of a tensor; null if undefined. kernels.h has checked that the tensor is on the device.
 template <class T>
 T* device_data(const Tensor& t) {
   return t.defined() ? reinterpret_cast<T*>(t.bytes()) : nullptr;
@@ -26,11 +26,11 @@ void visit_device(const char* op, DType t, F&& f) {
     case DType::bf16:
       return f(bf16{});
     default:
-      fail("[{}] dtype {} is not one that CUDA kernels compute in (f32, bf16)", op, name_of(t));
+      fail("[{}] dtype {} is not supported on CUDA (f32, bf16 are)", op, name_of(t));
   }
 }
 
-// f32 or bf16 elements, to read and write; null where the tensor is undefined.
+// f32 or bf16 elements to read and write; p is null if the tensor is undefined.
 struct Floats {
   void* p = nullptr;
   bool half = false;
@@ -46,8 +46,8 @@ struct Floats {
   }
 };
 
-// V elements that a thread reads or writes at once. 16 bytes a thread are what keeps enough of them under way
-// to fill the memory's bandwidth.
+// V elements that a thread loads or stores in one instruction. A packet is 16 bytes, which keeps enough bytes
+// in flight to saturate the memory bandwidth.
 template <class T>
 constexpr int kPacket = 16 / sizeof(T);
 template <class T, int V>
@@ -63,8 +63,8 @@ __device__ void store_run(T* p, const Run<T, V>& run) {
   *reinterpret_cast<Run<T, V>*>(p) = run;
 }
 inline bool aligned(const Tensor& t) { return reinterpret_cast<uintptr_t>(t.bytes()) % 16 == 0; }
-// Calls f with the elements that kernels on rows of C take at once, std::integral_constant<int, V>: a packet,
-// or 1 where a tensor's rows do not begin at packets. Undefined tensors do not count.
+// Calls f(std::integral_constant<int, V>) with the elements per access for rows of C elements: a packet, or 1
+// if the rows of a tensor are not aligned to packets. Undefined tensors are ignored.
 template <class T, class F, class... Tensors>
 void visit_runs(int64_t C, F&& f, const Tensors&... tensors) {
   if (C % kPacket<T> == 0 && ((!tensors.defined() || aligned(tensors)) && ...))
@@ -73,7 +73,7 @@ void visit_runs(int64_t C, F&& f, const Tensors&... tensors) {
     f(std::integral_constant<int, 1>{});
 }
 
-// n f32 or bf16 elements in any shape.
+// A tensor of n f32 or bf16 elements in any shape as Floats; throws for others, null if undefined.
 inline Floats floats_of(const char* op, const char* name, const Tensor& t, int64_t n) {
   if (!t.defined()) return {};
   BURROW_CHECK(t.numel() == n && (t.dtype() == DType::f32 || t.dtype() == DType::bf16),
@@ -81,7 +81,7 @@ inline Floats floats_of(const char* op, const char* name, const Tensor& t, int64
   return {t.bytes(), t.dtype() == DType::bf16};
 }
 
-// A temporary of n elements. Freed in the order of the stream, so a launch that uses it may still run.
+// A temporary of n elements, freed in stream order: after the launches that use it.
 template <class T>
 struct Scratch {
   Tensor tensor;

@@ -1,4 +1,4 @@
-// The table of differentiable ops, one row each; those of routing are in op_cases_routing.cpp.
+// The table of test cases of differentiable ops, one row each; those of routing are in op_cases_routing.cpp.
 #include "tests/autograd/op_harness.h"
 #include "tests/support/numbers.h"
 
@@ -19,8 +19,8 @@ Var one_more(const Var& x) {
   return add(x, Var(Tensor::full(x.shape(), 1, x.value().dtype(), x.value().device())));
 }
 
-// Which keys a query sees follows from the offsets alone: keys are numbered from 0 in each sequence, and the
-// last query stands at the last key.
+// Ranges for attention: in each sequence the positions of keys count from 0, and the last query is at the
+// last key.
 AttentionRanges ranges_of(const Tensor& q_offsets, const Tensor& k_offsets) {
   const Tensor q = q_offsets.to(Device::cpu), k = k_offsets.to(Device::cpu);
   std::vector<int32_t> q_position, k_position;
@@ -42,7 +42,7 @@ OpFunction attention_function(int64_t heads, int64_t kv_heads, int64_t size, boo
   return [shape](X x, I i) { return attention(x[0], x[1], x[2], ranges_of(i[0], i[1]), shape); };
 }
 
-// Sequences of these many queries and keys, for an attention_function of the same heads.
+// A size with sequences of these numbers of queries and keys, for an attention_function of the same heads.
 OpSize attention_size(const std::string& label, int64_t heads, int64_t kv_heads, int64_t size,
                       const std::vector<int32_t>& queries, const std::vector<int32_t>& keys) {
   const Tensor q = offsets_of(queries), k = offsets_of(keys);
@@ -62,7 +62,7 @@ std::vector<OpSize> same_shapes(size_t inputs) {
   return sizes;
 }
 
-// -log softmax(logits)[target] for each row, as an op of its own: linear_cross_entropy's inner kernel.
+// -log softmax(logits)[target] per row: the kernel inside linear_cross_entropy as an op.
 Var row_cross_entropy(X x, I i) {
   const Tensor& logits = x[0].value();
   Tensor loss = Tensor::empty({logits.dim(0)}, sum_type(logits.dtype()), logits.device());
@@ -75,7 +75,7 @@ Var row_cross_entropy(X x, I i) {
   });
 }
 
-// Two of three outputs are used, one of them made from one input alone.
+// Uses two of the three outputs; one of them depends on one input only.
 Var recomputed(X x, I) {
   const auto outputs = recompute(
       [](X inputs, bool) {
@@ -173,7 +173,7 @@ std::vector<OpCase> pointwise_cases() {
                      .why = kFunctions});
   }
   for (const auto& [name, op] : {std::pair{"log", Unary::log}, {"reciprocal", Unary::reciprocal}}) {
-    cases.push_back({.name = name,  // of 1 + e^x
+    cases.push_back({.name = name,  // applied to 1 + e^x
                      .inputs = {"x"},
                      .function = [op](X x, I) { return unary(one_more(unary(x[0], Unary::exp)), op); },
                      .sizes = same_shapes(1),
@@ -264,7 +264,7 @@ std::vector<OpCase> norm_cases() {
        .sizes = sizes(1),
        .golden = "rms_norm",
        .why = kSums},
-      // Both outputs are the result, one below the other: the gradient of the sum has two sources.
+      // The result is both outputs, concatenated, so that the gradient of the sum has two sources.
       {.name = "add_rms_norm",
        .inputs = {"x", "w"},
        .function =
@@ -280,7 +280,7 @@ std::vector<OpCase> norm_cases() {
        .function = [](X x, I) { return add_rms_norm(unary(x[0], Unary::silu), x[0], x[1], 1e-5).normed; },
        .sizes = sizes(1),
        .f32 = 2e-6,
-       .why = "of one channel, dx is a difference of equals"},
+       .why = "with one channel, dx is a difference of equal numbers"},
       {.name = "layer_norm",
        .inputs = {"x", "w", "b"},
        .function = [](X x, I) { return layer_norm(x[0], x[1], x[2], 1e-5); },

@@ -1,4 +1,4 @@
-// Rows of the table of ops that route to experts and compute them; the others are in op_cases.cpp.
+// Test cases of the ops that route to experts and compute them; the others are in op_cases.cpp.
 #include "moe/router.h"
 #include "tests/autograd/op_harness.h"
 #include "tests/support/numbers.h"
@@ -22,7 +22,7 @@ RouteRule route_rule(RouteRule::Choice choice, GateMode gate) {
   r.top_p = 0.75;
   return r;
 }
-// All that route() gives with a gradient, one below the other: logits [N,E], group i32 [N] of three groups.
+// All outputs of route() with a gradient, concatenated: logits [N,E], group i32 [N] of three groups.
 OpFunction route_function(RouteRule rule, bool one_mean = false) {
   return [rule, one_mean](X x, I i) {
     RouteRule r = rule;
@@ -40,7 +40,7 @@ Var lora_experts(X x, I) {  // x a b weights
   return linear(scale_experts(linear(x[0], x[1]), x[3], 3.0 / 2), x[2]);
 }
 
-// The same on the rows that chose an expert; without groups, all rows chose all.
+// The same, grouped by expert; without groups, all rows choose all experts.
 Var grouped_lora_experts(X x, I i) {
   const Tensor& weights = x[3].value();
   const ExpertGroups groups =
@@ -55,7 +55,7 @@ Var grouped_lora_experts(X x, I i) {
   return linear_with_grouped_lora(no_x, no_w, {}, h, x[2], groups);
 }
 
-// N rows, each with K experts of its own choice among the first `used` of E; the groups of that choice.
+// The groups of N rows that each choose K experts among the first `used` of E.
 std::vector<Tensor> groups_of(int64_t N, int64_t E, int64_t K, int64_t used) {
   Tensor chosen = Tensor::zeros({N, E}, DType::f64);
   for (int64_t n = 0; n < N; ++n) {
@@ -72,8 +72,7 @@ OpFunction entropy_function(moe::EntropyType type, double index) {
   return [c](X x, I) { return moe::entropy_of(softmax(x[0]), c); };
 }
 
-// From logits. Near q = 1 the entropy is a difference divided by q - 1, which multiplies rounding by 1 / |q -
-// 1|.
+// Entropies from logits. Near q = 1 an entropy is a difference over q - 1, which amplifies rounding.
 std::vector<OpCase> entropy_cases() {
   constexpr const char* kCancels = "a difference of nearly equal sums over q - 1 = 0.1";
   const std::vector<OpSize> logits{{"aligned", {{8, 4}}, {}},

@@ -7,11 +7,11 @@
 namespace burrow::testing {
 namespace {
 
-// How an input enters the graph: as a leaf with zeros or with something in its gradient, or as the result
-// of another op, whose gradient nobody has allocated yet.
+// How an input enters the graph: as a leaf whose gradient is 0 or not, or as the result of another op, whose
+// gradient is not allocated yet.
 enum class Entry { leaf, filled_leaf, intermediate };
 
-struct Problem {  // a row at one size, with its numbers
+struct Problem {  // a case at one size, with its values
   std::string what;
   const OpCase* op;
   std::vector<Tensor> x, index;
@@ -19,7 +19,7 @@ struct Problem {  // a row at one size, with its numbers
 };
 struct Result {
   Tensor y;
-  std::vector<Tensor> grads;  // undefined where not asked for
+  std::vector<Tensor> grads;  // undefined if not requested
   int64_t kernels = 0;
 };
 
@@ -70,7 +70,7 @@ Problem converted(const Problem& p, DType dtype) {
   q.dy = q.dy.to(dtype);
   return q;
 }
-// In bf16, with the row's parameters in f32.
+// In bf16, with the case's parameters in f32.
 Problem with_parameters(const Problem& p) {
   Problem q = converted(p, DType::bf16);
   for (size_t i = 0; i < q.x.size(); ++i) {
@@ -86,10 +86,10 @@ Problem on(const Problem& p, Device device) {
   return q;
 }
 
-// ---- the gradient against differences
+// ---- the gradient against central differences
 
-// d/dh of sum(dy f(x + h direction)) at 0, along a direction of input i. The step balances the error of the
-// formula, h^2, against that of rounding, 1e-16 / h.
+// d/dh of sum(dy f(x + h direction)) at h = 0, along a direction of input i. The step balances the truncation
+// error, h^2, against the rounding error, 1e-16 / h.
 double difference(const Problem& p, size_t i, const Tensor& direction) {
   NoGrad no_grad;
   constexpr double h = 2e-5;
@@ -108,7 +108,7 @@ double difference(const Problem& p, size_t i, const Tensor& direction) {
   return sum / (2 * h);
 }
 
-// Element by element; where that is too many, along a few random directions.
+// Element by element, or along a few random directions if there are too many.
 void check_gradient(const Problem& p, size_t i, const Tensor& gradient) {
   constexpr int64_t kElements = 400;
   constexpr int kDirections = 4;
@@ -126,12 +126,12 @@ void check_gradient(const Problem& p, size_t i, const Tensor& gradient) {
     const double e = difference(p, i, direction) - slope.item();
     error += e * e;
   }
-  // The floor is for gradients that vanish, such as that of the softmax of one number.
+  // The floor is for gradients that are 0, such as that of the softmax of one number.
   check_below("gradient", std::sqrt(error) / std::max(norm(gradient), 1e-2), 1e-7,
               p.what + ", " + p.op->inputs[i]);
 }
 
-// ---- what no value shows
+// ---- memory and graph
 
 std::vector<Tensor> tensors_of(const Result& r) {
   std::vector<Tensor> all{r.y};
@@ -145,26 +145,26 @@ void check_equal(const Result& a, const Result& b, const std::string& what) {
   }
 }
 
-// Two runs whose memory begins as NaN and as something finite.
+// Two runs must agree, one in memory filled with NaN, one in memory filled with a finite value.
 void check_memory(const Problem& p) {
   Result results[2];
   for (const int i : {0, 1}) {
     const GuardedMemory memory(i == 0 ? kFillNan : kFillFinite);
     results[i] = run(p);
-    REQUIRE(memory.blocks() > 0);  // otherwise the linker's option is lost
+    REQUIRE(memory.blocks() > 0);  // otherwise allocations were not intercepted: the linker option is missing
     const std::vector<std::string> damaged = memory.damaged();
     CHECK_MESSAGE(damaged.empty(), p.what, ": written outside of '", damaged.empty() ? "" : damaged[0], "'");
   }
   check_equal(results[0], results[1], p.what + ": two runs differ");
 }
 
-// Gradients one at a time, added to what is there, and through another op.
+// Gradients requested one at a time, added to existing ones, and through another op.
 void check_entries(const Problem& p, const Result& together) {
   const size_t n = p.x.size();
   for (size_t i = 0; n > 1 && i < n; ++i) {
     const Result alone = run(p, 1u << i);
     const std::string what = p.what + ", only " + p.op->inputs[i];
-    // A fused kernel may evaluate the same formula in another order when one output is left out.
+    // A fused kernel may evaluate the same formula in another order if one output is not wanted.
     check_below("gradient alone", relative_error(alone.grads[i], together.grads[i]), 1e-14, what);
     CHECK_MESSAGE((p.op->own_kernels ? alone.kernels < together.kernels : alone.kernels <= together.kernels),
                   what, ": ", alone.kernels, " kernels, together ", together.kernels);
@@ -183,7 +183,7 @@ void check_against(const std::string& kind, const Result& got, const Result& wan
                    const Problem& p) {
   const std::vector<Tensor> all_got = tensors_of(got), all_want = tensors_of(want);
   for (size_t i = 0; i < all_got.size(); ++i) {
-    // The floor is that of values near 1 of which nothing is left, such as the gradient of a lone softmax.
+    // The floor is for values near 1 that cancel, as in the gradient of the softmax of one number.
     check_below(kind, relative_error(all_got[i], all_want[i], 0.1), bound,
                 p.what + ", " + (i == 0 ? "y" : "d_" + p.op->inputs[i - 1]));
   }
@@ -222,7 +222,7 @@ void check_golden(const OpCase& op, const OpSize& size) {
   }
   p.dy = generated(prefix + "dy", want.y.shape(), 4);
   check_against("golden in f64", run(p), want, 1e-12, p);
-  // The inputs are rounded to f32 as well, which a sum with cancellation amplifies.
+  // The inputs are rounded to f32, too, which a sum with cancellation amplifies.
   check_against("golden in f32", run(converted(p, DType::f32)), want, 2e-5, p);
 }
 
@@ -244,8 +244,8 @@ Result to_cpu(Result r) {
   return r;
 }
 
-// Two runs on the device, whose memory begins as NaN and as something finite, equal to the bit. Where the GPU
-// is emulated the threads of the second run in falling order, so that a missing barrier shows.
+// Two runs on the device must agree to the bit, in memory filled with NaN and with a finite value. If the GPU
+// is emulated, the threads of the second run in descending order, so that a missing barrier shows.
 Result run_twice_on_cuda(const Problem& p) {
   const Problem there = on(p, Device::cuda);
   Result results[2];
@@ -263,7 +263,7 @@ struct Precision {
   DType dtype;
   const char* kind;
   double bound;
-  bool parameters = false;  // those of the row stay f32
+  bool parameters = false;  // the case's parameters stay f32
 };
 std::vector<Precision> precisions(const OpCase& op) {
   if (cuda::options().tf32) return {{DType::f32, "CUDA with TF32", 1e-3}};

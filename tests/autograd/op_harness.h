@@ -1,15 +1,14 @@
 #pragma once
-// What every differentiable op is held to. A row of the table in op_cases.cpp says what to run; the harness
-// checks, for each of its sizes,
-//   - the gradient against central differences in f64, under a random cotangent
-//   - values and gradients against PyTorch's, where tests/golden/ops.safetensors has the case
+// The checks that every differentiable op must pass. A row of the table in op_cases.cpp is a case; for each
+// of its sizes the harness checks
+//   - the gradient against central differences in f64, with a random cotangent
+//   - values and gradients against PyTorch's, if tests/golden/ops.safetensors has the case
 //   - f32 against f64
-//   - that nothing is written outside of an allocation, that outputs are written in full, and that two runs
-//     are equal to the bit
-//   - that gradients asked for one at a time are the same and cost less, and that they add to what is there
-//   - on CUDA, where there is a device: f32 and bf16, or f32 where TF32 is allowed, against f64 on the CPU,
-//   in
-//     two runs that are equal to the bit whatever is in the memory first.
+//   - that nothing is written outside of an allocation, that outputs are written completely
+//   - that two runs are equal to the bit
+//   - that gradients requested one at a time are the same and cost less, and that they add to existing ones
+//   - on CUDA, if there is a device: f32 and bf16, or f32 if TF32 is allowed, against f64 on the CPU, in two
+//     runs that are equal to the bit whatever the memory held before
 #include <functional>
 #include <string>
 #include <vector>
@@ -23,7 +22,7 @@ using OpFunction = std::function<Var(const std::vector<Var>& x, const std::vecto
 struct OpSize {
   std::string label;
   std::vector<Shape> shapes;  // of the inputs
-  std::vector<Tensor> index;  // i32, whatever the function makes of them
+  std::vector<Tensor> index;  // i32 arguments of the function
 };
 
 struct OpCase {
@@ -31,30 +30,28 @@ struct OpCase {
   std::vector<std::string> inputs;  // the differentiable ones
   OpFunction function;
   std::vector<OpSize> sizes;
-  // A case of the golden file, whose size is tested like the others; names of its index inputs.
+  // Name of the case in the golden file, whose size is tested, too; names of its index inputs.
   std::string golden = {};
   std::vector<std::string> golden_index = {};
   // Largest relative error of f32 against f64, per tensor.
   double f32 = 1e-6;
   const char* why = "a few roundings of 6e-8, none of them amplified";
-  // The gradient of each input takes kernels of its own, so that an unwanted one must save some.
+  // The gradient of each input has its own kernels, so that fewer must run if one is not wanted.
   bool own_kernels = false;
-  // Inputs that training keeps in f32 beside bf16 activations: on CUDA in bf16 the row also runs with them
-  // so.
+  // Inputs that training keeps in f32 with bf16 activations; CUDA in bf16 is also tested with these in f32.
   std::vector<std::string> parameters = {};
-  // A part of routing: f32 whatever the dtype of the activations, so that bf16 is not asked of it.
+  // Part of routing, which is f32 whatever the dtype of activations, so that bf16 is not tested.
   bool routing = false;
-  // The function that the gradient belongs to, where it is not the derivative of `function`.
+  // The function whose derivative the gradient is, if that is not `function`.
   OpFunction surrogate = nullptr;
 };
 
-std::vector<OpCase> routing_cases();    // of op_cases_routing.cpp
+std::vector<OpCase> routing_cases();    // op_cases_routing.cpp
 const std::vector<OpCase>& op_cases();  // the table, op_cases.cpp
 
 void check_op(const OpCase& op);
-// Each size in f32 (within 1e-5) and in bf16 (1e-2) on the device; with TF32 allowed (cuda::options), in f32
-// alone (1e-3). False where a kernel of the
-// row exists on the CPU only.
+// Checks each size on the device in f32 (within 1e-5) and in bf16 (1e-2) or, with TF32 allowed
+// (cuda::options), in f32 only (1e-3). False if a kernel of the case exists only on the CPU.
 bool check_op_on_cuda(const OpCase& op);
 
 // Offsets of sequences of these lengths: i32 [B+1].

@@ -245,9 +245,9 @@ TEST_CASE("groups that are none are refused") {
   CHECK(message({2, 0, 1}, {0, 2, 3}) ==
         "[gather_matmul_nt] order[1] is 0: the rows of expert 0 do not ascend");
   CHECK(message({0, 2, 1}, {0, 2, 2}) ==
-        "[gather_matmul_nt] offsets (3) do not begin at 0 and end at the 3 places of order");
-  CHECK(message({0, 2, 1}, {0, 2, 1, 3}) == "[gather_matmul_nt] offsets[1] is 2, more than the next");
-  CHECK(message({0, 2}, {0, 1, 2}) == "[gather_matmul_nt] h (3, 2) and 2 places of order");
+        "[gather_matmul_nt] offsets (3) do not run from 0 to the 3 places of order");
+  CHECK(message({0, 2, 1}, {0, 2, 1, 3}) == "[gather_matmul_nt] offsets[1] is 2, above the next offset");
+  CHECK(message({0, 2}, {0, 1, 2}) == "[gather_matmul_nt] h (3, 2) does not have the 2 rows of order");
 }
 
 TEST_CASE("a profile counts the FLOPs of the chosen experts alone") {

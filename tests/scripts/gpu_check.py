@@ -12,7 +12,7 @@ PROGRAMS = {
 for last; do [ "$before" = --json ] && json=$last; [ "$before" = --out ] && out=$last; before=$last; done
 step() { echo "{\\"device\\": \\"cuda: NVIDIA H100\\", \\"median_seconds\\": $1, \\"tokens_per_second\\": $2, \\"flops_of_4n\\": $3, \\"peak_bytes\\": 1e9}" >$json; }
 case "$*" in
-  *rank=128*) echo 'burrow: [memory] out of memory on cuda: 2 GiB asked for'; exit 1 ;;
+  *rank=128*) echo 'burrow: [memory] out of memory on cuda: 2.00 GiB requested'; exit 1 ;;
   *name=dense*) echo 'burrow: no'; exit 1 ;;
   *name=mole*experts=3*) step 0.52 16000 4e14 ;;
   *name=mole*) step 0.6 15000 4e14 ;;

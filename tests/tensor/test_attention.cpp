@@ -1,5 +1,5 @@
-// rope and attention against plain loops in f64: packed sequences of many lengths, empty ones among them,
-// grouped queries, fewer queries than keys, positions that do not begin at 0, queries that see no key.
+// rope and attention against plain loops in f64: packed sequences of many lengths, some empty, grouped
+// queries, fewer queries than keys, positions that do not begin at 0, queries that see no key.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <numeric>
 #include <set>
@@ -18,7 +18,7 @@ struct Case {
   int64_t heads, kv_heads, head_size;
   bool causal;
   int32_t first = 0;  // position of the first key of each sequence
-  int32_t shift = 0;  // added to the positions of queries, which end with the keys without it
+  int32_t shift = 0;  // added to the positions of queries; with 0 the last query is at the last key
 };
 
 const Case kCases[] = {
@@ -58,7 +58,7 @@ struct Reference {
   Values y, lse, dq, dk, dv;
 };
 
-// Written per (query, head) without any blocking; the gradient of the softmax from its definition.
+// Computed per (query, head) without blocking; the gradient of softmax by its definition.
 Reference reference(const Case& c, const AttentionRanges& r, double scale, const Values& q, const Values& k,
                     const Values& v, const Values& dy) {
   const auto D = static_cast<size_t>(c.head_size), H = static_cast<size_t>(c.heads),
@@ -71,7 +71,7 @@ Reference reference(const Case& c, const AttentionRanges& r, double scale, const
     for (auto n = static_cast<size_t>(qo[b]); n < static_cast<size_t>(qo[b + 1]); ++n) {
       for (size_t h = 0; h < H; ++h) {
         const size_t at = (n * H + h) * D;
-        std::vector<size_t> rows;  // of the keys that are seen: where their D values begin
+        std::vector<size_t> rows;  // where the D values of each visible key begin
         Values p, dp;
         double sum = 0, mean = 0;
         for (auto j = static_cast<size_t>(ko[b]); j < static_cast<size_t>(ko[b + 1]); ++j) {
@@ -123,7 +123,7 @@ TEST_CASE_TEMPLATE("attention", T, float, double) {
       Tensor dk = wanted & 2 ? outputs.template make<T>(k.shape()) : Tensor();
       Tensor dv = wanted & 4 ? outputs.template make<T>(v.shape()) : Tensor();
       kernel::attention_backward(dq, dk, dv, dy, y, lse, q, k, v, ranges, shape);
-      // Values of a few units cancel in ds, twice: four times the tolerance of one sum.
+      // Values of a few units cancel in ds, twice, hence four times the tolerance of one sum.
       if (dq.defined()) check_near("dq", dq, want.dq, 4);
       if (dk.defined()) check_near("dk", dk, want.dk, 4);
       if (dv.defined()) check_near("dv", dv, want.dv);
@@ -142,7 +142,7 @@ TEST_CASE_TEMPLATE("attention takes large scores, and a sequence alone gives the
   Tensor y = outputs.template make<T>({75, 128}), lse = outputs.template make<T>({75, 4});
   kernel::attention(y, lse, q, k, v, ranges, shape);
   const Reference want = reference(c, ranges, 1, values_of(q), values_of(k), values_of(v), values_of(q));
-  check_near("y", y, want.y, 10);  // scores of hundreds carry their own rounding into the exponent
+  check_near("y", y, want.y, 10);  // rounding errors of scores in the hundreds are amplified by exp
   const Case one{"", {31}, {31}, 4, 2, 32, true};
   Tensor y1 = outputs.template make<T>({31, 128}), lse1 = outputs.template make<T>({31, 4});
   kernel::attention(y1, lse1, q.slice_rows(20, 51), k.slice_rows(20, 51), v.slice_rows(20, 51),
@@ -150,7 +150,7 @@ TEST_CASE_TEMPLATE("attention takes large scores, and a sequence alone gives the
   check_same_bits(y1, y.slice_rows(20, 51));
 }
 
-TEST_CASE_TEMPLATE("attention refuses what does not fit", T, float, double) {
+TEST_CASE_TEMPLATE("attention rejects arguments that do not match", T, float, double) {
   Tensor q = random_tensor<T>({5, 8}), lse = Tensor::zeros({5, 2}, q.dtype()), y = q.clone();
   const Tensor at = index_of({0, 1, 2, 3, 4});
   const auto run = [&](std::vector<int32_t> cuts, int64_t heads) {
@@ -158,13 +158,13 @@ TEST_CASE_TEMPLATE("attention refuses what does not fit", T, float, double) {
     return message_of([&] { kernel::attention(y, lse, q, q, q, r, {heads, heads, 4, true, 1}); });
   };
   CHECK(contains(run({0, 4}, 2), "q_offsets run from 0 to 4, expected 0 to 5"));
-  CHECK(contains(run({0, 3, 2, 5}, 2), "q_offsets fall from 3 to 2 at sequence 1"));
+  CHECK(contains(run({0, 3, 2, 5}, 2), "q_offsets decrease from 3 to 2 at sequence 1"));
   CHECK(contains(run({0, 5}, 3), "[attention] q is"));
 }
 
 using Rows = std::vector<int32_t>;
 
-TEST_CASE("what the host knows of ranges") {
+TEST_CASE("known properties of attention ranges") {
   const auto known = [](const Rows& q_cuts, const Rows& k_cuts, const Rows& q_at, const Rows& k_at) {
     return known_ranges(q_cuts, k_cuts, q_at, k_at);
   };
@@ -173,10 +173,11 @@ TEST_CASE("what the host knows of ranges") {
   CHECK(known({0, 3, 5}, {0, 3, 5}, at, at).aligned);
   CHECK(known({0, 3, 5}, {0, 3, 5}, {7, 8, 9, 4, 5}, {7, 8, 9, 4, 5}).aligned);
   CHECK_FALSE(known({0, 3, 5}, {0, 3, 5}, {0, 1, 3, 0, 1}, {0, 1, 3, 0, 1}).aligned);  // a gap
-  CHECK_FALSE(known({0, 3, 5}, {0, 3, 5}, at, {0, 1, 2, 0, 2}).aligned);               // other places
+  CHECK_FALSE(known({0, 3, 5}, {0, 3, 5}, at, {0, 1, 2, 0, 2}).aligned);               // other positions
   CHECK_FALSE(known({0, 3, 5}, {0, 2, 5}, at, at).aligned);                            // other rows
-  CHECK(known({0, 1, 2}, {0, 4, 5}, {3, 0}, {0, 1, 2, 3, 0}).longest == 4);            // keys are more
-  // A sequence without queries, one without keys, rows in no sequence, no sequence: nothing is known.
+  CHECK(known({0, 1, 2}, {0, 4, 5}, {3, 0}, {0, 1, 2, 3, 0}).longest == 4);  // more keys than queries
+  // Nothing is known with a sequence without queries or without keys, rows outside of all sequences, or no
+  // sequence.
   CHECK(known({0, 0, 5}, {0, 3, 5}, at, at).longest == 0);
   CHECK(known({0, 3, 5}, {0, 5, 5}, at, at).longest == 0);
   CHECK(known({0, 3, 4}, {0, 3, 4}, at, at).longest == 0);
@@ -187,8 +188,8 @@ TEST_CASE("what the host knows of ranges") {
   CHECK_FALSE(known({0, 3, 4}, {0, 3, 4}, at, at).aligned);
 }
 
-// By the arguments alone: no device and no library is asked.
-TEST_CASE("which attention cuDNN may have") {
+// Decided by the arguments alone, without device and library.
+TEST_CASE("which attention calls cuDNN may compute") {
   const auto why = [](DType dtype, int64_t rows, const KnownRanges& known, const AttentionShape& shape) {
     const Tensor q = Tensor::zeros({rows, shape.heads * shape.head_size}, dtype),
                  k = Tensor::zeros({rows, shape.kv_heads * shape.head_size}, dtype);
@@ -206,17 +207,17 @@ TEST_CASE("which attention cuDNN may have") {
   CHECK(contains(why(DType::bf16, 0, training, causal), "no rows"));
   CHECK(contains(why(DType::f32, 4, training, causal), "not bf16"));
   for (const int64_t size : {32, 63, 96, 256})
-    CHECK(contains(why(DType::bf16, 4, training, {4, 2, size, true, 1}), "not of 64 or 128"));
+    CHECK(contains(why(DType::bf16, 4, training, {4, 2, size, true, 1}), "not 64 or 128"));
 }
 
-TEST_CASE("sizes of cuDNN's plans hold the call's and are few") {
+TEST_CASE("the sizes of cuDNN's plans are at least the call's, and few") {
   std::set<cuda::FusedSizes> sizes;
   for (int64_t n = 1; n <= 5000; ++n) {
     const cuda::FusedSizes s = cuda::fused_sizes(n, n, n, n);
     sizes.insert(s);
     CHECK(std::min({s.batch, s.longest, s.q_rows, s.k_rows}) >= n);
     CHECK(std::max(s.batch * 8, n < 1024 ? 0 : s.longest * 8) <= std::max<int64_t>(n * 9 + 7, 128));
-    CHECK(cuda::fused_sizes(s.batch, s.longest, s.q_rows, s.k_rows) == s);  // a size is its own
+    CHECK(cuda::fused_sizes(s.batch, s.longest, s.q_rows, s.k_rows) == s);  // rounding again changes nothing
   }
   CHECK(sizes.size() < 100);
   CHECK(cuda::fused_sizes(10, 832, 8192, 8100) == cuda::FusedSizes{10, 896, 8192, 8192});

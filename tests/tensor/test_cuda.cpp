@@ -1,6 +1,5 @@
-// What the rows of op_cases.cpp leave out on the device: kernels that no gradient needs, against the CPU;
-// sizes that span several blocks; and every method's training steps. Exits 77, skipped, where there is no
-// device.
+// Device tests that op_cases.cpp does not cover: kernels without gradients, against the CPU; sizes that span
+// several blocks; and training steps of every method. Exits with 77, skipped, if there is no device.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include "autograd/ops.h"
 #include "data/worlds/make.h"
@@ -18,8 +17,8 @@ using namespace burrow::train;
 
 namespace {
 
-// f(inputs) gives tensors on the device of the inputs: the same bits twice on CUDA, returned beside the
-// CPU's.
+// Runs f(inputs), which returns tensors on the device of its inputs, twice on CUDA, expecting equal bits, and
+// once on the CPU; returns both results.
 template <class F>
 std::pair<std::vector<Tensor>, std::vector<Tensor>> on_both(const std::vector<Tensor>& inputs, F f) {
   std::vector<Tensor> there, got[2];
@@ -34,7 +33,7 @@ std::pair<std::vector<Tensor>, std::vector<Tensor>> on_both(const std::vector<Te
   return {got[0], f(inputs)};
 }
 
-// Values that repeat, so that rows have equal elements, with NaN and infinities among them.
+// Values with repetitions, so that rows have equal elements, and with NaN and infinities.
 Tensor with_equals(const Shape& shape, bool special) {
   Tensor t = Tensor::empty(shape, DType::f32);
   for (int64_t i = 0; i < t.numel(); ++i) {
@@ -51,7 +50,7 @@ using Inputs = const std::vector<Tensor>&;
 
 }  // namespace
 
-TEST_CASE("selections are those of the CPU to the bit") {
+TEST_CASE("selections equal those of the CPU to the bit") {
   for (const bool special : {false, true}) {
     const Tensor scores = with_equals({300, 5}, special), threshold = random_tensor<float>({300});
     const auto [got, want] = on_both({scores, threshold}, [](Inputs x) {
@@ -75,7 +74,7 @@ TEST_CASE("selections are those of the CPU to the bit") {
   }
 }
 
-TEST_CASE("a router's sums are the CPU's") {
+TEST_CASE("a router's sums equal those of the CPU") {
   for (const int64_t N : {1, 127, 128, 700}) {
     const Tensor logits = random_tensor<float>({N, 5}), group = random_index(N, -1, 4);
     const auto [got, want] = on_both({logits, group}, [](Inputs x) {
@@ -108,8 +107,8 @@ TEST_CASE("rows are grouped by expert as on the CPU") {
   }
 }
 
-// Several tiles in each direction, with rests, experts without rows, rows that begin at any byte, and an
-// expert with more places than its blocks take at once.
+// Several tiles in each direction, the last ones partial; experts without rows; unaligned rows; and an expert
+// with more places than its blocks process at once.
 TEST_CASE("grouped products of several tiles") {
   constexpr int64_t N = 150, E = 8, K = 2, M = N * K;
   Tensor chosen = Tensor::zeros({N, E}, DType::f32);
@@ -163,7 +162,7 @@ TEST_CASE("dropout draws the CPU's mask") {
   CHECK(same_bits(got[0], want[0]));
 }
 
-TEST_CASE("packed rows as cuDNN wants to be told of them") {
+TEST_CASE("packed rows are described to cuDNN") {
   const Tensor q = index_of({0, 3, 3, 8}).to(Device::cuda), k = index_of({0, 2, 9, 10}).to(Device::cuda);
   for (const int64_t batch : {3, 7, 300}) {
     const cuda::RaggedRows rows = cuda::ragged_rows({q, k, {}, {}}, {4, 2, 64, true, 1}, batch);
@@ -188,8 +187,8 @@ TEST_CASE("packed rows as cuDNN wants to be told of them") {
   }
 }
 
-// Nothing but the option asks for the library, so without one the option is an error and not another kernel.
-TEST_CASE("cuDNN's attention where it is not there") {
+// Without the library the option must be an error; there is no silent fallback.
+TEST_CASE("requesting cuDNN's attention without cuDNN throws") {
   if (cuda::cudnn_info().absent.empty()) return;
   const Tensor at = index_of({0}).to(Device::cuda), cuts = index_of({0, 1}).to(Device::cuda),
                x = Tensor::zeros({1, 64}, DType::bf16, Device::cuda);
@@ -241,7 +240,7 @@ TEST_CASE("a tensor goes to the device and back, in every dtype") {
   }
   const Tensor host = Tensor::zeros({2}, DType::f32);
   Tensor y = Tensor::empty({2}, DType::f32, Device::cuda);
-  CHECK(message_of([&] { kernel::add(y, host, host); }) == "[add] tensors on cuda and on cpu");
+  CHECK(message_of([&] { kernel::add(y, host, host); }) == "[add] tensors are on cuda and on cpu");
 }
 
 // ---- methods
@@ -274,7 +273,7 @@ const Domains& folder() {
 
 struct Steps {
   std::vector<double> figures;   // loss and gradient norm of each step
-  std::vector<int64_t> answers;  // right ones of each set after them
+  std::vector<int64_t> answers;  // correct answers per set after these steps
 };
 Steps train_on(Device device, const std::vector<std::string>& overrides) {
   Setup setup = make_setup(read_run_config(folder() / "run.toml", overrides), false, device);
@@ -295,8 +294,8 @@ Steps train_on(Device device, const std::vector<std::string>& overrides) {
 
 }  // namespace
 
-// The second step's figures follow the first one's update. f32 on both sides; a routing tie within a rounding
-// would show here, and none of these seeds has one.
+// The figures of the second step depend on the first one's update. Both sides use f32; a tie in routing,
+// decided by rounding, would fail here, but none of these seeds has one.
 TEST_CASE("every method trains on the device as on the CPU") {
   for (const moe::Method& method : moe::methods()) {
     std::vector<std::string> overrides{"method.name=" + method.config.name, "eval.max_new=3"};
@@ -314,8 +313,9 @@ TEST_CASE("every method trains on the device as on the CPU") {
   }
 }
 
-// A norm's backward rounds once where it adds the residual's gradient itself, and twice where the graph does.
-TEST_CASE("layers that are computed again on the device change its steps by a rounding") {
+// The backward of a norm rounds once if it adds the residual's gradient itself, and twice if the graph adds
+// it.
+TEST_CASE("recomputing layers on the device changes its steps only by rounding") {
   for (const auto& [method, compute, bound] :
        {std::tuple{"mole", "f32", 2e-5}, {"factorllm", "f32", 2e-5}, {"mole", "bf16", 5e-3}}) {
     std::vector<std::string> overrides{fmt::format("method.name={}", method),
@@ -330,7 +330,7 @@ TEST_CASE("layers that are computed again on the device change its steps by a ro
   }
 }
 
-// bf16 activations round each value to 8 bits: losses agree to some of those, and training goes on.
+// bf16 activations have 8 bits: losses agree to some of those, and training works.
 TEST_CASE("methods train in bf16") {
   for (const char* method : {"lora", "mole", "dense", "mixlora", "parrot"}) {
     std::vector<std::string> overrides{fmt::format("method.name={}", method), "eval.max_new=3",

@@ -1,6 +1,6 @@
-// cuDNN's attention and our own kernels, each the check of the other; and that two runs of the library give
-// the same bits over memory that holds NaN. Exits 77, skipped, where there is no device or no cuDNN. With
-// --graphs: what the library says of the graphs without a device.
+// cuDNN's attention against our own kernels; and two runs of the library, which must give equal bits even in
+// memory filled with NaN. Exits with 77, skipped, if there is no device or no cuDNN. With --graphs it prints
+// the library's objections to the graphs, which needs no device.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <numeric>
 
@@ -66,7 +66,7 @@ Inputs inputs_of(const Case& c, DType dtype = DType::bf16) {
 
 constexpr const char* kNames[] = {"y", "lse", "dq", "dk", "dv"};
 
-// The five tensors on the host, forward and backward each by one of the two, over memory filled with `fill`.
+// The five results on the host, forward and backward each by cuDNN or by us, in memory filled with `fill`.
 std::vector<Tensor> run(const Inputs& in, cuda::AttentionBy forward, cuda::AttentionBy backward,
                         unsigned char fill = kFillNan) {
   const GuardedMemory memory(fill);
@@ -85,7 +85,7 @@ std::vector<Tensor> run(const Inputs& in, cuda::AttentionBy forward, cuda::Atten
 
 constexpr auto kOwn = cuda::AttentionBy::own, kCudnn = cuda::AttentionBy::cudnn;
 
-// bf16 has 8 bits, to which each side rounds its outputs, and cuDNN its weights besides.
+// Both sides round outputs to the 8 bits of bf16; cuDNN rounds its weights, too.
 void check_close(const std::vector<Tensor>& got, const std::vector<Tensor>& want, const std::string& what) {
   for (size_t i = 0; i < want.size(); ++i)
     check_below(i == 1 ? "lse" : "attention in bf16", relative_error(got[i], want[i]), i == 1 ? 1e-4 : 1e-2,
@@ -94,7 +94,7 @@ void check_close(const std::vector<Tensor>& got, const std::vector<Tensor>& want
 
 }  // namespace
 
-TEST_CASE("cuDNN's attention is our own") {
+TEST_CASE("cuDNN's attention equals our own") {
   for (const Case& c : cases()) {
     const Inputs in = inputs_of(c);
     const std::vector<Tensor> own = run(in, kOwn, kOwn);
@@ -105,7 +105,7 @@ TEST_CASE("cuDNN's attention is our own") {
   }
 }
 
-TEST_CASE("each one's gradient from the other's lse") {
+TEST_CASE("cuDNN and our own kernels accept each other's lse") {
   for (const Case& c : cases()) {
     const Inputs in = inputs_of(c);
     const std::vector<Tensor> own = run(in, kOwn, kOwn);
@@ -114,8 +114,8 @@ TEST_CASE("each one's gradient from the other's lse") {
   }
 }
 
-// What the program promises of its own kernels; --attention cudnn stays a choice until this holds on a GPU.
-TEST_CASE("two runs of cuDNN's attention give the same bits, whatever is in the memory first") {
+// Our own kernels have this property; --attention cudnn stays optional until it is shown on a GPU.
+TEST_CASE("two runs of cuDNN's attention give the same bits, whatever the memory held before") {
   for (const Case& c : cases()) {
     const Inputs in = inputs_of(c);
     const std::vector<Tensor> first = run(in, kCudnn, kCudnn, kFillNan);
@@ -138,7 +138,7 @@ TEST_CASE("gradients that are not wanted") {
   CHECK(same_bits(dk.to(Device::cpu), all[3]));
 }
 
-TEST_CASE("what cuDNN may not have is our own kernel's, to the bit") {
+TEST_CASE("calls that cuDNN may not compute run our own kernel, to the bit") {
   std::vector<Inputs> inputs{inputs_of({"f32", 2, 2, 64, true, {9, 4}, {9, 4}}, DType::f32),
                              inputs_of({"heads of 32", 2, 2, 32, true, {9, 4}, {9, 4}}),
                              inputs_of({"fewer queries", 2, 2, 64, true, {2, 4}, {9, 4}}),
@@ -155,7 +155,7 @@ TEST_CASE("what cuDNN may not have is our own kernel's, to the bit") {
 
 namespace {
 
-// Without a device the library can still object to a graph; that it takes one, only a device tells.
+// Without a device the library can reject a graph; only a device shows that it supports one.
 int check_graphs() {
   int bad = 0;
   for (const Case& c : cases()) {

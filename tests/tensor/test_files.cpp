@@ -18,7 +18,7 @@ using doctest::Contains;
 
 namespace {
 
-// No file of this process may grow past `bytes` while this lives: a disk that is full, in effect.
+// While this lives, no file of the process can grow beyond `bytes`, as on a full disk.
 struct FileSizeLimit {
   rlimit before{};
   void (*handler)(int) = ::signal(SIGXFSZ, SIG_IGN);
@@ -97,7 +97,7 @@ TEST_CASE("writing where nothing can be written") {
   const std::string path = folder / "f", nowhere = folder / "no/such/f";
   write_file_atomically(path, "old");
   REQUIRE(::chmod(folder.path.c_str(), 0555) == 0);
-  const bool root = ::geteuid() == 0;  // whom permissions do not stop
+  const bool root = ::geteuid() == 0;  // root ignores permissions
   if (root) REQUIRE(::seteuid(65534) == 0);
   const std::string error = error_of([&] { write_file_atomically(path, "new"); });
   if (root) REQUIRE(::seteuid(0) == 0);
@@ -107,13 +107,13 @@ TEST_CASE("writing where nothing can be written") {
   CHECK(folder.count() == 1);
   CHECK(error_of([&] { write_file_atomically(nowhere, "x"); }) ==
         "[files] cannot write " + nowhere + ": No such file or directory");
-  // The rename fails here: a folder is in the way.
+  // The rename fails because the target is a folder.
   std::filesystem::create_directories(folder / "folder/full");
   CHECK_THROWS_WITH(write_file_atomically(folder / "folder", "x"), Contains("Is a directory"));
   CHECK(folder.count() == 2);
 }
 
-TEST_CASE("a leftover of a dead process with the same pid is in nobody's way") {
+TEST_CASE("a leftover of a dead process with the same pid does not prevent writing") {
   const Folder folder;
   const std::string path = folder / "f", leftover = path + ".tmp." + std::to_string(::getpid());
   write_file_atomically(leftover, "left over and longer");

@@ -1,5 +1,5 @@
-// Every CPU kernel but attention and the matrix products against a plain loop in f64, in both dtypes, on odd
-// shapes.
+// Every CPU kernel except attention and the matrix products against a plain loop in f64, in both dtypes and
+// odd shapes.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/kernel_testing.h"
 
@@ -97,7 +97,7 @@ TEST_CASE_TEMPLATE("pointwise", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("exp over the whole range", T, float, double) {
-  // softmax of (x, 0) is e^x / (1 + e^x): its tail shows exp's relative error.
+  // softmax of (x, 0) is e^x / (1 + e^x), whose tail shows the relative error of exp.
   const double lowest = std::is_same_v<T, float> ? -86 : -700;
   Outputs outputs;
   for (double x = lowest; x < 0; x += 0.37) {
@@ -109,7 +109,8 @@ TEST_CASE_TEMPLATE("exp over the whole range", T, float, double) {
   }
 }
 
-// The known answers of Random123's Philox4x32-10 (kat_vectors): counter and key of zeros, of ones, of pi.
+// The known answers of Random123's Philox4x32-10 (kat_vectors), for counters and keys of zeros, of ones and
+// of pi.
 TEST_CASE("philox") {
   const auto words = [](uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
     const PhiloxBlock b = philox(key, c0, c1, c2, c3);
@@ -162,7 +163,7 @@ TEST_CASE_TEMPLATE("reduce", T, float, double) {
     CHECK(std::abs(y.item() - 0.5 * ab) <= (std::is_same_v<T, float> ? 1e-6 : 1e-13) * (aa + 1));
     kernel::sum_squares(square, a);
     check_near("sum_squares", square, {aa});
-    const int64_t G = 5;  // group 4 stays empty
+    const int64_t G = 5;  // group 4 is empty
     const Tensor group = random_index(N, -1, 4);
     Tensor mean = outputs.template make<T>({G, C}), count = outputs.template make<T>({G});
     kernel::group_mean(mean, count, a, group);
@@ -216,7 +217,7 @@ TEST_CASE_TEMPLATE("rows", T, float, double) {
     kernel::scatter_rows(anew, g, index, false);
     for (size_t i = 0; i < scattered.size(); ++i) scattered[i] -= vx[i];
     check_near("scatter_rows, anew", anew, scattered);
-    Tensor many = outputs.copy(random_tensor<T>({5 * N, C}));  // few of whose rows are met
+    Tensor many = outputs.copy(random_tensor<T>({5 * N, C}));  // few of its rows are targets
     Values sums = values_of(many);
     for (int64_t i = 0; i < N * C; ++i)
       sums[at(index.data<int32_t>()[i / C] % (5 * N), i % C)] += vg[static_cast<size_t>(i)];
@@ -311,7 +312,7 @@ TEST_CASE_TEMPLATE("norm", T, float, double) {
       check_near("y", out, y);
       check_near("rstd", r, scales);
       if (centred) check_near("mean", m, means);
-      // With one channel dx is a difference of equals: only rounding is left.
+      // With one channel dx is a difference of equal numbers: only rounding errors remain.
       const auto backward = [&](bool with_dx, bool with_rest) {
         Tensor a = with_dx ? outputs.template make<T>({N, C}) : Tensor();
         Tensor c = with_rest ? outputs.template make<T>({C}, 1) : Tensor(),
@@ -359,8 +360,10 @@ TEST_CASE_TEMPLATE("softmax, cross entropy, argmax", T, float, double) {
            l = outputs.template make<T>({N}), none;
     kernel::softmax(y, x);
     check_near("softmax", y, p);
-    const Values vy = values_of(y);    // what the gradient is computed from: where one class has nearly all,
-    for (int64_t n = 0; n < N; ++n) {  // dy less its mean magnifies y's rounding
+    // The expected gradient uses y as rounded: if one class has nearly all probability, it amplifies y's
+    // rounding.
+    const Values vy = values_of(y);
+    for (int64_t n = 0; n < N; ++n) {
       double inner = 0;
       for (int64_t i = n * C; i < (n + 1) * C; ++i)
         inner += vy[static_cast<size_t>(i)] * vdy[static_cast<size_t>(i)];
@@ -422,7 +425,7 @@ TEST_CASE_TEMPLATE("routing", T, float, double) {
         check_near("dweights alone", b, dw);
         for (int64_t k = 1; k <= E; ++k) {
           Values mask(vp.size(), 0);
-          for (size_t i = 0; i < vp.size(); ++i) {  // chosen when fewer than k others come before it
+          for (size_t i = 0; i < vp.size(); ++i) {  // chosen if fewer than k others come before it
             const size_t row = i / static_cast<size_t>(E) * static_cast<size_t>(E);
             int64_t before = 0;
             for (size_t j = row; j < row + static_cast<size_t>(E); ++j)

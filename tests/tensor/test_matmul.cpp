@@ -1,4 +1,5 @@
-// Matrix products against plain loops in f64; and what must not depend on the number of threads.
+// Matrix products against plain loops in f64; and kernels whose bits must not depend on the number of
+// threads.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/kernel_testing.h"
 
@@ -7,7 +8,7 @@ using namespace burrow::testing;
 
 namespace {
 
-// c[M,N] = a b, given how to read a(i,k) and b(k,j); plus c0.
+// c[M,N] = a b + c0, with a(i,k) and b(k,j) as functions.
 template <class A, class B>
 Values product(int64_t M, int64_t N, int64_t K, A a, B b, Values c0) {
   c0.resize(static_cast<size_t>(M * N), 0);
@@ -25,7 +26,7 @@ auto flipped(const Values& v, int64_t cols) {
   return [&v, cols](int64_t i, int64_t j) { return v[static_cast<size_t>(j * cols + i)]; };
 }
 
-// Thin products, of few rows and the library's; without rows, columns or an inner size.
+// Sizes for thin factors, for few rows and for the library; and without rows, columns or an inner size.
 struct Sizes {
   int64_t N, O, C;
 };
@@ -83,7 +84,7 @@ TEST_CASE_TEMPLATE("matmul", T, float, double) {
 TEST_CASE_TEMPLATE("a bias gives the bits of a product and an addition after it", T, float, double) {
   std::vector<Sizes> sizes(std::begin(kSizes), std::end(kSizes));
   for (const Sizes& large : {Sizes{700, 96, 80}, {900, 8, 300}, {900, 300, 8}, {4, 900, 300}})
-    sizes.push_back(large);  // enough for a team of threads
+    sizes.push_back(large);  // large enough for a team of threads
   for (const auto [N, O, C] : sizes) {
     for (const bool add : {false, true}) {
       CAPTURE(N);
@@ -103,7 +104,7 @@ TEST_CASE_TEMPLATE("a bias gives the bits of a product and an addition after it"
 }
 
 TEST_CASE_TEMPLATE("two threads give the bits of one", T, float, double) {
-  // Large enough for a team. The matrix products are left out: their library may share out the inner size.
+  // Large enough for a team. Without matrix products, whose library may divide the inner size among threads.
   const int64_t N = 1500, C = 300, G = 7;
   const Tensor x = random_tensor<T>({N, C}), g = random_tensor<T>({N, C}), w = random_tensor<T>({C});
   const Tensor index = random_index(N, 0, G), target = random_index(N, 0, static_cast<int32_t>(C));

@@ -1,5 +1,5 @@
-// The products of mma.cuh against loops, on the device or the CPU that plays it: part of test_cuda. Factors
-// are small integers, so that every sum is exact.
+// The products of mma.cuh against loops, on the device or its emulation; part of test_cuda. Factors are small
+// integers, so that every sum is exact.
 #include <doctest/doctest.h>
 
 #include "tensor/cuda/mma.cuh"
@@ -13,10 +13,10 @@ using namespace burrow::testing;
 namespace {
 
 constexpr int kRows = 16, kLoaded = 64;
-constexpr int kThreads = 128;  // they load; the first warp multiplies
+constexpr int kThreads = 128;  // all load, the first warp multiplies
 
-// across [16,16] = x y^T and along [C,C] = x^T y, for x y of 16 rows of C of which `there` rows of D elements
-// are given.
+// across [16,16] = x y^T and along [C,C] = x^T y, for x y [16,C] of which `there` rows of D elements exist,
+// the rest 0.
 template <int C>
 __global__ void products_kernel(float* across, float* along, const bf16* x, const bf16* y, int64_t there,
                                 int64_t D) {
@@ -47,7 +47,7 @@ __global__ void products_kernel(float* across, float* along, const bf16* x, cons
   }
 }
 
-// y [16,16] = (x x^T) x for x [16,16]: the first product's result is a factor of the second.
+// y [16,16] = (x x^T) x for x [16,16], where the result of the first product is a factor of the second.
 __global__ void twice_kernel(float* y, const bf16* x) {
   __shared__ cuda::Chunk space[kLoaded * kRows / 8];
   const cuda::SharedRows<kRows> rows{space};
@@ -67,7 +67,7 @@ __global__ void twice_kernel(float* y, const bf16* x) {
       [&](int j, int e, int row, int column) { y[row * kRows + column] = second[j].value[e]; });
 }
 
-// Integers of at most `most` in their absolute value.
+// Integers with an absolute value of at most `most`.
 Tensor integers(int64_t rows, int64_t columns, uint32_t most) {
   Tensor t = Tensor::empty({rows, columns}, DType::f32);
   for (int64_t i = 0; i < t.numel(); ++i)
@@ -101,7 +101,7 @@ void check_products(int64_t there, int64_t D) {
 
 }  // namespace
 
-TEST_CASE("products on tensor cores are those of loops") {
+TEST_CASE("products on tensor cores equal those of loops") {
   for (const bool rising : {true, false}) {
     set_thread_order(rising);
     check_products<16>(16, 16);
@@ -109,7 +109,7 @@ TEST_CASE("products on tensor cores are those of loops") {
     check_products<64>(16, 64);
     check_products<128>(16, 128);
     check_products<64>(13, 40);  // rows of whole chunks, some missing
-    check_products<128>(1, 99);  // none of 16 bytes
+    check_products<128>(1, 99);  // rows not a multiple of 16 bytes
   }
   set_thread_order(true);
 }

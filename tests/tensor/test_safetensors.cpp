@@ -16,7 +16,7 @@ using doctest::Contains;
 
 namespace {
 
-// A file of this header, as long as the header says it is, and `data` bytes of data.
+// A file with this header, its correct length, and `data` bytes of data.
 std::string file_of(const std::string& header, size_t data = 0) {
   const uint64_t n = header.size();
   std::string file(reinterpret_cast<const char*>(&n), 8);
@@ -77,7 +77,7 @@ TEST_CASE("every dtype survives a round trip") {
     CHECK(address % size_of(t.dtype()) == 0);
   }
 
-  // The data starts on a cache line, and bytes in memory give the same tensors as the mapped file.
+  // The data begins at a multiple of 64 bytes, and bytes in memory give the same tensors as the mapped file.
   const std::string bytes = read_file(path);
   uint64_t n = 0;
   std::memcpy(&n, bytes.data(), 8);
@@ -114,7 +114,7 @@ TEST_CASE("a file can be rewritten while it is mapped") {
   CHECK(read_safetensors(path).tensors.at("y").data<float>()[99] == 1.f);
 }
 
-TEST_CASE("legal files that are easily refused") {
+TEST_CASE("unusual but legal files are read") {
   CHECK(parse(file_of("{}")).tensors.empty());
   CHECK(parse(file_of("{}        ")).tensors.empty());
   CHECK(parse(file_of(R"({"__metadata__":{}})")).metadata.empty());
@@ -217,7 +217,7 @@ TEST_CASE("numbers: negative, fractional, huge") {
   refuses(with_shape("[18446744073709551615]"), "tensor 'a': 18446744073709551615 is too large for shape");
   refuses(with_shape("[9223372036854775807]"), "tensor 'a': shape (9223372036854775807) overflows");
   refuses(with_shape("[4294967296,4294967296]"), "tensor 'a': shape (4294967296, 4294967296) overflows");
-  // 2^62 elements of 4 bytes wrap to 0 in 64 bits; a zero after the overflow does not hide it.
+  // 2^62 elements of 4 bytes overflow to 0 in 64 bits; a size 0 after the overflow must not hide it.
   refuses(with_shape("[4611686018427387904]"), "tensor 'a': shape (4611686018427387904) overflows");
   refuses(with_shape("[4611686018427387904,4,0]"), "tensor 'a': shape (4611686018427387904, 4, 0) overflows");
   const std::string offsets = "{" + tensor_json("a", "F32", "[1]", "[0,18446744073709551615]") + "}";
@@ -244,7 +244,7 @@ TEST_CASE("layout: the tensors tile the data") {
           "tensor 'a': shape (1) of F32 needs 4 bytes, its offsets give 3");
 }
 
-TEST_CASE("dtypes: unknown ones, and legal ones that become no tensor") {
+TEST_CASE("dtypes: unknown ones, and legal ones that are not supported") {
   for (const std::string unknown : {"F8_E4M3", "f32", "", "F32 ", "C64"}) {
     refuses(file_of("{" + tensor_json("a", unknown, "[1]", "[0,4]") + "}", 4),
             "tensor 'a' has unknown dtype '" + unknown + "'");
@@ -275,7 +275,7 @@ TEST_CASE("a file cut at any byte is refused") {
   }
 }
 
-TEST_CASE("what the writer refuses") {
+TEST_CASE("what the writer rejects") {
   const Folder folder;
   const std::string path = folder / "m";
   const Tensor x = Tensor::full({1}, 1.0, DType::f32);

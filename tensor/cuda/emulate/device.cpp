@@ -1,6 +1,6 @@
-// The GPU that the CPU plays in tests: it is there when BURROW_EMULATE_CUDA=1. Each allocation begins as NaN
-// and ends where a page begins that nobody may touch, so that a kernel that reads or writes beyond it stops
-// the program.
+// device.h for the GPU that the CPU emulates in tests, present if BURROW_EMULATE_CUDA=1. Nothing runs in
+// parallel. Each allocation is filled with NaN and ends at a guard page, so that an access beyond its end
+// stops the program.
 #include "tensor/device.h"
 
 #include <sys/mman.h>
@@ -21,8 +21,8 @@ bool asked_for() {
   return set && std::string_view(set) == "1";
 }
 
-constexpr size_t kAlign = 16;         // bytes: the widest access of a kernel
-constexpr size_t kGuarded = 1 << 22;  // larger blocks come from malloc: mapping them costs too much
+constexpr size_t kAlign = 16;         // bytes, the widest access of a kernel
+constexpr size_t kGuarded = 1 << 22;  // larger blocks come from malloc, because mapping is slow
 
 struct Mapping {
   void* begin;

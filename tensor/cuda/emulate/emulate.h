@@ -1,9 +1,8 @@
 #pragma once
-// CUDA's words for kernels that are compiled as plain C++ and run on the CPU: the same .cu files, for tests
-// where there is no GPU. A block's threads are fibers, which change places only at barriers; blocks run one
-// after the other. What this proves is the arithmetic, the bounds (allocations end at a guard page) and,
-// since threads also run in falling order, that results do not depend on the order of threads between
-// barriers.
+// CUDA's keywords and intrinsics for compiling the .cu files as plain C++, so that tests run the kernels on
+// the CPU. The threads of a block are fibers that switch only at barriers; blocks run one after the other.
+// Tests on it prove the arithmetic, the bounds (allocations end at a guard page) and, because threads can
+// also run in descending order, that results do not depend on the order of threads between barriers.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -13,7 +12,7 @@
 struct EmulatedDim {
   unsigned x = 1, y = 1, z = 1;
 };
-// Set by the scheduler each time that a thread goes on.
+// Set by the scheduler whenever it resumes a thread.
 extern EmulatedDim threadIdx, blockIdx, blockDim, gridDim;
 
 // NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): the names are CUDA's own.
@@ -25,7 +24,7 @@ extern EmulatedDim threadIdx, blockIdx, blockDim, gridDim;
 
 namespace burrow::cuda::emulate {
 
-// One thread at a time is alive in the process, so a static variable is a block's shared memory.
+// __shared__ is static: one block runs at a time, so a static variable is that block's shared memory.
 enum class Order { rising, falling };
 // The order in which blocks, and threads between two barriers, run.
 void set_order(Order order);
@@ -33,15 +32,15 @@ void set_order(Order order);
 // Runs body() as every thread of every block.
 void run(EmulatedDim blocks, unsigned threads, const std::function<void()>& body);
 
-void block_barrier();  // where __syncthreads stands
+void block_barrier();  // __syncthreads
 
 constexpr size_t kMostBytes = 32;  // of a lane's value in an exchange
-// Every lane gives `bytes` bytes at `value`; the result, to be read until the lane gives again, has those of
-// lane i at i * kMostBytes. All lanes of the warp must come here.
+// Exchanges values among the lanes of a warp, all of which must call it. A lane passes `bytes` bytes at
+// `value`; the result holds those of lane i at i * kMostBytes and is valid until the lane's next call.
 const unsigned char* exchange(const void* value, size_t bytes);
 unsigned ballot(bool vote);
 
-// The lanes' values by the number of the lane.
+// The lanes' values, indexed by lane.
 template <class T>
 struct Lanes {
   const unsigned char* given;
@@ -51,15 +50,15 @@ struct Lanes {
     return value;
   }
 };
-// Each lane gives its value.
+// Exchanges the values of all lanes of the warp.
 template <class T>
 Lanes<T> of_lanes(const T& value) {
   static_assert(sizeof(T) <= kMostBytes);
   return {exchange(&value, sizeof(T))};
 }
 
-// The thread's copies to shared memory that run beside it: the first `bytes` of `whole`, the rest 0. They are
-// made when it waits for them, so that a kernel that does not wait finds what was there before.
+// An asynchronous copy to shared memory: the first `bytes` of `whole` bytes, the rest 0. It is made only in
+// finish_copies, so that a kernel that does not wait reads the old contents.
 void copy_later(void* to, const void* from, size_t bytes, size_t whole);
 void finish_copies();
 

@@ -1,5 +1,5 @@
-// The product that stands in for cuBLASLt where the GPU is emulated: our own kernel where that is quick, and
-// plain loops, sums in f32. Where TF32 is allowed, the loops alone, on factors rounded to it.
+// Replaces cuBLASLt if the GPU is emulated: our own kernel for small products, else plain loops on one
+// thread; sums in f32. With TF32 always the loops, on factors rounded to TF32.
 #include "tensor/cuda/gemm.h"
 
 #include <bit>
@@ -16,7 +16,7 @@ float at(const void* p, DType type, int64_t i) {
                              : static_cast<const float*>(p)[i];
 }
 
-// To the nearest of 10 bits after the point. NaN stays NaN: it is what memory that nobody wrote holds.
+// Rounds to 10 mantissa bits. NaN stays NaN, so that unwritten memory still shows.
 float tf32(float x) {
   if (!std::isfinite(x)) return x;
   return std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000u) & ~0x1fffu);

@@ -1,5 +1,5 @@
-// Fibers for the threads of a block. A fiber takes the next thread that has not begun, runs it, and goes on
-// to another one unless the thread waits at a barrier; so a kernel without barriers never changes stacks.
+// Runs the threads of a block on fibers. A fiber runs one thread after another; only a thread that waits at a
+// barrier keeps its fiber, so a kernel without barriers never switches stacks.
 #include <csetjmp>
 #include <memory>
 #include <vector>
@@ -30,7 +30,7 @@ struct Fiber {
 
 struct Warp {
   unsigned alive = 0, waiting = 0;
-  // Two sets of slots in turn: a lane may write its next value while another still reads the last one.
+  // Two alternating sets of slots: a lane may write its next value while another still reads the last one.
   unsigned char slots[2][kWarp][kMostBytes];
 };
 
@@ -44,7 +44,7 @@ struct Scheduler {
   std::vector<std::unique_ptr<Fiber>> fibers;
   std::vector<Warp> warps = std::vector<Warp>(kMostThreads / kWarp);
   std::vector<unsigned char> turn = std::vector<unsigned char>(kMostThreads);
-  std::vector<std::vector<Copy>> copies = std::vector<std::vector<Copy>>(kMostThreads);  // not yet made
+  std::vector<std::vector<Copy>> copies = std::vector<std::vector<Copy>>(kMostThreads);  // pending
   ucontext_t main{};
   jmp_buf at{};
   Fiber* running = nullptr;
@@ -111,14 +111,14 @@ Fiber& idle_fiber() {
   return *s.fibers.back();
 }
 
-// Whether the barrier that f waits at is complete.
+// Whether all threads have reached the barrier at which f waits.
 bool open(const Fiber& f) {
   const Scheduler& s = scheduler();
   const Warp& w = s.warps[f.thread / kWarp];
   return f.wait == Wait::block ? s.waiting == s.alive : w.waiting == w.alive;
 }
 
-// All that wait at the same barrier as f go on, in their order.
+// If f's barrier is complete, resumes all fibers that wait at it, in order, and returns true.
 bool pass_barrier(Fiber& f) {
   Scheduler& s = scheduler();
   if (!open(f)) return false;
@@ -151,7 +151,8 @@ void run_block() {
     }
     BURROW_CHECK(moved || s.alive == 0, "[emulate] threads of a block wait at different barriers");
   }
-  BURROW_CHECK(s.running_copies == 0, "[emulate] a block ended before its copies to shared memory");
+  BURROW_CHECK(s.running_copies == 0,
+               "[emulate] a block ended without waiting for its copies to shared memory");
 }
 
 void warp_barrier() {
