@@ -125,7 +125,8 @@ TEST_CASE("every fault is named with file, line and field") {
       {item("arc", "p", two, "18446744073709551615"), "answer: 18446744073709551615 is out of range"},
       {replaced(item("arc", "p", two, "0"), "{", "{\"context\": 3, "),
        "context: must be a string, not number"},
-      {"[" + item("arc", "p", two, "0") + "]", "set.jsonl: [data] set.jsonl: a JSON list: JSON lines are"}};
+      {"[" + item("arc", "p", two, "0") + "]",
+       "set.jsonl: [data] set.jsonl: is a JSON list; JSON lines are"}};
   for (const auto& [text, part] : faults) {
     const std::string fault = fault_of(text);
     CHECK_MESSAGE(contains(fault, part), fault);
@@ -282,7 +283,7 @@ TEST_CASE("published files that are none are refused by name") {
   CHECK(error("piqa", record(1) + record(1), "0\n") ==
         fmt::format("{} has 1 labels, but {} has more records", lst, in));
   CHECK(error("piqa", record(1), "0\n1\n") == fmt::format("{} has 2 labels, but {} has 1 records", lst, in));
-  CHECK(error("piqa", record(1), "A\n") == lst + ", line 1: 'A' is no label: a whole number is expected");
+  CHECK(error("piqa", record(1), "A\n") == lst + ", line 1: 'A' is not a label: a whole number is expected");
   CHECK(contains(error("piqa", record(1), "2\n"),
                  "line 1: answer: 2 is out of range: the 2 choices are 0 to 1"));
   CHECK(contains(error("siqa", record(2), "0\n"), "line 1: answer: -1 is out of range"));
@@ -291,7 +292,7 @@ TEST_CASE("published files that are none are refused by name") {
   CHECK(contains(error("winogrande", replaced(record(4), "\"answer\":\"2\"", "\"answer\":\"\"")),
                  "line 1: answer: is empty: a test file without its answers"));
   CHECK(contains(error("arc", replaced(record(5), "\"answerKey\":\"2\"", "\"answerKey\":\"E\"")),
-                 "line 1: answerKey: 'E' is none of the labels 1, 2"));
+                 "line 1: answerKey: 'E' is not one of the labels 1, 2"));
   CHECK(contains(error("obqa", "{\"question\": {\"stem\": \"p\"}}"), "line 1: choices: is missing"));
   CHECK(contains(error("boolq", "{"), "line 1: malformed JSON"));
   CHECK(error("boolq", "\n") == in + ": no item to write");

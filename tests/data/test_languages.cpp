@@ -103,7 +103,7 @@ TEST_CASE("no two languages share a word, and a text of one is a text of another
   CHECK(translate("what color is the circle", 0) == "what color is the circle");
   const std::string other = translate("what color is the circle", 3);
   CHECK(std::count(other.begin(), other.end(), ' ') == 4);
-  CHECK(contains(error_of([] { translate("what colour", 1); }), "'colour' has no word in other languages"));
+  CHECK(contains(error_of([] { translate("what colour", 1); }), "'colour' has no translation"));
 }
 
 TEST_CASE("the tokenizer begins with the words of the generated domains and knows all others") {
@@ -222,10 +222,11 @@ TEST_CASE("what is wrong with a table is said with its row") {
   CHECK(contains(error("index\tquestion\n1\tq\n"), "no column 'image'"));
   CHECK(contains(error(head + "x\t" + png + "\tq\ta\tb\tA\n"), "index x: index: must be a whole number"));
   CHECK(contains(error(head + "1\t!!\tq\ta\tb\tA\n"), "index 1: image: is neither base64"));
-  CHECK(contains(error(head + "1\t" + base64("RIFFxxxx") + "\tq\ta\tb\tA\n"), "is of WebP kind"));
+  CHECK(
+      contains(error(head + "1\t" + base64("RIFFxxxx") + "\tq\ta\tb\tA\n"), "WebP format is not supported"));
   CHECK(contains(error(head + "1\t" + base64("\xff\xd8\xff no") + "\tq\ta\tb\tA\n"), "[image]"));
   CHECK(contains(error(head + "1\t" + png + "\tq\ta\tb\t\n"), "answer: is empty"));
-  CHECK(contains(error(head + "1\t" + png + "\tq\ta\tb\tE\n"), "'E' is none of A, B, C, D"));
+  CHECK(contains(error(head + "1\t" + png + "\tq\ta\tb\tE\n"), "'E' is not one of A, B, C, D"));
   CHECK(contains(error(head + "1\t" + png + "\tq\ta\ta\tA\n"), "--leave-out drops such items"));
 }
 

@@ -141,8 +141,8 @@ TEST_CASE("a finished folder is recognised, and one of other options left alone"
   PretrainOptions other = small_pretrain();
   other.seed = 2;
   for (const MakeOptions& options : {more, small(2)})
-    CHECK(contains(error_of([&] { make_domains(folder.path, options); }), "is asked for"));
-  CHECK(contains(error_of([&] { make_pretrain(folder.path, other); }), "is asked for"));
+    CHECK(contains(error_of([&] { make_domains(folder.path, options); }), "was requested"));
+  CHECK(contains(error_of([&] { make_pretrain(folder.path, other); }), "was requested"));
   CHECK(tree(folder.path) == before);
   // What a killed run leaves is made again.
   fs::remove(folder / "manifest.json");

@@ -153,7 +153,7 @@ TEST_CASE("a finished folder is recognised, a killed run is taken up, other opti
   TaskOptions more = small();
   more.texts = 21;
   for (const TaskOptions& options : {more, small(2)})
-    CHECK(contains(error_of([&] { make_tasks(folder.path, options); }), "is asked for"));
+    CHECK(contains(error_of([&] { make_tasks(folder.path, options); }), "was requested"));
   CHECK(tree(folder.path) == before);
   fs::remove(folder / "manifest.json");
   fs::remove_all(folder / "rules");
@@ -161,7 +161,7 @@ TEST_CASE("a finished folder is recognised, a killed run is taken up, other opti
   write_bytes(folder / ".rules.incomplete/train.jsonl", "half");
   CHECK(make_tasks(folder.path, small()));
   CHECK(tree(folder.path) == before);
-  CHECK(contains(error_of([&] { make_domains(folder.path, {}); }), "is asked for"));
+  CHECK(contains(error_of([&] { make_domains(folder.path, {}); }), "was requested"));
   TaskOptions wrong = small();
   wrong.prompt_percent = 101;
   CHECK(contains(error_of([&] { make_tasks(folder / "x", wrong); }), "out of range"));

@@ -192,7 +192,7 @@ TEST_CASE("what a tokenizer.json has that is not supported is named") {
         "model.ignore_merges must be true or false");
   fault(llama3, R"("end_of_word_suffix": null)", R"("end_of_word_suffix": "</w>")",
         "model.end_of_word_suffix is not supported");
-  fault(llama3, R"("merges": [[)", R"("merges": [["a"], [)", "model.merges[0] is no pair of tokens");
+  fault(llama3, R"("merges": [[)", R"("merges": [["a"], [)", "model.merges[0] is not a pair of tokens");
   fault(llama3, R"("merges": [[)", R"("merges": [["a", "zzz"], [)",
         "model.merges[0] has 'zzz', which model.vocab lacks");
   fault(llama2, R"("type": "Prepend")", R"("type": "Lowercase")",
