@@ -1,5 +1,5 @@
 #pragma once
-// Reading a file's text, and fields of a JSON value with errors that say where.
+// Reads files and the fields of JSON values, with errors that name the place.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,7 +15,7 @@ std::string read_text(const std::filesystem::path& path);
 void write_text(const std::filesystem::path& path, const std::string& text);
 // Throws an Error with the path and the parser's line, column and reason.
 nlohmann::json parse_json(const std::filesystem::path& path);
-// The same of text in memory; `name` is for errors.
+// The same for text in memory; `name` appears in errors.
 nlohmann::json parse_json(std::string_view text, const std::string& name);
 
 // The member `name` of an object, which must exist: `where` names the object in the error.

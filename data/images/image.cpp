@@ -56,7 +56,7 @@ struct Taps {
   std::vector<float> weight;
 };
 
-// The input pixels, and their weights, that make each output pixel along one direction.
+// The input pixels and weights of each output pixel, along one direction.
 std::vector<Taps> taps(int in, int out) {
   const double scale = static_cast<double>(in) / out, widen = std::max(scale, 1.0), support = 2 * widen;
   std::vector<Taps> all(static_cast<size_t>(out));
@@ -78,7 +78,7 @@ std::vector<Taps> taps(int in, int out) {
 
 uint8_t to_byte(float x) { return static_cast<uint8_t>(std::clamp(std::floor(x + 0.5f), 0.0f, 255.0f)); }
 
-// Resizes along x; `stride` and `line` are the byte distances between neighbours along and across.
+// Resizes each line. Distances in bytes: `stride` between neighbours of a line, `line` between lines.
 void resize_lines(const uint8_t* in, uint8_t* out, const std::vector<Taps>& taps, int lines, size_t in_line,
                   size_t in_stride, size_t out_line, size_t out_stride) {
   for (int y = 0; y < lines; ++y)
@@ -117,8 +117,8 @@ Image resize_bicubic(const Image& image, int width, int height) {
 
 namespace {
 
-// resize_bicubic(pad_to_square(image, mean), size, size), bit for bit, without the square in memory: a row of
-// a thousand bytes in a file may be a picture of 16384 x 1, and its square 800 MB.
+// Equals resize_bicubic(pad_to_square(image, mean), size, size) bit for bit without allocating the square: a
+// file of a thousand bytes may hold 16384 x 1 pixels, whose square takes 800 MB.
 Image resize_padded(const Image& image, const std::array<float, 3>& mean, int size) {
   const int side = std::max(image.width, image.height);
   if (side == size) return pad_to_square(image, mean);

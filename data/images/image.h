@@ -1,5 +1,5 @@
 #pragma once
-// Image files and what the vision tower reads of them. Pixels are RGB, 8 bits a channel.
+// Image files and their preprocessing for the vision tower. Pixels are RGB, 8 bits per channel.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +18,7 @@ struct Image {
   std::vector<uint8_t> rgb;  // [height, width, 3]
 };
 
-// Checked from the header, before any pixel is allocated.
+// Limits of an image's size, checked from the header before any pixel is allocated.
 struct ImageLimit {
   int64_t side = 16384;        // pixels, of width and of height
   int64_t pixels = 1ll << 26;  // width * height
@@ -27,36 +27,36 @@ struct ImageLimit {
 // Palette, grey and 16-bit files become RGB8; an alpha channel is dropped (as PIL's convert("RGB") does),
 // and a gamma chunk is ignored. Errors name the path: not a PNG, truncated, corrupt, over the limit.
 Image read_png(const std::filesystem::path& path, const ImageLimit& limit = {});
-// The same of bytes in memory; `name` is for errors.
+// The same for bytes in memory; `name` appears in errors.
 Image parse_png(std::span<const std::byte> bytes, const std::string& name, const ImageLimit& limit = {});
 
-// A JPEG file in memory, grey or YCbCr, as RGB; a damaged one is an error.
+// Decodes a JPEG file in memory, grey or YCbCr, to RGB. Throws for a corrupt file.
 Image parse_jpeg(std::span<const std::byte> bytes, const std::string& name, const ImageLimit& limit = {});
-// The file's bytes. Lightly compressed.
+// The bytes of a PNG file, compressed at level 1.
 std::string encode_png(const Image& image);
-// Lightly compressed: these files are written by the hundred thousand. Throws when the file cannot be
-// written in full, and leaves none behind then.
+// Compresses at level 1, because hundreds of thousands of files are generated. Throws and removes the file
+// when it cannot be written in full.
 void write_png(const std::filesystem::path& path, const Image& image);
 
-// A hash of size and pixels: equal pictures in different files have equal hashes.
+// Hash of size and pixels, so equal pictures in different files have equal hashes.
 uint64_t content_hash(const Image& image);
 
-// What preprocess makes of a picture; the defaults are those of CLIP ViT-L/14-336.
+// Settings of preprocess; the defaults are those of CLIP ViT-L/14-336.
 struct ImageSettings {
   int size = 336;                                                   // S: side of the square, in pixels
   std::array<float, 3> mean{0.48145466f, 0.4578275f, 0.40821073f};  // CLIP's
   std::array<float, 3> std{0.26862954f, 0.26130258f, 0.27577711f};
 };
 
-// The picture padded to a square with the mean colour.
+// Pads to a square with the mean colour.
 Image pad_to_square(const Image& image, const std::array<float, 3>& mean);
-// Bicubic (a = -0.5) with the kernel widened when shrinking, rounded to 8 bits after each direction: PIL's.
+// Bicubic as in PIL: a = -0.5, kernel widened when shrinking, rounded to 8 bits after each direction.
 Image resize_bicubic(const Image& image, int width, int height);
 // Pads, resizes to S x S (the identity at that size), scales to [0, 1] and normalises: f32 [3, S, S].
 Tensor preprocess(const Image& image, const ImageSettings& settings);
 
-// Finds the files of a dataset's image folder and refuses paths that lead out of it: absolute ones, ones
-// with "..", and symbolic links to elsewhere. Remembers directories already checked.
+// Resolves the image paths of a dataset. Rejects paths that leave the image folder: absolute paths, "..", and
+// symbolic links to outside. Remembers directories already checked.
 class ImageFolder {
  public:
   explicit ImageFolder(std::filesystem::path folder);  // throws when it is not a directory

@@ -1,4 +1,4 @@
-// JPEG files in memory, which benchmarks keep in their tables.
+// Decodes JPEG files in memory; published tables hold images in this form.
 #include <csetjmp>
 #include <cstdio>  // before jpeglib.h, which needs size_t and FILE
 
@@ -10,7 +10,7 @@
 namespace burrow::data {
 namespace {
 
-// libjpeg calls error_exit and expects it not to return: its message, and the way out of decode.
+// Error state. libjpeg's error_exit must not return: on_error stores the message and jumps out of decode.
 struct Failure {
   jpeg_error_mgr manager;
   std::jmp_buf out;
@@ -23,7 +23,7 @@ void on_error(j_common_ptr info) {
   std::longjmp(failure->out, 1);
 }
 
-// Between setjmp and longjmp no object with a destructor comes to life: `image` and `limit` are the caller's.
+// Constructs no object with a destructor, which longjmp would skip: `image` and `limit` are the caller's.
 bool decode(jpeg_decompress_struct& info, Failure& failure, std::span<const std::byte> bytes,
             const ImageLimit& limit, Image& image) {
   if (setjmp(failure.out)) return false;
@@ -56,13 +56,13 @@ Image parse_jpeg(std::span<const std::byte> bytes, const std::string& name, cons
   Failure failure{};
   info.err = jpeg_std_error(&failure.manager);
   failure.manager.error_exit = on_error;
-  failure.manager.output_message = [](j_common_ptr) {};  // warnings: what could be read is kept
+  failure.manager.output_message = [](j_common_ptr) {};  // silent: warnings are counted and checked below
   Image image;
   const bool sound = decode(info, failure, bytes, limit, image);
   const bool damaged = failure.manager.num_warnings > 0;
   jpeg_destroy_decompress(&info);
   BURROW_CHECK(sound, "[image] {}: {}", name, failure.message);
-  BURROW_CHECK(!damaged, "[image] {}: a damaged JPEG file", name);
+  BURROW_CHECK(!damaged, "[image] {}: corrupt JPEG file", name);
   return image;
 }
 

@@ -45,9 +45,9 @@ struct Reader {
 bool read_header(Reader& r, FILE* file) {
   if (setjmp(png_jmpbuf(r.png))) return false;
   png_init_io(r.png, file);
-  // The limit is checked by the caller, who can name both numbers; libpng's own is a million a side.
+  // The caller checks the limit, to name both numbers in its error; libpng's own is a million per side.
   png_set_user_limits(r.png, 0x7fffffff, 0x7fffffff);
-  // Texts and profiles are never asked for, and a thousand of them may unpack to 8 MB each.
+  // Skips text and profile chunks: they are not used, and a thousand of them may unpack to 8 MB each.
   png_set_keep_unknown_chunks(r.png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
   png_read_info(r.png, r.info);
   return true;
@@ -88,7 +88,7 @@ void append(png_structp png, png_bytep data, size_t size) {
   try {
     bytes->insert(bytes->end(), data, data + size);
   } catch (const std::bad_alloc&) {
-    full = true;  // an exception must not cross libpng, nor a longjmp leave a handler
+    full = true;  // an exception must not cross libpng, and longjmp must not leave a handler
   }
   if (full) png_error(png, "out of memory");
 }
@@ -116,7 +116,7 @@ Image decode(FILE* file, const std::string& name, const ImageLimit& limit) {
   std::rewind(file);
 
   Reader reader;
-  BURROW_CHECK(reader.png != nullptr && reader.info != nullptr, "[image] {}: libpng does not start", name);
+  BURROW_CHECK(reader.png != nullptr && reader.info != nullptr, "[image] {}: cannot initialise libpng", name);
   BURROW_CHECK(read_header(reader, file), "[image] {}: {}", name, reader.message.text);
   const int64_t width = png_get_image_width(reader.png, reader.info);
   const int64_t height = png_get_image_height(reader.png, reader.info);
@@ -142,7 +142,7 @@ Image read_png(const std::filesystem::path& path, const ImageLimit& limit) {
 }
 
 Image parse_png(std::span<const std::byte> bytes, const std::string& name, const ImageLimit& limit) {
-  // Opened for reading, the stream writes nothing.
+  // The const_cast is safe: a stream opened for reading writes nothing.
   const File file(fmemopen(const_cast<std::byte*>(bytes.data()), bytes.size(), "rb"), std::fclose);
   BURROW_CHECK(file != nullptr, "[image] {}: {}", name, std::strerror(errno));
   return decode(file.get(), name, limit);
@@ -155,7 +155,7 @@ void encode_checked(Writer& writer, const Image& image, const std::string& name)
                    image.rgb.size() == static_cast<size_t>(image.width) * image.height * 3,
                "[image] {}: {} x {} pixels need {} bytes, not {}", name, image.width, image.height,
                static_cast<int64_t>(image.width) * image.height * 3, image.rgb.size());
-  BURROW_CHECK(writer.png != nullptr && writer.info != nullptr, "[image] {}: libpng does not start", name);
+  BURROW_CHECK(writer.png != nullptr && writer.info != nullptr, "[image] {}: cannot initialise libpng", name);
   BURROW_CHECK(encode(writer, image), "[image] {}: {}", name, writer.message.text);
 }
 
@@ -175,7 +175,7 @@ void write_png(const std::filesystem::path& path, const Image& image) {
   errno = 0;
   const bool written = std::fwrite(writer.bytes.data(), 1, writer.bytes.size(), file) == writer.bytes.size();
   int error = errno;
-  const bool closed = std::fclose(file) == 0;  // a full disk may show itself only here
+  const bool closed = std::fclose(file) == 0;  // a full disk may be reported only here
   if (written && closed) return;
   if (written) error = errno;
   std::error_code ignored;

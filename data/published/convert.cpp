@@ -46,7 +46,7 @@ std::optional<int64_t> integer(std::string_view text) {
   return value;
 }
 
-// An index that files write as 3 or as "3", counted from `first`.
+// An index, written as 3 or "3" in files, counted from `first`.
 int64_t index_of(const json& record, const char* name, int64_t first) {
   const json& value = field_of(record, name);
   if (value.is_number_integer()) return value.get<int64_t>() - first;
@@ -58,7 +58,7 @@ int64_t index_of(const json& record, const char* name, int64_t first) {
   wrong(name, fmt::format("must be a whole number, not {:.60}", value.dump()));
 }
 
-// What a record becomes, without its id and task; `answer` is open where a file of labels has it.
+// A converted record without its id and task; `answer` is empty when it comes from a file of labels.
 struct Item {
   std::string context, question;
   std::vector<std::string> choices;
@@ -88,7 +88,7 @@ Item from_question(const json& r) {  // arc and obqa
     if (labels.back() == key) item.answer = static_cast<int64_t>(labels.size()) - 1;
   }
   if (!item.answer)
-    wrong("answerKey", fmt::format("'{}' is none of the labels {}", key, fmt::join(labels, ", ")));
+    wrong("answerKey", fmt::format("'{}' is not one of the labels {}", key, fmt::join(labels, ", ")));
   return item;
 }
 
@@ -120,7 +120,7 @@ Item read_published(const std::string& shape, const json& r, bool passage) {
   return from_question(r);
 }
 
-// A label a line, counted from what the task counts from.
+// Reads one label per line, made relative to the task's first label.
 std::vector<int64_t> read_labels(const ConvertOptions& o) {
   const int64_t first = o.shape == "siqa" ? 1 : 0;
   std::vector<int64_t> labels;
@@ -134,7 +134,7 @@ std::vector<int64_t> read_labels(const ConvertOptions& o) {
     begin = end + 1;
     if (line.empty() && begin >= text.size()) break;
     const auto label = integer(line);
-    BURROW_CHECK(label, "{}, line {}: '{:.60}' is no label: a whole number is expected", o.labels.string(),
+    BURROW_CHECK(label, "{}, line {}: '{:.60}' is not a label: a whole number is expected", o.labels.string(),
                  labels.size() + 1, line);
     labels.push_back(*label - first);
   }
@@ -149,7 +149,7 @@ std::string id_of(const std::string& shape, const json& record, int64_t line) {
   return fmt::format("{}-{}", shape, line);
 }
 
-// Turns records into lines of items.
+// Converts records to lines of items.
 class Converter {
  public:
   explicit Converter(const ConvertOptions& options) : o_(options), labels_(read_labels(options)) {}
@@ -190,12 +190,12 @@ class Converter {
  private:
   void write(const Json& item) {
     try {
-      const ChoiceItem read = read_choice(item);  // what training will do
+      const ChoiceItem read = read_choice(item);  // checks the item as training will
       ++done_.answers[read.label()];
       ++done_.items;
       text_ += item.dump() + "\n";
     } catch (const RecordError& e) {
-      // A label beside the choices is a mistake in the call, not in the item.
+      // An answer out of range points to a wrong file of labels, so it is never dropped.
       if (o_.leave_out && e.field != "answer") {
         ++done_.left_out;
         return;
@@ -214,7 +214,7 @@ class Converter {
 }  // namespace
 
 Converted convert_choices(const ConvertOptions& options) {
-  task_shape(options.shape);  // throws where there is none
+  task_shape(options.shape);  // throws for an unknown shape
   BURROW_CHECK(!options.passage || options.shape == "boolq", "--passage: only boolq has passages, not {}",
                options.shape);
   std::error_code ignored;

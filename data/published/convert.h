@@ -1,5 +1,5 @@
 #pragma once
-// From the published files of common-sense tasks to multiple-choice items (data/sets/choices.h).
+// Converts the published files of common-sense tasks to multiple-choice items (data/sets/choices.h).
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -7,19 +7,19 @@
 
 namespace burrow::data {
 
-// What a conversion is asked for.
+// Options of a conversion.
 struct ConvertOptions {
-  std::string shape;             // a task_shape
+  std::string shape;             // name of a task_shape
   std::filesystem::path in;      // JSON lines as published
-  std::filesystem::path labels;  // piqa, siqa: a label a line (.lst)
+  std::filesystem::path labels;  // piqa, siqa: one label per line (.lst)
   std::filesystem::path out;
   bool passage = false;    // boolq: the passage becomes the context; MixLoRA's protocol leaves it out
-  bool leave_out = false;  // items that are none (two equal choices, an empty one) are dropped, not an error
+  bool leave_out = false;  // drop invalid items (two equal choices, an empty one) instead of throwing
   std::filesystem::path images = {};  // mmmb: the folder that images are written to
-  std::string language = {};          // mmmb: what items say of their language; empty: nothing
+  std::string language = {};          // mmmb: the items' field `language`; empty: no such field
 };
 
-// What was written.
+// Counts of what was written.
 struct Converted {
   int64_t items = 0, left_out = 0;
   std::map<std::string, int64_t> answers;  // by label
@@ -33,8 +33,8 @@ struct Converted {
 //   winogrande  {"sentence", "option1", "option2", "answer": "2"}
 //   arc, obqa   {"question": {"stem", "choices": [{"label", "text"}]}, "answerKey": "C"}
 //   mmmb        a table of tab-separated values (data/published/convert_mmmb.h)
-// piqa and siqa may have the label in the record instead, as "label". Ids are kept, or made of shape and
-// line. Throws an Error with file, line and field, and writes `out` whole or not at all.
+// piqa and siqa may have the label in the record instead, as "label". Ids are copied, or made from shape and
+// line number. Throws an Error with file, line and field; `out` is written completely or not at all.
 Converted convert_choices(const ConvertOptions& options);
 
 }  // namespace burrow::data

@@ -18,10 +18,10 @@ namespace fs = std::filesystem;
 using Row = std::map<std::string, std::string>;
 using Json = nlohmann::ordered_json;
 
-constexpr int64_t turned_from = 1'000'000;  // MMBench's index of an item's second rotation
-constexpr size_t longest_index = 64;        // characters: what is longer is an image
+constexpr int64_t first_rotated_index = 1'000'000;  // MMBench's: larger indices are rotations of items
+constexpr size_t longest_index = 64;                // characters; a longer value is an image
 
-// One record's values; `at` is behind it afterwards, and `line` counts the lines that were passed.
+// The values of the record at `at`. Moves `at` behind the record and adds its line breaks to `line`.
 std::vector<std::string> read_values(std::string_view text, size_t& at, int64_t& line,
                                      const std::string& name) {
   std::vector<std::string> values(1);
@@ -51,7 +51,7 @@ std::vector<std::string> read_values(std::string_view text, size_t& at, int64_t&
 std::string value_of(const Row& row, const std::string& column) {
   const auto found = row.find(column);
   const std::string text = found == row.end() ? "" : trimmed(found->second);
-  return text == "nan" ? "" : text;  // what a data frame writes for nothing
+  return text == "nan" ? "" : text;  // pandas writes nan for a missing value
 }
 
 std::string kind_of(std::string_view bytes) {
@@ -76,7 +76,8 @@ class Converter {
     const auto [stop, error] = std::from_chars(index.data(), index.data() + index.size(), number);
     if (error != std::errc{} || stop != index.data() + index.size())
       wrong("index", fmt::format("must be a whole number, not '{:.60}'", index));
-    if (number >= turned_from && by_index_.contains(std::to_string(number % turned_from))) return;
+    if (number >= first_rotated_index && by_index_.contains(std::to_string(number % first_rotated_index)))
+      return;
     Json item = {{"id", fmt::format("mmmb-{}", index)}, {"task", "mmmb"}};
     if (!o_.language.empty()) item["language"] = o_.language;
     item["image"] = image_of(row, index, wrong);
@@ -93,10 +94,10 @@ class Converter {
     const auto right = std::find(labels.begin(), labels.end(), answer);
     if (answer.empty()) wrong("answer", "is empty: a file without its answers cannot be scored");
     if (right == labels.end())
-      wrong("answer", fmt::format("'{:.60}' is none of {}", answer, fmt::join(labels, ", ")));
+      wrong("answer", fmt::format("'{:.60}' is not one of {}", answer, fmt::join(labels, ", ")));
     item["answer"] = right - labels.begin();
     try {
-      const ChoiceItem read = read_choice(item);  // what training will do
+      const ChoiceItem read = read_choice(item);  // checks the item as training will
       ++done_.answers[read.label()];
       ++done_.items;
       text_ += item.dump() + "\n";
@@ -113,7 +114,7 @@ class Converter {
   }
 
  private:
-  // Writes the row's image, once, and returns its name.
+  // Writes the row's image, unless it is already written, and returns its file name.
   template <class Wrong>
   std::string image_of(const Row& row, std::string index, const Wrong& wrong) {
     std::string text = value_of(row, "image");
@@ -133,7 +134,7 @@ class Converter {
     else if (kind == "PNG")
       write_text(o_.images / file, *bytes);
     else
-      wrong("image", fmt::format("is of {} kind: PNG and JPEG are read", kind));
+      wrong("image", fmt::format("{} format is not supported, only PNG and JPEG", kind));
     return file;
   }
 

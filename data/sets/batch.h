@@ -1,5 +1,5 @@
 #pragma once
-// A batch without padding, as the model reads it: the token rows of all samples end to end.
+// A batch without padding, as the model reads it: the token rows of all samples, concatenated.
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -16,14 +16,14 @@ struct ImageRef {
   bool operator==(const ImageRef&) const = default;
 };
 
-// A sample as it goes into a batch: its tokens, and what keys its randomness.
+// A sample of a batch: its tokens, and the keys of its randomness.
 struct BatchSample {
   Sample sample;
   int32_t dataset = 0;  // entry of the mixture
   int64_t ordinal = 0;  // global
 };
 
-// What a forward pass and its loss read.
+// Input of a forward pass and its loss.
 struct Batch {
   Segments segments;             // N rows, B samples
   Tensor ids;                    // i32 [N]: a token's id, or -1 - v for visual row v of the batch
@@ -32,7 +32,7 @@ struct Batch {
   std::vector<ImageRef> images;  // image i owns visual rows [i * P, (i + 1) * P)
 };
 
-// P = visual_tokens rows stand in place of a sample's image.
+// Concatenates samples; a sample's image takes P = visual_tokens rows.
 Batch make_batch(std::span<const BatchSample> samples, int64_t visual_tokens);
 // The samples of one micro-batch of a plan.
 Batch make_batch(const Plan& plan, const MicroBatch& micro_batch, int64_t visual_tokens);

@@ -69,7 +69,7 @@ std::vector<std::string> read_choices(const json& element, const TaskShape& shap
 void prompt(std::vector<Span>& spans, std::string text) {
   spans.push_back({TokenKind::prompt, Span::Content::text, std::move(text)});
 }
-// Words of the item after what introduces them.
+// Text of the item, after the template's words that introduce it.
 void words(std::vector<Span>& spans, const std::string& lead, const std::string& text) {
   prompt(spans, lead);
   spans.push_back({TokenKind::prompt, Span::Content::text, " " + text});
@@ -126,7 +126,7 @@ ChoiceItem read_choice(const json& element) {
                                 answer->is_number() ? answer->dump() : answer->type_name()));
   const auto count = static_cast<int64_t>(item.choices.size());
   if (answer->is_number_unsigned() && answer->get<uint64_t>() > static_cast<uint64_t>(count))
-    item.answer = count;  // whatever it is, it is out of range
+    item.answer = count;  // out of range; the value may not fit in int64_t
   else
     item.answer = answer->get<int64_t>();
   if (item.answer < 0 || item.answer >= count)

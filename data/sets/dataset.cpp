@@ -29,14 +29,13 @@ int64_t Sample::first_answer() const { return std::find(answer.begin(), answer.e
 
 namespace {
 
-// What a record holds may be quoted in a reason: control characters are spelled out, and of a long text the
-// beginning is kept, so that a report has one line a fault.
+// Makes text quoted from a record fit on one line of a report: escapes control characters and cuts long text.
 std::string one_line(std::string_view text) {
   constexpr size_t limit = 400;
   std::string line;
   for (const char c : text) {
     const bool continues =
-        (static_cast<unsigned char>(c) & 0xC0) == 0x80;  // a character of UTF-8 stays whole
+        (static_cast<unsigned char>(c) & 0xC0) == 0x80;  // never cut within a UTF-8 character
     if (line.size() >= limit && !continues) return line + "...";
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
       line += fmt::format("\\x{:02x}", c);
@@ -48,7 +47,7 @@ std::string one_line(std::string_view text) {
 
 }  // namespace
 
-// Turns records into rows of a Dataset. A record adds its row only when nothing is wrong with it.
+// Builds the rows of a Dataset from records. A record adds rows only when it has no fault.
 class DatasetBuilder {
  public:
   DatasetBuilder(const DatasetSettings& settings, const Tokenizer& tokenizer)
@@ -64,8 +63,8 @@ class DatasetBuilder {
     if (!settings.images.empty()) folder_.emplace(settings.images);
   }
 
-  // Reads a file's text; `found(fault)` for each fault of an element or line. Throws an Error for what is
-  // wrong with the whole file.
+  // Reads a file's text and calls `found(fault)` for each faulty element or line. Throws an Error for a fault
+  // of the whole file.
   template <class Found>
   void read(std::string_view text, Found&& found) {
     const auto use = [&](int64_t index, const nlohmann::json& element) {
@@ -93,7 +92,7 @@ class DatasetBuilder {
     return {file_name(), index, field, one_line(reason), false, by_line_};
   }
 
-  // The fault of the element, if it has one.
+  // Adds the element; returns its fault, if it has one.
   std::optional<Fault> add(int64_t index, const nlohmann::json& element) {
     try {
       switch (data_.settings_.format) {
@@ -181,7 +180,7 @@ class DatasetBuilder {
     return data_.labels_.emplace_back(std::move(labels));
   }
 
-  // What a row has besides its tokens.
+  // Fields of a row other than its tokens.
   struct Facts {
     int64_t index = 0;
     int32_t image = -1, type = -1, choices = 0, correct = -1, language = -1;
@@ -206,7 +205,7 @@ class DatasetBuilder {
   int32_t language_index(const std::string& language) {
     return name_index(language, language_ids_, data_.languages_);
   }
-  // Its place among the distinct names so far; -1 of none.
+  // Index among the distinct names, appending a new one; -1 for an empty name.
   static int32_t name_index(const std::string& name, std::unordered_map<std::string, int32_t>& ids,
                             std::vector<std::string>& names) {
     if (name.empty()) return -1;
@@ -215,8 +214,8 @@ class DatasetBuilder {
     return it->second;
   }
 
-  // Index of a path in images(); checks the file when the path is new. A bad path is checked each time it
-  // occurs, so that every record that names it is reported.
+  // Index of a path in images(), appending a new one after checking its file. A bad path is checked each time
+  // it occurs, so that every record that names it is reported.
   int32_t image_index(const std::string& path) {
     if (const auto it = image_ids_.find(path); it != image_ids_.end()) return it->second;
     if (data_.settings_.check_images != ImageCheck::none) {
@@ -234,7 +233,7 @@ class DatasetBuilder {
     return id;
   }
 
-  // Cuts the sample at max_tokens, visual tokens counted; true when something was cut off.
+  // Cuts the sample at max_tokens, visual tokens counted; returns whether anything was cut.
   bool truncate(Tokens& tokens) const {
     int64_t room = data_.settings_.max_tokens;
     if (tokens.visual_at >= 0) {

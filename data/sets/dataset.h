@@ -1,10 +1,9 @@
 #pragma once
-// A dataset, tokenized. Its file is one of three formats (data/sets/format.h): multiple-choice items
-// (data/sets/choices.h), texts, which are JSON lines {"text": "..."}, or LLaVA's conversations, a JSON list
-// of
+// A tokenized dataset. Its file has one of three formats (data/sets/format.h): multiple-choice items
+// (data/sets/choices.h), texts as JSON lines {"text": "..."}, or LLaVA's conversations, a JSON list of
 //   {"id": "...", "image": "path below the image folder", "type": "kind of question", "language": "...",
 //    "conversations": [{"from": "human", "value": "<image>\n..."}, {"from": "gpt", "value": "..."}, ...]}
-// id, image, type and language are optional. Kept as tokens: 5 bytes each, and some 40 a sample.
+// id, image, type and language are optional. Memory: 5 bytes per token and about 40 per sample.
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -20,7 +19,7 @@
 
 namespace burrow::data {
 
-enum class ImageCheck { none, exists, decode };  // what is asked of image files while records are read
+enum class ImageCheck { none, exists, decode };  // how image files are checked while records are read
 
 struct DatasetSettings {
   std::string name;            // in reports, and in the key of its sampling order
@@ -30,14 +29,14 @@ struct DatasetSettings {
   std::string chat = "plain";    // name of the ChatTemplate of conversations
   Supervision supervision = Supervision::answer;
   int64_t visual_tokens = 16;  // P: counted in max_tokens
-  int64_t max_tokens = 2048;   // of a sample with its visual tokens; what is beyond is cut off, but
-                               // that a text goes on as the next sample
-  bool circular = false;       // choices: an item is a sample for each rotation of its choices
+  int64_t max_tokens = 2048;   // of a sample, visual tokens counted; the rest is cut off, but a text
+                               // continues as the next sample
+  bool circular = false;       // choices: one sample for each rotation of an item's choices
   ImageCheck check_images = ImageCheck::exists;
   ImageLimit image_limit;
 };
 
-// What is wrong with a record, or with the file (record -1).
+// A fault of a record, or of the whole file (record -1).
 struct Fault {
   std::string file;
   int64_t record = -1;  // index in the list, or the line
@@ -58,24 +57,24 @@ struct Sample {
   int32_t type = -1;                // index in Dataset::types
   int64_t record = 0;               // index in the JSON list, or line of the JSON lines
   bool whole = false;               // prompts are supervised too
-  int32_t choices = 0;              // of a multiple-choice item; 0: none
-  int32_t correct = -1;             // the right one's index
+  int32_t choices = 0;              // number of choices; 0: not a multiple-choice item
+  int32_t correct = -1;             // index of the right choice
   int32_t language = -1;            // index in Dataset::languages
 
-  int64_t length(int64_t visual_tokens) const;  // T: tokens with its visual ones
+  int64_t length(int64_t visual_tokens) const;  // T: text and visual tokens
   // Whether ids[t] is supervised; never the first of a sequence, which nothing predicts.
   bool supervises(size_t t) const { return (whole || answer[t]) && (t > 0 || visual_at == 0); }
   int64_t supervised() const;    // tokens
   int64_t first_answer() const;  // index in ids of the first supervised token
 };
 
-// One file, tokenized: every sample's tokens in one array. Pictures stay on the disk.
+// One tokenized file: the tokens of all samples in one array. Images stay on disk.
 class Dataset {
  public:
   // Throws an Error with the first fault, except that samples without a supervised token are skipped and
-  // listed in skipped(). A dataset that ends empty is an error.
+  // listed in skipped(). Throws when no sample is left.
   static Dataset load(const DatasetSettings& settings, const Tokenizer& tokenizer);
-  // The same of text in memory; settings.file is for errors.
+  // The same for text in memory; settings.file appears in errors.
   static Dataset parse(std::string_view text, const DatasetSettings& settings, const Tokenizer& tokenizer);
 
   const std::string& name() const { return settings_.name; }
@@ -86,22 +85,22 @@ class Dataset {
   const std::vector<std::string>& types() const { return types_; }  // distinct, in order of appearance
   const std::vector<std::string>& languages() const { return languages_; }  // as types
   const std::vector<std::string>& images() const { return images_; }        // distinct, as written in records
-  // The tokens that stand for the choices of a multiple-choice item, in order; with `of_shape` those of all
-  // labels that its shape has, -1 where the tokenizer has no single token for one.
+  // The label tokens of an item's choices, in order; with `of_shape`, of all labels of its shape, -1 for a
+  // label that is not a single token.
   std::span<const int32_t> labels(const Sample& sample, bool of_shape) const;
   // Reads and decodes image `index` of images().
   Image read_image(int64_t index) const;
 
   const std::vector<Fault>& skipped() const { return skipped_; }
   int64_t truncated() const { return truncated_; }     // samples cut at max_tokens
-  int64_t unknown_tokens() const { return unknown_; }  // tokens that became the unknown one
+  int64_t unknown_tokens() const { return unknown_; }  // occurrences of the unknown token
   int64_t text_tokens() const { return static_cast<int64_t>(ids_.size()); }
   int64_t supervised_tokens() const { return supervised_; }
 
   // "record 3", or "line 3" of JSON lines.
   std::string place(const Sample& sample) const;
-  // A line of facts about sample i, and its tokens on the next: supervised ones between [[ and ]], visual
-  // ones as <image x P>.
+  // Two lines: facts about sample i, then its tokens, supervised ones between [[ and ]], visual ones as
+  // <image x P>.
   std::string print_sample(int64_t i, const Tokenizer& tokenizer) const;
 
  private:
@@ -116,17 +115,17 @@ class Dataset {
   std::vector<Row> rows_;
   std::vector<int32_t> ids_;
   std::vector<uint8_t> answer_;
-  std::vector<std::string> types_, images_, languages_;  // the types of choices are their shapes
-  std::vector<std::vector<int32_t>> labels_;             // by type, of choices
+  std::vector<std::string> types_, images_, languages_;  // types of choices: names of their shapes
+  std::vector<std::vector<int32_t>> labels_;             // by type, for choices
   std::vector<Fault> skipped_;
   int64_t truncated_ = 0, unknown_ = 0, supervised_ = 0;
 };
 
-// Every fault of a dataset, in order; empty for a sound one. Never throws for what a file holds. `checked`,
-// when given, receives the number of records read.
+// All faults of a dataset, in order; empty for a sound one. Never throws because of a file's content.
+// `checked`, when given, receives the number of records read.
 std::vector<Fault> check_dataset(const DatasetSettings& settings, const Tokenizer& tokenizer,
                                  int64_t* checked = nullptr);
-// The same of text in memory; settings.file is for errors.
+// The same for text in memory; settings.file appears in errors.
 std::vector<Fault> check_dataset(std::string_view text, const DatasetSettings& settings,
                                  const Tokenizer& tokenizer, int64_t* checked = nullptr);
 

@@ -28,7 +28,8 @@ const std::string& text_of(const json& message, const char* name, size_t at) {
   return it->get_ref<const std::string&>();
 }
 
-// Takes the <image> mark out of the first question, where alone it may stand, once, if there is an image.
+// Removes the <image> mark from the first question. A record with an image must have the mark there and
+// nowhere else; a record without one must not have it.
 void take_image_mark(Record& record) {
   size_t marks = 0;
   for (size_t i = 0; i < record.turns.size(); ++i)
@@ -75,7 +76,7 @@ Record read_record(const json& element) {
     const std::string& value = text_of(message, "value", i);
     if (from != "human" && from != "gpt")
       wrong(fmt::format("conversations[{}].from", i), fmt::format("must be human or gpt, not '{}'", from));
-    if (i == 0 && from == "gpt") continue;  // a leading answer has no question: dropped, as LLaVA does
+    if (i == 0 && from == "gpt") continue;  // drops a leading answer without a question, as LLaVA does
     if ((from == "human") != human_next)
       wrong(fmt::format("conversations[{}].from", i),
             fmt::format("turns must alternate: {} is expected, not {}", human_next ? "human" : "gpt", from));
@@ -107,13 +108,13 @@ void for_each_record(std::string_view text, const std::string& name,
     const bool whole = event == Event::object_end || event == Event::array_end || event == Event::value;
     if (depth != 1 || !whole) return true;
     use(index++, parsed);
-    return false;  // the element has been used: drop it
+    return false;  // drops the element, which has been used
   };
   try {
     const json list = json::parse(text, on_event);
     BURROW_CHECK(list.is_array(), "[data] {}: a list of records is expected at the top", name);
   } catch (const json::exception& e) {
-    // A parse error says line and column, and quotes what was read last, which may be long.
+    // A parse error has line and column, and quotes the last token read, which may be long.
     fail("[data] {}: after {} records: {:.400}", name, index, e.what());
   }
 }
@@ -125,7 +126,7 @@ void for_each_line(std::string_view text, const std::string& name,
   if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
   const size_t first = text.find_first_not_of(" \t\r\n");
   if (first != text.npos && text[first] == '[')
-    fail("[data] {}: a JSON list: JSON lines are expected, an object on each (the format llava reads lists)",
+    fail("[data] {}: is a JSON list; JSON lines are expected, one object each (the format llava reads lists)",
          name);
   int64_t line = 0;
   for (size_t begin = 0; begin < text.size();) {
@@ -137,7 +138,7 @@ void for_each_line(std::string_view text, const std::string& name,
     json element;
     try {
       element = json::parse(row);
-    } catch (const json::exception& e) {  // says line 1: each is parsed alone
+    } catch (const json::exception& e) {  // its line is always 1: each line is parsed alone
       const std::string what = e.what();
       const size_t column = what.find("column");
       broken(line, "malformed JSON: " + (column == what.npos ? what : what.substr(column)));

@@ -1,6 +1,6 @@
 #pragma once
-// Reading the records of a conversation list, or of JSON lines, one by one, so that a large file never stands
-// parsed in memory.
+// Reads the records of a conversation list or of JSON lines one by one, so that a large file is never held in
+// memory as parsed JSON.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -18,28 +18,28 @@ struct Record {
   std::vector<Turn> turns;            // without <image>, trimmed
 };
 
-// Thrown by read_record: what is wrong, without the place, which the caller knows.
+// Thrown by read_record and read_choice: a fault without its place, which the caller knows.
 struct RecordError {
   std::string field, reason;
 };
 
-// One element of the list. Throws a RecordError.
+// Reads one element of the list. Throws a RecordError.
 Record read_record(const nlohmann::json& element);
 
-// Without the white space at both ends.
+// The text without white space at both ends.
 std::string trimmed(std::string_view text);
 
 // Calls `use(index, element)` for each element of the list in `path`. Throws an Error that names the file,
 // and for malformed JSON the line and column, when it is not a readable JSON list; `use` may throw too.
 void for_each_record(const std::filesystem::path& path,
                      const std::function<void(int64_t index, const nlohmann::json& element)>& use);
-// The same of text in memory; `name` is for errors.
+// The same for text in memory; `name` appears in errors.
 void for_each_record(std::string_view text, const std::string& name,
                      const std::function<void(int64_t index, const nlohmann::json& element)>& use);
 
-// JSON lines: calls `use(line, element)` for each line, counted from 1, that is not blank, and
-// `broken(line, reason)` for one that is not JSON; either may throw. Throws an Error that names the file when
-// it is a JSON list.
+// Reads JSON lines: calls `use(line, element)` for each line that is not blank, counted from 1, and
+// `broken(line, reason)` for a line that is not JSON; either may throw. Throws an Error that names the file
+// when it is a JSON list.
 void for_each_line(std::string_view text, const std::string& name,
                    const std::function<void(int64_t line, const nlohmann::json& element)>& use,
                    const std::function<void(int64_t line, const std::string& reason)>& broken);

@@ -11,7 +11,7 @@ namespace burrow::data {
 namespace {
 
 // `count` draws from `size` samples: whole permutations, then a part of one. The key holds the dataset's
-// name, not its place, so that an entry's order does not depend on what else is mixed in.
+// name, not its index, so that its order does not depend on the rest of the mixture.
 std::vector<int32_t> draw_samples(uint64_t seed, const std::string& name, int64_t size, int64_t count) {
   std::vector<int32_t> drawn, order(static_cast<size_t>(size));
   drawn.reserve(static_cast<size_t>(count));
@@ -118,10 +118,11 @@ StepPlan Plan::step(int64_t i) const {
     MicroBatch micro{at, at, 0, 0};
     const double goal =
         static_cast<double>(step.tokens) * static_cast<double>(part + 1) / static_cast<double>(parts);
-    const int64_t last = step.end - (parts - 1 - part);  // each later part keeps a sample
+    const int64_t last = step.end - (parts - 1 - part);  // leaves a sample for each later part
     while (at < last) {
       const int64_t tokens = length(at);
-      // The border that lies nearer to the goal, but a sample at least, and all that is left at the end.
+      // Ends the part at the sample boundary nearer to its goal. Each part has at least one sample; the last
+      // part takes the rest.
       const double now = static_cast<double>(done), next = static_cast<double>(done + tokens);
       if (at > micro.begin && part + 1 < parts && next - goal > goal - now) break;
       micro.tokens += tokens;

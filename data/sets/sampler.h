@@ -1,7 +1,6 @@
 #pragma once
-// Which samples a run sees, in which order, in which step. The plan is a pure function of the seed, the
-// datasets' names and lengths, and the options; no state advances, so a resumed run, and every rank,
-// computes the same one.
+// The plan of a run: its samples, their order and their steps. It is a pure function of the seed, the
+// datasets' names and lengths, and the options, so a resumed run and every rank compute the same plan.
 #include <cstdint>
 #include <vector>
 
@@ -14,7 +13,7 @@ struct MixtureEntry {
   double ratio = 1;  // share of the samples, relative to the other entries
 };
 
-// What, with the mixture, determines a Plan.
+// With the mixture, the input of a Plan.
 struct PlanOptions {
   uint64_t seed = 0;
   int64_t samples = 0;          // S: drawn in the whole run
@@ -23,14 +22,13 @@ struct PlanOptions {
   int accumulation = 1;         // micro-batches of a step
 };
 
-// One place in the drawn sequence. Its index there is the global ordinal of the sample: the key of the
-// randomness in the model.
+// One drawn sample. Its index in the sequence of draws is its ordinal, which keys randomness in the model.
 struct Draw {
   int32_t dataset = 0;  // entry of the mixture
   int32_t sample = 0;   // of that dataset
 };
 
-// The part of a step that one forward and backward take.
+// The part of a step that one forward and backward pass processes.
 struct MicroBatch {
   int64_t begin = 0, end = 0;  // ordinals
   int64_t tokens = 0;          // visual ones counted
@@ -41,14 +39,14 @@ struct MicroBatch {
 struct StepPlan {
   int64_t begin = 0, end = 0;             // ordinals
   int64_t tokens = 0, supervised = 0;     // of the whole step, known before its first forward
-  std::vector<MicroBatch> micro_batches;  // contiguous, none empty; fewer than asked when samples are few
+  std::vector<MicroBatch> micro_batches;  // contiguous, none empty; at most one per sample
 };
 
-// Every draw of a run, and where steps begin; computed once, then only read.
+// All draws of a run and the beginning of each step; constant after construction.
 class Plan {
  public:
   // Dataset d is drawn n_d times: S * ratio_d / sum of ratios, rounded by largest remainder. Its draws are
-  // seeded permutations one after the other, so nothing repeats before all has been seen. All draws are
+  // consecutive seeded permutations, so no sample repeats before all have been drawn. All draws are
   // interleaved by one seeded shuffle and fill steps greedily in that order; a sample above
   // tokens_per_step is a step of its own. Throws on ratios that are negative, not finite or all zero.
   Plan(std::vector<MixtureEntry> mixture, const PlanOptions& options);

@@ -1,5 +1,5 @@
-// Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) of a tokenizer.json: of bytes as characters
-// (GPT-2, Llama 3, Qwen), or of characters with tokens for the bytes of unknown ones (Llama 2).
+// Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) of a tokenizer.json: over bytes written as
+// characters (GPT-2, Llama 3, Qwen), or over characters with byte tokens for unknown ones (Llama 2).
 #include <queue>
 
 #include "data/json.h"
@@ -58,13 +58,13 @@ class Bpe : public TextModel {
   }
 
  private:
-  // A token that text may become; -1 when absent or special.
+  // The id of a token that text may yield; -1 when absent or special.
   int32_t piece(std::string_view token) const {
     const int32_t id = vocabulary_->find(token);
     return vocabulary_->is_special(id) ? -1 : id;
   }
 
-  // Pairs "a b" or ["a", "b"], the first to be merged first.
+  // Reads pairs "a b" or ["a", "b"], the highest priority first.
   void read_merges(const json& list, const std::string& where) {
     BURROW_CHECK(list.is_array(), "{}: model.merges must be an array, not {}", where, list.type_name());
     for (size_t rank = 0; rank < list.size(); ++rank) {
@@ -77,12 +77,13 @@ class Bpe : public TextModel {
       } else if (pair.is_array() && pair.size() == 2 && pair[0].is_string() && pair[1].is_string()) {
         left = pair[0], right = pair[1];
       }
-      BURROW_CHECK(!left.empty() && !right.empty(), "{}: model.merges[{}] is no pair of tokens", where, rank);
+      BURROW_CHECK(!left.empty() && !right.empty(), "{}: model.merges[{}] is not a pair of tokens", where,
+                   rank);
       const int32_t l = vocabulary_->find(left), r = vocabulary_->find(right),
                     both = vocabulary_->find(left + right);
       for (const auto& [id, token] : {std::pair{l, left}, {r, right}, {both, left + right}})
         BURROW_CHECK(id >= 0, "{}: model.merges[{}] has '{}', which model.vocab lacks", where, rank, token);
-      // A later repetition wins, as in Hugging Face's table.
+      // A repeated pair replaces the earlier one, as in Hugging Face's table.
       if (!vocabulary_->is_special(both)) merges_[pair_key(l, r)] = {static_cast<int32_t>(rank), both};
     }
   }
@@ -113,8 +114,8 @@ class Bpe : public TextModel {
     for (int32_t i = 0; i < n; ++i)
       previous[static_cast<size_t>(i)] = i - 1, next[static_cast<size_t>(i)] = i + 1;
 
-    // Merges that can be made, the first of the list before others, then from the left. One that another
-    // merge has made void is passed over when its turn comes.
+    // Candidate merges, ordered by rank, then from the left. A candidate that an earlier merge invalidated is
+    // skipped when it is popped.
     struct Step {
       int32_t rank, at, id;
       bool operator<(const Step& s) const { return std::pair(rank, at) > std::pair(s.rank, s.at); }

@@ -90,7 +90,7 @@ Tokens tokenize(const std::vector<Span>& spans, const Tokenizer& tokenizer) {
       tokens.visual_at = static_cast<int32_t>(tokens.ids.size());
       place = Place::after_token;
     } else if (span.content == Content::text) {
-      // Merges of BPE go across spans: the template's "USER: " and a question are words like any other.
+      // Adjacent text is encoded together: BPE merges may cross from the template's "USER: " to the question.
       std::string text = span.text;
       while (i + 1 < spans.size() && spans[i + 1].content == Content::text && spans[i + 1].kind == span.kind)
         text += spans[++i].text;

@@ -1,7 +1,7 @@
 #pragma once
-// A chat template turns a conversation into spans of one kind each. Text of one kind is tokenised at once and
-// apart from that of the other, so the mask of supervised tokens comes from the spans themselves and never
-// from the length of text tokenised twice.
+// A chat template turns a conversation into spans, each of one TokenKind. Adjacent text of one kind is
+// tokenised together, text of different kinds separately, so the mask of supervised tokens follows from the
+// spans and never from re-tokenised lengths.
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -17,7 +17,7 @@ struct Turn {
 };
 
 struct Span {
-  // What a span holds: text, one special token, or the place of the image's visual tokens.
+  // Text, one special token, or the place of the image's visual tokens.
   enum class Content : uint8_t { text, begin, separator, end, image };
   TokenKind kind = TokenKind::prompt;  // answer: supervised. visual: the image's place
   Content content = Content::text;
@@ -31,12 +31,12 @@ struct Tokens {
   int32_t visual_at = -1;       // visual tokens stand before ids[visual_at]; -1 without an image
 };
 
-// How the turns of a conversation become spans: the words around questions and answers, and which are learnt.
+// Lays out a conversation as spans: the text around questions and answers, and which text is supervised.
 class ChatTemplate {
  public:
   // "plain":     [image] question <sep> answer <eos>, turn after turn
   // "vicuna_v1": <bos>{system} USER: [image]\n{question} ASSISTANT: {answer}<eos>USER: ..., LLaVA-1.5's
-  // Throws on another name, and lists these.
+  // Throws for any other name and lists these.
   static const ChatTemplate& by_name(std::string_view name);
 
   const std::string& name() const { return name_; }
@@ -55,7 +55,7 @@ class ChatTemplate {
   std::vector<Span::Content> needs_;
 };
 
-// The spans' tokens end to end. Text never becomes special tokens.
+// The concatenated tokens of the spans. Text never yields special tokens.
 Tokens tokenize(const std::vector<Span>& spans, const Tokenizer& tokenizer);
 
 }  // namespace burrow::data

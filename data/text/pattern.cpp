@@ -7,7 +7,7 @@
 namespace burrow::data {
 namespace {
 
-// Of one search's attempts: real patterns need a few hundred for a text of any length.
+// Limit of match attempts in one search; real patterns need a few hundred for a text of any length.
 constexpr uint32_t kMostAttempts = 1'000'000;
 
 std::string message_of(int code) {
@@ -30,7 +30,7 @@ Pattern::Pattern(const std::string& pattern, bool literal, const std::string& wh
                     &error, &at, nullptr);
   BURROW_CHECK(code, "{}: pattern '{}', character {}: {}", where, pattern, at, message_of(error));
   code_ = {code, [](void* p) { pcre2_code_free(static_cast<pcre2_code*>(p)); }};
-  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where it cannot, it is interpreted
+  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without a JIT the pattern is interpreted
 }
 
 void Pattern::each(std::string_view text, const std::function<void(std::string_view, bool)>& f) const {

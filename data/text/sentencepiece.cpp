@@ -9,8 +9,8 @@ namespace {
 
 using Processor = sentencepiece::SentencePieceProcessor;
 
-// A protocol buffer's file followed by another is the two merged. This one is a ModelProto that has only a
-// normalizer_spec (field 3) with add_dummy_prefix (field 3) = false.
+// Appended to a model's bytes, it turns off the space before a text: concatenated protocol buffers merge, and
+// this ModelProto has only a normalizer_spec (field 3) with add_dummy_prefix (field 3) = false.
 constexpr std::string_view kNoPrefix{"\x1A\x02\x18\x00", 4};
 
 void load(Processor& processor, std::string_view bytes, const std::string& where) {
@@ -32,8 +32,8 @@ class SentencePiece : public TextModel {
 
   void encode(std::string_view text, Place place, std::vector<int32_t>& ids) const override {
     if (text.empty()) return;
-    // A model that strips spaces would lose the one between this text and the one before it, which is the
-    // prefix.
+    // A model that strips spaces would lose the one between this text and the preceding one, so its dummy
+    // prefix replaces it.
     const bool first = place != Place::inside || (strips_ && text.starts_with(' '));
     run(first ? first_ : inside_, text, ids);
   }
@@ -52,7 +52,7 @@ class SentencePiece : public TextModel {
     ids.insert(ids.end(), out.begin(), out.end());
   }
 
-  Processor first_, inside_;  // as the file says, and without the space before a text
+  Processor first_, inside_;  // as in the file; without the space before a text
   bool strips_ = false;
 };
 

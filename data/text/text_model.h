@@ -1,6 +1,5 @@
 #pragma once
-// What turns text without special tokens into ids and back: one implementation for each kind of tokenizer's
-// file.
+// Converts text without special tokens to ids and back: one TextModel for each kind of tokenizer file.
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -12,21 +11,20 @@
 
 namespace burrow::data {
 
-// Where a piece of text stands: some tokenizers put a space before a text, or before every piece behind a
+// Position of a piece of text: some tokenizers put a space before a text or before text after a special
 // token.
 enum class Place : uint8_t { start, after_token, inside };
 
 class TextModel {
  public:
   virtual ~TextModel() = default;
-  // Appends the ids of text in which no special token is looked for; none becomes a special one but the
-  // unknown.
+  // Appends the ids of `text` without matching special tokens; only the unknown token may result.
   virtual void encode(std::string_view text, Place place, std::vector<int32_t>& ids) const = 0;
-  // The text of tokens, none of them special. Ids must be in the vocabulary.
+  // The text of tokens. Ids must be in the vocabulary and not special.
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
 };
 
-// So that a map of strings is searched by a view.
+// Lets a map of strings be searched by a string_view.
 struct TextHash {
   using is_transparent = void;
   size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
@@ -34,7 +32,7 @@ struct TextHash {
 // Ids by token.
 using TokenIds = std::unordered_map<std::string, int32_t, TextHash, std::equal_to<>>;
 
-// The tokens of a file: their text by id, and which of them never come of text.
+// The tokens of a file: their text by id, and which are special.
 struct Vocabulary {
   std::vector<std::string> words;
   std::vector<bool> special;
@@ -47,16 +45,16 @@ struct Vocabulary {
 };
 using SharedVocabulary = std::shared_ptr<const Vocabulary>;
 
-// Length in bytes of the white space that begins text[at..], 0 for none: Unicode's White_Space.
+// Length in bytes of the white space at text[at] (Unicode's White_Space), 0 for none.
 size_t white_space(std::string_view text, size_t at);
 
-// Words between white space, joined by one space.
+// Encodes words separated by white space; decoding joins them with one space.
 std::unique_ptr<TextModel> word_level(SharedVocabulary vocabulary, int32_t unknown);
-// The BPE of a tokenizer.json, with its normalizer, pre_tokenizer and decoder. `where` begins errors, which
-// name the key and the value of what is not supported.
+// BPE of a tokenizer.json, with its normalizer, pre_tokenizer and decoder. Errors begin with `where` and name
+// the unsupported key and value.
 std::unique_ptr<TextModel> bpe(const nlohmann::json& file, SharedVocabulary vocabulary,
                                const std::string& where);
-// A SentencePiece model from the bytes of its file; fills `vocabulary` with its pieces.
+// A SentencePiece model, read from the bytes of its file; `vocabulary` holds its pieces.
 struct SentencePieceModel {
   std::unique_ptr<TextModel> model;
   Vocabulary vocabulary;

@@ -16,7 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kReplacement = "\uFFFD";
-// GPT-2's cut, where ByteLevel is asked for it (use_regex).
+// GPT-2's pattern, which ByteLevel uses with use_regex.
 constexpr const char* kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
@@ -29,12 +29,12 @@ std::string replaced(std::string_view text, std::string_view from, std::string_v
   return out;
 }
 
-std::string utf8_of(unsigned c) {  // below 0x800
+std::string utf8_of(unsigned c) {  // c < 0x800
   if (c < 0x80) return std::string(1, static_cast<char>(c));
   return {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 0x3F))};
 }
 
-// GPT-2's characters for bytes: printable ones of Latin-1 are themselves, the others follow from 256 on.
+// GPT-2's characters for bytes: printable Latin-1 bytes map to themselves, the others to 256, 257, ...
 const std::array<std::string, 256>& byte_characters() {
   static const auto table = [] {
     std::array<std::string, 256> t;
@@ -54,7 +54,7 @@ std::string to_characters(std::string_view bytes) {
   return out;
 }
 
-// The bytes of a token of such characters; a token with another character stands for itself.
+// The bytes of a token of such characters; a token with any other character is returned unchanged.
 std::string to_bytes(const std::string& token) {
   static const auto bytes = [] {
     std::map<std::string, char, std::less<>> m;
@@ -93,7 +93,7 @@ std::string unicode_form(const std::string& text, int options) {
   return out;
 }
 
-// -1 unless the token is <0xHH>.
+// The byte of a token <0xHH>; -1 for any other token.
 int byte_of(const std::string& token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
   if (!std::isxdigit(static_cast<uint8_t>(token[3])) || !std::isxdigit(static_cast<uint8_t>(token[4])))
@@ -101,7 +101,7 @@ int byte_of(const std::string& token) {
   return std::stoi(token.substr(3, 2), nullptr, 16);
 }
 
-// A run of byte tokens becomes its characters, or, where it is no UTF-8, a U+FFFD for each byte.
+// Decodes each run of byte tokens as UTF-8; an invalid run becomes one U+FFFD per byte.
 Pieces join_bytes(const Pieces& tokens) {
   Pieces out;
   std::string run;
@@ -137,16 +137,16 @@ std::string stripped(std::string token, const std::string& content, int64_t star
   return token;
 }
 
-// Steps that a file lists again and again must not make a short text fill the memory.
+// Limits growth: steps repeated in a file must not expand a short text until it fills memory.
 void check_size(const Pieces& pieces, size_t given) {
   size_t size = 0;
   for (const std::string& p : pieces) size += p.size();
-  BURROW_CHECK(size <= 64 * given + 65536, "[tokenizer] the file's steps make {} bytes of {}", size, given);
+  BURROW_CHECK(size <= 64 * given + 65536, "[tokenizer] the file's steps expand {} bytes to {}", given, size);
 }
 
 }  // namespace
 
-// One part of a file, with its name for errors.
+// Reads one part of a file; `part` is its name in errors.
 struct StepReader {
   TextSteps& steps;
   const std::string& where;
@@ -155,7 +155,7 @@ struct StepReader {
   [[noreturn]] void unsupported(const std::string& what, const std::string& supported) const {
     fail("{}: {} {} is not supported, only {}", where, part, what, supported);
   }
-  // An option that must be there and be true or false, or be missing and is `otherwise`.
+  // A boolean option; `otherwise` when it is missing.
   bool flag(const json& step, const char* key, bool otherwise) const {
     const auto it = step.find(key);
     if (it == step.end()) return otherwise;
@@ -166,7 +166,7 @@ struct StepReader {
   int64_t count(const json& step, const char* key) const {
     const json& value = member(step, key, where + " " + part);
     BURROW_CHECK(value.is_number_unsigned() && value.get<uint64_t>() < 1000,
-                 "{}: {}.{} must be a small count", where, part, key);
+                 "{}: {}.{} must be an integer from 0 to 999", where, part, key);
     return value.get<int64_t>();
   }
   std::string text(const json& step, const char* key) const {
@@ -181,13 +181,13 @@ struct StepReader {
     return text(pattern, "String");
   }
 
-  // Calls f for the steps of a part: a step, a Sequence of them (its list is `list`), or null.
+  // Calls f for each step of a part: one step, a Sequence of steps under the key `list`, or null.
   template <class F>
   void each(const json& step, const char* list, F&& f, int depth = 0) const {
     if (step.is_null()) return;
     const std::string& type = string_member(step, "type", where + " " + part);
     if (type != "Sequence") return f(step, type);
-    BURROW_CHECK(depth < 8, "{}: {} has sequences in sequences", where, part);
+    BURROW_CHECK(depth < 8, "{}: {} has sequences nested more than 8 deep", where, part);
     const json& steps_of = member(step, list, where + " " + part);
     BURROW_CHECK(steps_of.is_array(), "{}: {}.{} must be an array, not {}", where, part, list,
                  steps_of.type_name());
@@ -252,7 +252,7 @@ struct StepReader {
     });
   }
 
-  // Pieces that do not begin with `text` get it: each of them, or only what begins the whole text.
+  // Puts `text` before pieces that do not begin with it: all of them if `always`, else only the first.
   void prefix(const std::string& text, bool always) const {
     steps.cuts_.emplace_back([text, always](Pieces pieces, Place place) {
       for (size_t i = 0; i < pieces.size(); ++i) {

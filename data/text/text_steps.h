@@ -1,5 +1,5 @@
 #pragma once
-// What a tokenizer.json does around its model: normalizer and pre_tokenizer before it, decoder after it.
+// The steps of a tokenizer.json around its model: normalizer and pre_tokenizer before it, decoder after it.
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -10,13 +10,13 @@
 
 namespace burrow::data {
 
-// A regular expression over Unicode (PCRE2), searched from left to right. Copies share it.
+// A regular expression over Unicode (PCRE2), searched from left to right. Copies share the compiled code.
 class Pattern {
  public:
-  // Throws for a pattern that PCRE2 refuses, or in which Oniguruma, which these files are made for, means
-  // another thing by \b \h \w \B \H \W and &&. One more difference stays: here \s finds U+180E.
+  // Throws for a pattern that PCRE2 rejects, or that uses \b \h \w \B \H \W or &&, which mean something else
+  // in Oniguruma, the engine these files are written for. One difference remains: here \s matches U+180E.
   Pattern(const std::string& pattern, bool literal, const std::string& where);
-  // The matches in UTF-8 text and what is between them, in order, none of them empty.
+  // Calls f for each match in UTF-8 text and for the text between matches, in order; no piece is empty.
   void each(std::string_view text, const std::function<void(std::string_view piece, bool match)>& f) const;
 
  private:
@@ -28,10 +28,10 @@ using Pieces = std::vector<std::string>;
 // The steps of one file, in its order.
 class TextSteps {
  public:
-  // Reads `normalizer`, `pre_tokenizer` and `decoder` of a file. Throws for a kind or an option that is not
-  // supported, and names it.
+  // Reads `normalizer`, `pre_tokenizer` and `decoder` of a file. Throws for an unsupported kind or option and
+  // names it.
   TextSteps(const nlohmann::json& file, const std::string& where);
-  // The text as the model reads it. Throws when it is not UTF-8.
+  // The pieces that the model encodes. Throws when the text is not UTF-8.
   Pieces pieces(std::string_view text, Place place) const;
   std::string join(Pieces tokens) const;
 

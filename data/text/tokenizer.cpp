@@ -16,7 +16,8 @@ void check_part(const nlohmann::json& file, const char* part, const char* suppor
   BURROW_CHECK(type == supported, "{}: {} '{}' is not supported, only {}", where, part, type, supported);
 }
 
-// A value for an error. dump() of a list within a list within a list, as deep as a file likes, is recursive.
+// A value for an error message. Lists and objects show their type, because dump() recurses and a file may
+// nest them arbitrarily deep.
 std::string shown(const nlohmann::json& value) {
   return value.is_structured() ? value.type_name() : value.dump();
 }
@@ -50,7 +51,7 @@ int32_t first_of(const Vocabulary& vocabulary, std::initializer_list<const char*
   return -1;
 }
 
-std::string_view without_space_behind(std::string_view text) {
+std::string_view without_trailing_space(std::string_view text) {
   size_t end = 0;
   for (size_t i = 0; i < text.size();) {
     const size_t space = white_space(text, i);
@@ -93,7 +94,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
         BURROW_CHECK(!name.empty(), "{}: a token has no name", file.string());
         if (static_cast<size_t>(id) < read.vocabulary.words.size() &&
             read.vocabulary.words[static_cast<size_t>(id)] == name)
-          continue;  // listed again
+          continue;  // already a piece of the model
         pairs.emplace_back(name, id);
         added.push_back({id});
       }
@@ -164,7 +165,7 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& name) {
       BURROW_CHECK(!flag(token, "single_word", false, where),
                    "{}: added token '{}': single_word true is not supported", where, content);
       added.push_back({id, flag(token, "lstrip", false, where), flag(token, "rstrip", false, where)});
-      // Where tokens are whole words, one that is found within a word is always taken for special.
+      // A whole-word tokenizer treats all added tokens as special, because they match within words.
       if (t.whole_words_ || flag(token, "special", true, where)) specials.push_back(id);
       const auto known = vocab.find(content);
       if (known == vocab.end())
@@ -266,8 +267,8 @@ std::vector<int32_t> Tokenizer::encode_plain(std::string_view text, Place place)
   return encode(text, place, false);
 }
 
-// Added tokens are found from the left, the longest first, in the text as it is given. (Hugging Face looks
-// for those with `normalized` in the normalised text.)
+// Matches added tokens from the left, longest first, in the text as given. (Hugging Face matches those with
+// `normalized` in the normalised text.)
 std::vector<int32_t> Tokenizer::encode(std::string_view text, Place place, bool specials) const {
   const auto& words = vocabulary_->words;
   const auto begins = [&](size_t i) {
@@ -284,7 +285,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, Place place, bool 
       continue;
     }
     std::string_view before = text.substr(begin, i - begin);
-    if (hit->left) before = without_space_behind(before);
+    if (hit->left) before = without_trailing_space(before);
     model_->encode(before, place, ids);
     ids.push_back(hit->id);
     i += words[static_cast<size_t>(hit->id)].size();

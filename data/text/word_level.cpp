@@ -2,7 +2,6 @@
 
 namespace burrow::data {
 
-// Length in bytes of the white space that begins text[at..], 0 for none: Unicode's White_Space.
 size_t white_space(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) {
     return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;

@@ -28,7 +28,7 @@ class Canvas {
   // A letter A to H, a digit or a colon, 5 wide and 7 tall, with its top left at (y, x).
   void letter(int y, int x, char c, const Color& color);
   // Adds noise of standard deviation `sigma`: the sum of four uniform bytes, close to a normal and integer.
-  // `grey`: the same in the three channels.
+  // `grey`: the same noise in all three channels.
   void noise(Random& random, int sigma, bool grey);
   Image image() const;  // clamped to 0..255
 

@@ -13,7 +13,7 @@ constexpr std::array shared_others{"what",  "color", "is",    "the",    "shape",
                                    "there", "more",  "than",  "where",  "top",   "bottom", "left", "right",
                                    "yes",   "no",    "scene", "repeat", "of",    "and"};
 
-// Four beginnings and two vowels: eight syllables, and two of them make a word.
+// Four beginnings and two vowels make eight syllables; a word has two syllables.
 struct Sounds {
   std::array<const char*, 4> beginnings;
   std::array<const char*, 2> vowels;
@@ -70,7 +70,7 @@ Question translation_lesson(Random& random, int from) {
 }
 
 Question reading_lesson(Random& random, int language) {
-  Image image;  // nobody sees it
+  Image image;  // not used
   std::optional<Question> asked;
   GeneralScene scene;
   while (!asked) {
@@ -85,7 +85,7 @@ ChoiceItem item_of(Random& random, const std::string& question, std::vector<std:
   ChoiceItem item;
   item.shape = &task_shape("mmmb");
   item.question = question;
-  item.answer = draw_below(random, choices.size());  // the right one comes first
+  item.answer = draw_below(random, choices.size());  // choices[0] is the right one
   std::swap(choices[0], choices[static_cast<size_t>(item.answer)]);
   item.choices = std::move(choices);
   return item;
@@ -109,7 +109,8 @@ const std::vector<std::string>& shared_words() {
     add(shape_words);
     add(number_words);
     add(shared_others);
-    BURROW_CHECK(all.size() <= most_words, "[languages] {} words of {}", all.size(), most_words);
+    BURROW_CHECK(all.size() <= most_words, "[languages] {} shared words, more than {}", all.size(),
+                 most_words);
     return all;
   }();
   return words;
@@ -117,7 +118,7 @@ const std::vector<std::string>& shared_words() {
 
 std::string word_in(int language, size_t index) {
   if (language == 0) return shared_words().at(index);
-  // An odd factor permutes 64 numbers, so that words of one kind do not begin alike.
+  // An odd factor permutes the 64 codes, so that words of one kind do not begin alike.
   const auto l = static_cast<size_t>(language);
   const size_t code = (index * 37 + l * 11) % most_words;
   const Sounds& s = sounds.at(l - 1);
@@ -129,7 +130,7 @@ std::string translate(const std::string& english, int language) {
   std::string text;
   for (std::string word; stream >> word;) {
     const auto place = places().find(word);
-    BURROW_CHECK(place != places().end(), "[languages] '{}' has no word in other languages", word);
+    BURROW_CHECK(place != places().end(), "[languages] '{}' has no translation", word);
     text += (text.empty() ? "" : " ") + word_in(language, place->second);
   }
   return text;

@@ -1,8 +1,7 @@
 #pragma once
-// Six artificial languages over the scenes of the general domain: each has words of its own, all share one
-// grammar, in which a text of one language is a text of another word by word. English has the words of the
-// generated domains; the others are made of syllables, and no two languages share a letter's company so that
-// a word tells its language.
+// Six artificial languages for the scenes of the general domain. They share one grammar and differ in their
+// words, so a text is translated word by word. English uses the words of the generated domains; the words of
+// the others are made of syllables that no other language uses, so a word identifies its language.
 #include <array>
 #include <string>
 #include <vector>
@@ -20,22 +19,23 @@ inline constexpr int language_count = static_cast<int>(language_names.size());
 const std::vector<std::string>& shared_words();
 // Word `index` of shared_words() in a language.
 std::string word_in(int language, size_t index);
-// An English text of shared words, word by word; throws for another word.
+// Translates an English text of shared words, word by word; throws for any other word.
 std::string translate(const std::string& english, int language);
 
-// The words of the generated domains first, so that their ids are the same, then those of multiple-choice
+// Vocabulary: the words of the generated domains, which keep their ids, then the words of multiple-choice
 // prompts, the names of the languages and their words.
 Tokenizer language_tokenizer();
 
-// One try at a question of a general scene without knowledge, in English: colours, shapes, counts, places.
+// An English question on a general scene that needs no knowledge: colours, shapes, counts, places. Nothing
+// when 100 tries find none.
 std::optional<Question> ask_plain(Random& random, const GeneralScene& scene);
 
-// What a model of text learns of a language: words to repeat, words to translate (the question begins with
-// the name of the other language), a scene in words with a question about it.
+// A text-only lesson in a language: words to repeat, words to translate (the question begins with the name of
+// the target language), or a scene in words with a question about it.
 Question text_lesson(Random& random);
-// Which of four choices are the words of the question: an item of the shape mmmb.
+// An item of shape mmmb whose question is one of its four choices.
 ChoiceItem pick_lesson(Random& random);
-// A question as a multiple-choice item of four choices of its kind; nothing where the kind has fewer.
+// The question as an item with four choices of the answer's kind; nothing for a kind with fewer values.
 std::optional<ChoiceItem> as_choices(Random& random, const Question& question, int language);
 
 }  // namespace burrow::data

@@ -1,4 +1,4 @@
-// The three instruction domains on disk.
+// Writes the three instruction domains.
 #include "data/worlds/make.h"
 
 #include "data/json.h"
@@ -13,7 +13,7 @@ struct Split {
   int64_t samples;
 };
 
-// Sample `index` of a split: its scene, drawn anew until it answers a question.
+// Sample `index` of a split: draws scenes until one yields a question.
 std::string make_sample(const fs::path& images, Domain domain, const char* split, int64_t index,
                         const Codes& codes, const MakeOptions& options) {
   const uint64_t key = random_key(options.seed, 0, fmt::format("data/{}/{}", name_of(domain), split));
@@ -61,7 +61,7 @@ bool make_domains(const fs::path& dir, const MakeOptions& options, const Progres
   const nlohmann::json manifest = make_manifest("domains", values);
   const fs::path manifest_path = dir / "manifest.json";
   if (fs::exists(manifest_path)) {
-    is_finished(dir, manifest);  // throws when it is of other options
+    is_finished(dir, manifest);  // throws for other options
   }
   make_tokenizer(dir, scene_tokenizer());
   bool made = !fs::exists(manifest_path);

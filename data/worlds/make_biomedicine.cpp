@@ -1,5 +1,5 @@
-// Biomedicine: cells of four types on three tissues. Questions of presence, grade, tissue, the dominant
-// cell and a rule for malignancy; the knowledge is a diagnosis code for tissue, dominant cell and abundance.
+// Biomedicine: cells of four types on three tissues. Questions on presence, grade, tissue, the dominant cell
+// and a rule for malignancy; the knowledge is a diagnosis code for tissue, dominant cell and abundance.
 #include <algorithm>
 #include <cstdlib>
 
@@ -52,8 +52,8 @@ void draw_cell(Canvas& canvas, int y, int x, int type) {
   }
 }
 
-// The next cell's type when the shares of types on a slide are Dirichlet(0.7): the shares need not be drawn,
-// since given the types so far the next one has weight 0.7 + its count (Polya's urn).
+// Draws the next cell's type for type shares distributed as Dirichlet(0.7). The shares themselves are not
+// drawn: given the types so far, a type has weight 0.7 + its count (Polya's urn).
 int draw_type(Random& random, const std::array<int, 4>& counts, int drawn) {
   int at = draw_below(random, static_cast<size_t>(28 + 10 * drawn));
   for (int type = 0; type < 3; ++type) {
@@ -128,7 +128,7 @@ std::optional<Question> ask(Random& random, const BiomedicineSlide& slide, const
       return Question{"dominant", "which cell is dominant", cell(most.type)};
     default: {
       const bool malignant = count_of(mitotic) > 0 && count_of(epithelial) > 0;
-      if (!malignant && chance(random, 30)) return std::nullopt;  // brings yes and no nearer to each other
+      if (!malignant && chance(random, 30)) return std::nullopt;  // balances yes and no
       return Question{"malignant", "is the tissue malignant", yes_no(malignant)};
     }
   }
@@ -157,7 +157,7 @@ Question describe(Random& random, const BiomedicineSlide& slide) {
       if (p.row == row && p.column == column) found = cell(p.type);
     return {"biomedicine.describe_at", fmt::format("describe at {}", place(row, column)), found};
   }
-  if (kind < 65) {  // the first in reading order stands for all
+  if (kind < 65) {  // the place of the first in reading order
     const auto first =
         std::find_if(slide.cells.begin(), slide.cells.end(), [&](const Cell& p) { return p.type == c.type; });
     return {"biomedicine.locate", fmt::format("locate {}", cell(c.type)), place(first->row, first->column)};

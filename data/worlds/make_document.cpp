@@ -1,4 +1,4 @@
-// Documents: lines of "key:dd". Questions of reading, finding, comparing, order and presence; the knowledge
+// Documents: lines of "key:dd". Questions on reading, finding, comparing, order and presence; the knowledge
 // is an account code for each key and band of values.
 #include <algorithm>
 
@@ -52,7 +52,7 @@ std::optional<Question> ask(Random& random, const DocumentPage& page, const Code
   if (kind == 0) return Question{"read", fmt::format("read field {}", key(f)), two_digits(f.value)};
   if (kind == 1) return Question{"find", fmt::format("which field is {}", two_digits(f.value)), key(f)};
   if (kind == 2) {
-    if (f.value / 10 == other.value / 10) return std::nullopt;  // the first digit shall decide
+    if (f.value / 10 == other.value / 10) return std::nullopt;  // the first digits must differ
     return Question{"larger", fmt::format("which is larger {} or {}", key(f), key(other)),
                     key(f.value > other.value ? f : other)};
   }

@@ -17,7 +17,7 @@ namespace burrow::data {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int generator_version = 1;  // raise it with any change of what a seed gives
+constexpr int generator_version = 1;  // to be raised by any change of the data of a seed
 
 void make_directories(const fs::path& path) {
   std::error_code error;
@@ -25,7 +25,7 @@ void make_directories(const fs::path& path) {
   BURROW_CHECK(!error, "[make] cannot create {}: {}", path.string(), error.message());
 }
 
-// What stands around the records of a file.
+// The text before, between and after the records of a file.
 struct Layout {
   const char *open, *between, *close;
 };
@@ -39,7 +39,7 @@ std::string join(const std::vector<std::string>& lines, const char* between) {
   return text;
 }
 
-// The lines of items [begin, begin + lines.size()), by several threads. An exception of one is rethrown.
+// Makes the lines of items [begin, begin + lines.size()) in several threads; rethrows their first exception.
 void make_block(int64_t begin, int threads, const std::function<std::string(int64_t)>& make,
                 std::vector<std::string>& lines) {
   std::exception_ptr error;
@@ -99,7 +99,7 @@ MakeLock::MakeLock(const fs::path& dir) {
   fail("[make] cannot lock {}: {}", path.string(), std::strerror(error));
 }
 
-MakeLock::~MakeLock() { close(file_); }  // the file stays: removing it would race with who waits for it
+MakeLock::~MakeLock() { close(file_); }  // keeps the file: removing it would race with waiting processes
 
 nlohmann::json make_manifest(const std::string& name, nlohmann::json options) {
   return {{"generator_version", generator_version}, {"name", name}, {"options", std::move(options)}};
@@ -109,12 +109,12 @@ bool is_finished(const fs::path& folder, const nlohmann::json& manifest) {
   if (!fs::exists(folder)) return false;
   const fs::path path = folder / "manifest.json";
   BURROW_CHECK(fs::exists(path),
-               "[make] {} exists and has no manifest.json: remove it, or choose another place",
+               "[make] {} exists and has no manifest.json: remove it or choose another folder",
                folder.string());
   const nlohmann::json found = parse_json(path);
   BURROW_CHECK(found == manifest,
-               "[make] {} holds {}, but {} is asked for: remove it, or choose another place", folder.string(),
-               found.dump(), manifest.dump());
+               "[make] {} holds {}, but {} was requested: remove it or choose another folder",
+               folder.string(), found.dump(), manifest.dump());
   return true;
 }
 
@@ -123,7 +123,7 @@ bool make_folder(const fs::path& dir, const std::string& name, const nlohmann::j
   if (is_finished(dir / name, manifest)) return false;
   const fs::path work = dir / ("." + name + ".incomplete");
   std::error_code error;
-  fs::remove_all(work, error);  // of a run that was killed
+  fs::remove_all(work, error);  // left by a killed run
   BURROW_CHECK(!error, "[make] cannot remove {}: {}", work.string(), error.message());
   make_directories(work);
   try {
@@ -132,7 +132,7 @@ bool make_folder(const fs::path& dir, const std::string& name, const nlohmann::j
     fs::rename(work, dir / name, error);
     BURROW_CHECK(!error, "[make] cannot rename {} to {}: {}", work.string(), name, error.message());
   } catch (...) {
-    fs::remove_all(work, error);  // gives a full disk its room back
+    fs::remove_all(work, error);  // frees the space, for the disk may be full
     throw;
   }
   return true;
@@ -142,12 +142,12 @@ void make_tokenizer(const fs::path& dir, const Tokenizer& tokenizer) {
   const fs::path path = dir / "tokenizer.json";
   if (!fs::exists(path)) return tokenizer.save(path);
   BURROW_CHECK(read_text(path) == tokenizer.json(),
-               "[make] {} is another tokenizer than that of the generated data", path.string());
+               "[make] {} differs from the tokenizer of the generated data", path.string());
 }
 
 std::string record_line(const std::string& id, const std::string& image, const Question& q,
                         const std::string& language) {
-  // The words need no escapes in JSON.
+  // Generated words need no JSON escapes.
   const bool has_image = !image.empty();
   return fmt::format(R"({{"id": "{}", {}{}"type": "{}", "conversations": [)"
                      R"({{"from": "human", "value": "{}{}"}}, {{"from": "gpt", "value": "{}"}}]}})",

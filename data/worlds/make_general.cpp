@@ -1,4 +1,4 @@
-// General scenes: coloured shapes on a grid. Questions of colour, shape, count, place and comparison; the
+// General scenes: coloured shapes on a grid. Questions on colour, shape, count, place and comparison; the
 // knowledge is a catalogue code for each coloured shape.
 #include <algorithm>
 #include <cstdlib>
@@ -36,7 +36,7 @@ int count(const GeneralScene& scene, int Object::*attribute, int value) {
                                         [&](const Object& o) { return o.*attribute == value; }));
 }
 
-// The values of an attribute that exactly one object has, each with equal chance; null when there is none.
+// Draws one of the objects that share the attribute's value with no other object; null when there is none.
 const Object* draw_unique(Random& random, const GeneralScene& scene, int Object::*attribute) {
   std::vector<const Object*> unique;
   for (const Object& o : scene.objects)
@@ -144,7 +144,7 @@ Question describe(Random& random, const GeneralScene& scene) {
   const bool by_color = chance(random, 50);
   int Object::*attribute = by_color ? &Object::color : &Object::shape;
   const auto word = [&](int value) { return by_color ? color(value) : shape(value); };
-  if (kind < 80) {  // the first in reading order stands for all
+  if (kind < 80) {  // the first in reading order
     const auto first = std::find_if(scene.objects.begin(), scene.objects.end(),
                                     [&](const Object& p) { return p.*attribute == o.*attribute; });
     return {"general.describe_by", fmt::format("describe {}", word(o.*attribute)), name(*first)};

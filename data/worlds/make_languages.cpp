@@ -1,5 +1,5 @@
-// The six languages on disk: conversations about one set of scenes, multiple-choice items in MMMB's layout,
-// and what a base model learns of the languages first.
+// Writes the six languages: conversations about one set of scenes, multiple-choice items in MMMB's layout,
+// and lessons for a base model.
 #include <nlohmann/json.hpp>
 
 #include "data/json.h"
@@ -17,7 +17,7 @@ struct Split {
   int64_t samples;
 };
 
-// Scene `index` of a split with its question in English: the same in every language.
+// The image of scene `index` of a split and its question in English, the same for every language.
 struct Asked {
   Image image;
   Question question;
@@ -52,8 +52,8 @@ void make_conversations(const fs::path& work, const LanguageOptions& o, const Pr
   }
 }
 
-// Items in the layout of MMMB's files: the same questions in every language, none of them a conversation's.
-// Indices go on from one split to the next, so that the images of both may lie in one folder.
+// Items in the layout of MMMB's files: the same questions in every language, drawn independently of
+// conversations. Indices continue from train to test, so that the images of both may be in one folder.
 void make_mmmb(const fs::path& work, const LanguageOptions& o, const Progress& progress) {
   const Split splits[] = {{"train", o.choices_train}, {"test", o.choices_test}};
   for (const Split& split : splits) {
@@ -145,13 +145,14 @@ bool make_languages(const fs::path& dir, const LanguageOptions& o, const Progres
       o.train, o.validation, o.test, o.choices_train, o.choices_test, o.threads);
   const MakeLock lock(dir);
   make_tokenizer(dir, language_tokenizer());
-  const nlohmann::json spoken = {
+  const nlohmann::json conversation_options = {
       {"seed", o.seed}, {"train", o.train}, {"validation", o.validation}, {"test", o.test}};
-  const nlohmann::json chosen = {{"seed", o.seed}, {"train", o.choices_train}, {"test", o.choices_test}};
+  const nlohmann::json choice_options = {
+      {"seed", o.seed}, {"train", o.choices_train}, {"test", o.choices_test}};
   const bool conversations =
-      make_folder(dir, "conversations", make_manifest("conversations", spoken),
+      make_folder(dir, "conversations", make_manifest("conversations", conversation_options),
                   [&](const fs::path& work) { make_conversations(work, o, progress); });
-  return make_folder(dir, "mmmb", make_manifest("mmmb", chosen),
+  return make_folder(dir, "mmmb", make_manifest("mmmb", choice_options),
                      [&](const fs::path& work) { make_mmmb(work, o, progress); }) ||
          conversations;
 }

@@ -1,4 +1,4 @@
-// Stage 1 on disk: images of all three domains with several questions each, and text to repeat.
+// Writes the stage-1 set: images of all three domains with several questions each, and text to repeat.
 #include <algorithm>
 #include <set>
 
@@ -12,11 +12,11 @@ namespace {
 
 struct Split {
   const char* name;
-  int64_t images, records;  // records: the list ends there
+  int64_t images, records;  // records: the most that the list may have
   int records_per_image;
 };
 
-// Different questions for one scene; repeats only when many tries find no other.
+// Distinct questions on one scene; repeats one only when 100 tries find no other.
 std::vector<Question> draw_questions(Random& random, const Scene& scene, int count) {
   std::vector<Question> drawn;
   std::set<std::string> asked;
@@ -29,12 +29,12 @@ std::vector<Question> draw_questions(Random& random, const Scene& scene, int cou
   return drawn;
 }
 
-// Text-only records that follow the first `images` images.
+// The number of text-only records among those of the first `images` images.
 int64_t copies_after(int64_t images, const Split& split, const PretrainOptions& options) {
   return options.records_per_copy == 0 ? 0 : images * split.records_per_image / options.records_per_copy;
 }
 
-// Image `index` with its records, and the text-only records that are due after it.
+// Writes image `index`; returns its records and the text-only records after it.
 std::string make_image(const fs::path& images, const Split& split, int64_t index,
                        const PretrainOptions& options) {
   const Domain domain = domains[static_cast<size_t>(index % 3)];
@@ -71,7 +71,7 @@ void make_split(const fs::path& work, const Split& split, const PretrainOptions&
       [&](int64_t i) { return make_image(images, split, i, options); }, progress);
 }
 
-// The fewest images whose records, with the text-only ones, are `records`.
+// The fewest images that give `records` records, text-only ones included.
 int64_t images_for(int64_t records, const PretrainOptions& options) {
   if (options.records_per_copy == 0) return records;
   const int64_t per = options.records_per_copy;

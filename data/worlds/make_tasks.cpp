@@ -1,4 +1,4 @@
-// The reasoning tasks and their pretraining text on disk.
+// Writes the reasoning tasks and their pretraining text.
 #include "data/json.h"
 #include "data/worlds/make.h"
 #include "data/worlds/make_files.h"
@@ -17,7 +17,7 @@ struct Split {
 std::string item_line(Family family, const Split& split, int64_t index, uint64_t seed) {
   Random random(random_key(seed, 0, fmt::format("tasks/{}/{}", name_of(family), split.name)),
                 static_cast<uint64_t>(index));
-  const auto answer = static_cast<int>(index % choices_of(family));  // every place equally often
+  const auto answer = static_cast<int>(index % choices_of(family));  // each place equally often
   WorldItem item;
   uint64_t tenth = 0;
   do {
@@ -91,7 +91,7 @@ bool make_tasks(const fs::path& dir, const TaskOptions& options, const Progress&
   const nlohmann::json manifest = make_manifest("tasks", all);
   const fs::path manifest_path = dir / "manifest.json";
   bool made = !fs::exists(manifest_path);
-  if (!made) is_finished(dir, manifest);  // throws when it is of other options
+  if (!made) is_finished(dir, manifest);  // throws for other options
   make_tokenizer(dir, task_tokenizer());
   for (const Family family : families)
     made |= make_folder(dir, name_of(family), make_manifest(name_of(family), of_items),

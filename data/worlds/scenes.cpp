@@ -19,7 +19,7 @@ const char* name_of(Domain domain) {
 
 namespace {
 
-// Words of questions and answers that are no entry of a table in scenes.h.
+// Words of questions and answers that are in no table of scenes.h.
 constexpr std::array other_words{
     "describe", "locate", "repeat", "at",     "empty", "text",    "scene",    "tissue",    "what",
     "which",    "is",     "there",  "the",    "how",   "many",    "more",     "than",      "of",

@@ -1,7 +1,6 @@
 #pragma once
-// The three generated domains: what an image shows (its scene), how it is drawn, and the questions that a
-// scene answers. Every draw is integer arithmetic on a counter-based stream, so a seed gives the same bytes
-// on every machine.
+// The three generated domains: scenes, their images, and questions on them. Every draw is integer arithmetic
+// on a counter-based stream, so a seed gives the same bytes on every machine.
 #include <array>
 #include <optional>
 #include <string>
@@ -21,7 +20,7 @@ const char* name_of(Domain domain);
 
 inline constexpr int scene_size = 32;  // pixels a side, of every generated image
 
-// The words of scenes, indexed by the numbers that scenes hold.
+// Words, indexed by the numbers in a scene.
 inline constexpr std::array<const char*, 6> color_words{"red", "green", "blue", "yellow", "white", "purple"};
 inline constexpr std::array<const char*, 4> shape_words{"circle", "square", "triangle", "cross"};
 inline constexpr std::array<const char*, 8> key_words{"A", "B", "C", "D", "E", "F", "G", "H"};
@@ -34,8 +33,7 @@ inline constexpr std::array<const char*, 4> grade_words{"absent", "rare", "moder
 inline constexpr std::array<const char*, 4> row_words{"row1", "row2", "row3", "row4"};
 inline constexpr std::array<const char*, 4> column_words{"col1", "col2", "col3", "col4"};
 
-// All words of all questions and answers, in the order of their ids after the special tokens
-// <unk> <bos> <sep> <eos>.
+// The words of all questions and answers, in order of id, after the special tokens <unk> <bos> <sep> <eos>.
 const std::vector<std::string>& scene_words();
 Tokenizer scene_tokenizer();
 
@@ -76,19 +74,19 @@ GeneralScene draw_general(Random& random, Image& image);
 DocumentPage draw_document(Random& random, Image& image);
 BiomedicineSlide draw_biomedicine(Random& random, Image& image);
 
-// One turn, as text; `type` is what evaluation reports by.
+// One question and its answer; evaluation reports scores by `type`.
 struct Question {
   std::string type, question, answer;
 };
 
-// A domain's knowledge: 24 facts, each with a code of a letter and a digit, arbitrary but fixed by the seed.
+// A domain's knowledge: a code of a letter and a digit for each of 24 facts, arbitrary but fixed by the seed.
 //   general: color * 4 + shape.  document: key * 3 + (tens - 1) / 3.
 //   biomedicine: tissue * 8 + dominant cell * 2 + (it occurs three times or more).
 using Codes = std::array<std::string, 24>;
 Codes knowledge_codes(uint64_t seed, Domain domain);
 
-// One try at an instruction question; nothing when the kind drawn has no single true answer here.
-// `knowledge_percent` of the tries ask for a code.
+// Draws one instruction question; nothing when the drawn kind has no unique answer on the scene. Asks for a
+// code with a chance of `knowledge_percent`.
 std::optional<Question> ask(Random& random, const GeneralScene& scene, const Codes& codes,
                             int knowledge_percent);
 std::optional<Question> ask(Random& random, const DocumentPage& page, const Codes& codes,
@@ -102,10 +100,10 @@ Question describe(Random& random, const GeneralScene& scene);
 Question describe(Random& random, const DocumentPage& page);
 Question describe(Random& random, const BiomedicineSlide& slide);
 Question describe(Random& random, const Scene& scene);
-// Text alone: words to be repeated.
+// A text-only question: words to repeat.
 Question copy_words(Random& random);
 
-// Helpers of the question writers.
+// Helpers to write questions.
 inline bool chance(Random& random, int percent) { return static_cast<int>(random.below(100)) < percent; }
 inline int draw_below(Random& random, size_t n) {
   return static_cast<int>(random.below(static_cast<uint32_t>(n)));

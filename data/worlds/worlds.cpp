@@ -1,4 +1,4 @@
-// The fixed knowledge of the worlds, and their words.
+// The fixed facts of the worlds, and their vocabulary.
 #include "data/worlds/worlds.h"
 
 #include <set>
@@ -108,8 +108,8 @@ std::vector<int> draw_cast(Random& random, size_t n, Cast cast, int count) {
 
 namespace {
 
-// Of the sentences of worlds_items.cpp and worlds_text.cpp, then of prompts: words, and the punctuation that
-// stands alone or closes a word, for templates that write either.
+// Words and punctuation of the sentences of worlds_items.cpp and worlds_text.cpp, then of prompts.
+// Punctuation is listed alone and attached to words, because templates use either.
 constexpr const char* sentence_words =
     ". , ? : ; ! _ ' - the a an is are was it not does do did has have but and or of in on to than that this "
     "then so because by who what where which how many more most now next before after true false yes no "

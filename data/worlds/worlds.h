@@ -1,10 +1,10 @@
 #pragma once
-// Small worlds in words: who owns what, which animal is bigger, what comes of an action, how a chore goes on.
-// Eight families of multiple-choice questions on them, and the sentences that state their facts. Every text
-// is words and punctuation between single spaces, so that each is a token of task_tokenizer().
+// Small worlds in text: who owns what, which animal is bigger, what an action causes, the steps of a chore.
+// Eight families of multiple-choice questions on them, and sentences that state their facts. Words and
+// punctuation are separated by single spaces, so that each is a token of task_tokenizer().
 //
-// Every third entity of a kind (index % 3 == 2) is kept out of the tasks: prompts of the pretraining text are
-// about those alone. (Numbers, places and materials have no such thirds.)
+// Every third entity of a kind (index % 3 == 2) is excluded from the tasks; prompts of the pretraining text
+// use only these entities. (Numbers, places and materials are not divided.)
 #include <array>
 #include <cstdint>
 #include <string>
@@ -20,22 +20,22 @@ inline constexpr std::array<Family, 8> families{Family::negation,     Family::si
                                                 Family::continuation, Family::reference, Family::arithmetic,
                                                 Family::two_hop,      Family::rules};
 const char* name_of(Family family);   // its folder
-const char* shape_of(Family family);  // the "task" of its items: the set that it stands in for
+const char* shape_of(Family family);  // the "task" of its items: the published set that it imitates
 
-// Facts that hold in every text; the tables below are indexed by the same numbers.
+// The facts of the worlds, the same in every text; entities are indices into the tables below.
 struct Event {
-  const char *deed, *thing, *effect;  // who did the deed to the thing made the effect happen
+  const char *deed, *thing, *effect;  // a person who did `deed` to `thing` caused its `effect`
 };
 struct Script {  // a chore
   std::array<const char*, 4> steps;
 };
-struct Verbs {  // "x forward y" because x has `first` or y has `second`; "x backward y" the other way round
+struct Verbs {  // "x forward y" as x `first` or y `second`; "x backward y" as y `first` or x `second`
   const char *forward, *backward, *first, *second;
 };
 extern const std::array<const char*, 48> person_words;
 extern const std::array<const char*, 32> animal_words;  // from the smallest to the biggest
 extern const std::array<int, 32> animal_places;         // index of place_words
-extern const std::array<const char*, 8> place_words, tree_words, flower_words;  // what grows at a place
+extern const std::array<const char*, 8> place_words, tree_words, flower_words;  // what grows at place i
 extern const std::array<const char*, 6> material_words;
 extern const std::array<const char*, 36> object_words;  // object i is of material i / 6
 extern const std::array<const char*, 12> ability_words;
@@ -48,7 +48,7 @@ extern const std::array<Verbs, 9> world_verbs;
 // Which entities may be drawn.
 enum class Cast { tasks, prompts, all };
 
-// A question. `key` is what makes it another question than others: splits share none.
+// A question, identified by `key`; no two splits share a key.
 struct WorldItem {
   std::string context, question;  // the context may be empty
   std::vector<std::string> choices;
@@ -56,28 +56,29 @@ struct WorldItem {
   std::string key;
 };
 
-// Draws a question of entities of `cast` whose right choice stands at place `answer`.
+// Draws a question on entities of `cast` whose right choice is choices[answer].
 WorldItem draw_item(Random& random, Family family, Cast cast, int answer);
 int choices_of(Family family);
 
-// Which of ten equal shares of all questions an item belongs to, by its key: 0 to last_train_tenth are of the
-// train split, then one each of validation and test.
+// The tenth of all questions that an item belongs to, by its key: 0 to last_train_tenth are of the train
+// split, the next one of validation, the last one of test.
 inline uint64_t tenth_of(const WorldItem& item) { return random_key(0, 0, item.key) % 10; }
 inline constexpr uint64_t last_train_tenth = 7;
 
-// One line of the pretraining text: some statements.
+// One line of the pretraining text: statements on the worlds.
 std::string draw_world_text(Random& random);
-// The same for words under labels, then each beside its label; in the first lesson few words, each before it.
+// One line that lists words under labels, then each word with its label. In the first lesson all words are
+// objects and each precedes its label.
 std::string draw_label_text(Random& random, bool first_lesson);
 
-// The same for a prompt of `Cast::prompts` in the shape of a random family, with its label. No question of
-// the validation and test splits is among them.
+// One line that is a prompt on entities of `Cast::prompts` in the shape of a random family, with its label;
+// never a question of the validation or test split. `same`: asks only which choice the question names.
 std::string draw_world_prompt(Random& random, bool same = false);
 
-// Words of all texts, of the labels and of usual prompts, after <unk> <bos> <sep> <eos>.
+// Vocabulary: <unk> <bos> <sep> <eos>, then the words of all texts, of labels and of common prompts.
 Tokenizer task_tokenizer();
 
-// Helpers of the writers.
+// Helpers to write texts.
 template <class Table>
 auto word(const Table& table, int i) {
   return table[static_cast<size_t>(i)];

@@ -1,4 +1,4 @@
-// The eight families: how a question is drawn from the worlds.
+// Draws the questions of the eight families.
 #include <algorithm>
 
 #include "data/worlds/scenes.h"
@@ -8,7 +8,7 @@
 namespace burrow::data {
 namespace {
 
-// The choices: `wrong` in random order, with `right` at place `answer`.
+// An item whose choices are `wrong` in random order, with `right` inserted at index `answer`.
 WorldItem choose(Random& random, int answer, std::string context, std::string question, std::string right,
                  std::vector<std::string> wrong) {
   random.shuffle(wrong);
@@ -18,7 +18,7 @@ WorldItem choose(Random& random, int answer, std::string context, std::string qu
   return item;
 }
 
-// `count` of the other indices below n.
+// `count` random indices below n, without `index`.
 std::vector<int> others(Random& random, int n, int index, int count) {
   std::vector<int> drawn = draw_distinct(random, n, n);
   std::erase(drawn, index);
@@ -38,10 +38,10 @@ std::string holdings(Random& random, const char* person, const char* held, const
                       : fmt::format("{} does not have the {} but has the {} .", person, lacked, held);
 }
 
-// Three items in five are of the easier half of their family: one fact in the context, or one step.
+// True for three items in five: the easier kind of a family has one fact in the context, or one step.
 bool easier(Random& random) { return random.below(5) < 3; }
 
-// Who has what, or has and lacks what, asked with up to two negations.
+// Whether a person has a thing, asked with up to two negations; the context says who has or lacks what.
 WorldItem draw_negation(Random& random, Cast cast, int answer) {
   const bool plain = easier(random);
   const std::vector<int> people = draw_cast(random, person_words.size(), cast, plain ? 1 : 2);
@@ -75,7 +75,7 @@ std::string compare(Random& random, const char* big, const char* small) {
                       : fmt::format("the {} is smaller than the {} .", small, big);
 }
 
-// Sizes of animals, which are known, or of three things, which the context orders.
+// Compares the sizes of animals, which are known, or of three things, which the context orders.
 WorldItem draw_sizes(Random& random, Cast cast, int answer) {
   const bool bigger = coin(random);
   const char* relation = bigger ? "bigger" : "smaller";
@@ -97,7 +97,7 @@ WorldItem draw_sizes(Random& random, Cast cast, int answer) {
                 thing(bigger ? big : small), {thing(bigger ? small : big)});
 }
 
-// One person's deed and its effect: asks for either.
+// A person's deed and its effect: asks for the effect or for the thing.
 WorldItem draw_deed(Random& random, Cast cast, int answer) {
   const char* person = word(person_words, draw_cast(random, person_words.size(), cast, 1)[0]);
   const std::vector<int> events = draw_cast(random, world_events.size(), cast, 3);
@@ -111,8 +111,7 @@ WorldItem draw_deed(Random& random, Cast cast, int answer) {
                 {event(1).thing, event(2).thing});
 }
 
-// What comes of a deed; or three people do something, who made an effect happen, or which effect did
-// somebody.
+// The effect of one deed; or three deeds: who caused an effect, or which effect a person caused.
 WorldItem draw_agents(Random& random, Cast cast, int answer) {
   if (easier(random)) return draw_deed(random, cast, answer);
   const std::vector<int> people = draw_cast(random, person_words.size(), cast, 3);
@@ -135,10 +134,10 @@ WorldItem draw_agents(Random& random, Cast cast, int answer) {
   return choose(random, answer, context, question, right, choices);
 }
 
-// A person, or two, at a step of a chore; what one does next, or did before.
+// One or two people, each at a step of a chore: what one of them does next or did before.
 WorldItem draw_continuation(Random& random, Cast cast, int answer) {
   const std::vector<int> people = draw_cast(random, person_words.size(), cast, easier(random) ? 1 : 2);
-  const std::vector<int> scripts = draw_cast(random, world_scripts.size(), cast, 3);  // of each, and another
+  const std::vector<int> scripts = draw_cast(random, world_scripts.size(), cast, 3);  // people's, and another
   const auto step = [&](size_t script, int at) {
     return std::string(word(world_scripts[static_cast<size_t>(scripts[script])].steps, at));
   };
@@ -161,7 +160,7 @@ WorldItem draw_continuation(Random& random, Cast cast, int answer) {
                  step(2, draw_below(random, 4))});
 }
 
-// Which of two animals a gap means, by their sizes, or which of two people, by what is known of the verb.
+// Which of two animals fills a gap, by their sizes, or which of two people, by the facts of the verb.
 WorldItem draw_reference(Random& random, Cast cast, int answer) {
   const bool first = coin(random), backward = coin(random);
   const auto ask = [&](const std::string& question, bool is_one, const char* one, const char* two) {
@@ -187,12 +186,12 @@ WorldItem draw_reference(Random& random, Cast cast, int answer) {
              subject, object);
 }
 
-// One step or two of counting up and down to twelve.
+// One or two additions or subtractions with results up to twelve.
 WorldItem draw_arithmetic(Random& random, Cast cast, int answer) {
   const char* person = word(person_words, draw_cast(random, person_words.size(), cast, 1)[0]);
   const char* fruit = pick(random, fruit_words);
   const int lowest = draw_below(random, count_words.size() - 3),
-            total = lowest + draw_below(random, 4);  // of four in a row
+            total = lowest + draw_below(random, 4);  // the choices are lowest to lowest + 3
   const auto count = [](int n) { return word(count_words, n); };
   std::vector<int> steps;  // backwards from the total
   int held = total;
@@ -214,7 +213,7 @@ WorldItem draw_arithmetic(Random& random, Cast cast, int answer) {
                 count(total), wrong);
 }
 
-// What lives or grows where something else does: a fact of one and a fact of the other.
+// What grows where an animal lives, or what lives where a plant grows: combines a fact of each.
 WorldItem draw_shared_place(Random& random, int answer, int place, const char* animal,
                             const std::vector<int>& strangers) {
   const std::vector<int> elsewhere = others(random, 8, place, 3);
@@ -228,9 +227,9 @@ WorldItem draw_shared_place(Random& random, int answer, int place, const char* a
                 animal, words_at(animal_words, strangers));
 }
 
-// Where a person's animal lives, or what shares a place with what.
+// Where a person's animal lives, or a question of draw_shared_place.
 WorldItem draw_two_hop(Random& random, Cast cast, int answer) {
-  std::vector<int> animals;  // the one asked for, then those of other places
+  std::vector<int> animals;  // one that lives at `place`, then three of other places
   int place = 0;
   while (animals.empty()) {  // not every place has an animal of every cast
     place = draw_below(random, 8);
@@ -248,7 +247,7 @@ WorldItem draw_two_hop(Random& random, Cast cast, int answer) {
   std::vector<int> wrong = others(random, 8, place, 7);
   std::erase(wrong, other_place);
   wrong.resize(2);
-  wrong.push_back(other_place);  // of the animal that is not asked for, if there is one
+  wrong.push_back(other_place);  // the place of the other person's animal
   std::vector<std::string> facts{fmt::format("{} keeps the {} .", word(person_words, people[0]), animal)};
   if (coin(random))
     facts.push_back(
@@ -259,11 +258,11 @@ WorldItem draw_two_hop(Random& random, Cast cast, int answer) {
                 word(place_words, place), words_at(place_words, wrong));
 }
 
-// What a rule on a material, given as such or by a thing that is made of it, says of four things.
+// Which of four things a rule on a material applies to. The rule names the material, or a thing made of it.
 WorldItem draw_rules(Random& random, Cast cast, int answer) {
   const std::vector<int> materials = draw_distinct(random, 6, 4);
   const std::vector<int> objects = draw_cast(random, object_words.size(), cast, 36);
-  const auto things = [&](int material, size_t skip) {  // the one after `skip` things of that material
+  const auto things = [&](int material, size_t skip) {  // thing number `skip` of that material
     for (const int o : objects)
       if (o / 6 == material && skip-- == 0) return word(object_words, o);
     fail("[make] too few things of {}", word(material_words, material));

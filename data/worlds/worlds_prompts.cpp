@@ -1,5 +1,5 @@
-// Prompts of the pretraining text, of entities that no task asks about: half are questions of the families,
-// half ask, in every shape, for one fact that stands in the context or is known.
+// Prompts of the pretraining text, on entities that no task asks about: one in five is a question of a
+// family, the others ask, in every shape, for one fact that is in the context or known.
 #include <algorithm>
 
 #include "data/sets/choices.h"
@@ -10,13 +10,13 @@
 namespace burrow::data {
 namespace {
 
-// A question with its right choice first.
+// A question whose right choice is the first.
 struct Lookup {
   std::string context, question;
   std::vector<std::string> choices;
 };
 
-// Who has what: persons with a thing each; asks for the person or for the thing.
+// Several people with a thing each: asks for a person or for a thing.
 Lookup draw_holder(Random& random, size_t count) {
   const std::vector<int> people =
       draw_cast(random, person_words.size(), Cast::prompts, static_cast<int>(count));
@@ -37,7 +37,7 @@ Lookup draw_holder(Random& random, size_t count) {
   return lookup;
 }
 
-// Which of the choices is a word of the question: of any cast, for it asks nothing of the worlds.
+// Which of the choices the question names. Uses all entities, because it needs no fact of the worlds.
 Lookup draw_same(Random& random, size_t count) {
   const auto make = [&](const auto& table) {
     Lookup lookup;
@@ -49,7 +49,7 @@ Lookup draw_same(Random& random, size_t count) {
   return coin(random) ? make(object_words) : coin(random) ? make(person_words) : make(animal_words);
 }
 
-// The first is of the material asked for, the others are of others.
+// Which thing is made of a material; the wrong choices are of other materials.
 Lookup draw_material(Random& random, size_t count) {
   const std::vector<int> objects = draw_cast(random, object_words.size(), Cast::prompts, 36);
   const int material = objects[0] / 6;
@@ -70,7 +70,7 @@ Lookup draw_home(Random& random, size_t count) {
   return lookup;
 }
 
-// The next step of a chore, or the one before it.
+// The step of a chore after or before a given one.
 Lookup draw_step(Random& random, size_t count) {
   const Script& script =
       world_scripts[static_cast<size_t>(draw_cast(random, world_scripts.size(), Cast::prompts, 1)[0])];
@@ -104,7 +104,7 @@ Lookup draw_sum(Random& random, size_t count) {
   return lookup;
 }
 
-// Who did it, and to whom.
+// Who acted, or on whom.
 Lookup draw_role(Random& random, size_t count) {
   const std::vector<int> people =
       draw_cast(random, person_words.size(), Cast::prompts, static_cast<int>(count));
@@ -124,7 +124,7 @@ Lookup draw_role(Random& random, size_t count) {
   return lookup;
 }
 
-// One fact in a context of several, or known, put as a question of truth.
+// Whether a statement is true, by a fact that is in the context or known.
 WorldItem draw_truth(Random& random, bool is_true) {
   Lookup lookup;
   std::string claim;
@@ -151,7 +151,7 @@ std::string prompt_text(const ChoiceItem& item) {
 }  // namespace
 
 std::string draw_world_prompt(Random& random, bool same) {
-  // Truth has a shape of its own alone: it gets its share.
+  // Negation is drawn more often: questions of truth fit only its shape.
   const Family family = random.below(6) == 0 ? Family::negation : pick(random, families);
   const TaskShape& shape = task_shape(shape_of(family));
   const auto lookup = [&](auto writer) -> WorldItem {

@@ -1,5 +1,4 @@
-// The pretraining text: what is known of the worlds, stories in them, and prompts of entities that no task
-// asks about.
+// The pretraining text: facts of the worlds, stories in them, and words under labels.
 #include <cstdlib>
 
 #include "data/worlds/scenes.h"
@@ -42,7 +41,7 @@ std::string event_fact(Random& random) {
              : fmt::format("the {2} {3} because {0} {1} the {2} .", person, e.deed, e.thing, e.effect);
 }
 
-// Two or three people act; then the effect of one of the deeds, with who caused it.
+// Two or three people act; then the effect of one deed and who caused it.
 std::string event_story(Random& random) {
   const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, 3);
   const std::vector<int> events = draw_cast(random, world_events.size(), Cast::all, 3);
@@ -57,7 +56,7 @@ std::string event_story(Random& random) {
                                     event(asked).effect, word(person_words, people[asked]));
 }
 
-// A chore from some step to its end, by one person or by two in turn at two chores.
+// A chore from a random step to its end by one person, or two chores by two people in turn.
 std::string script_story(Random& random) {
   const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, 2);
   const std::vector<int> scripts = draw_cast(random, world_scripts.size(), Cast::all, 2);
@@ -131,7 +130,7 @@ std::string rule_story(Random& random) {
                      pick(random, ability_words), word(object_words, object));
 }
 
-// Who has what and lacks what, then some of it again.
+// Who has and lacks what, then questions on it with their answers.
 std::string holding_story(Random& random) {
   const int count = 2 + draw_below(random, 2);
   const std::vector<int> people = draw_cast(random, person_words.size(), Cast::all, count);

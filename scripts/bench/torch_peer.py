@@ -1,9 +1,9 @@
-"""The training step of `burrow train`, written as well as PyTorch allows: a LLaMA-like decoder with LoRA or
-mixtures of LoRA experts on the FFN, on the model and the batches that `--profile-batches` wrote.
+"""The training step of `burrow train` in efficient PyTorch: a LLaMA-like decoder with LoRA or mixtures of LoRA
+experts on the FFN, on the model and the batches that `--profile-batches` wrote.
 
-Same work as Burrow: visual features are given, the head runs on the supervised rows, the frozen weights want no
-gradient, experts run masked in one GEMM per side, AdamW is fused. Two layouts: `padded` computes every layer on
-[B, T, C] as users do; `packed` keeps the rows without padding and pads for attention only.
+The work is the same as Burrow's: visual features are given, the head runs on the supervised rows, frozen weights get
+no gradient, experts run masked in one GEMM per side, AdamW is fused. Two layouts: `padded` computes every layer on
+[B, T, C], as is usual; `packed` keeps the rows without padding and pads for attention only.
 
 Prints the loss and the gradient's norm of the first step of each variant as a line of JSON; then, for each line
 on stdin, measures every variant once and prints the median seconds of a step.
@@ -82,7 +82,7 @@ class Peer(torch.nn.Module):
             left, right = y.chunk(2, -1)
             return y * cos + torch.cat([-right, left], -1) * sin
 
-        # Padding stands behind the tokens, so a causal mask hides it.
+        # Padding follows the tokens, so a causal mask hides it.
         y = F.scaled_dot_product_attention(turn(split("q")), turn(split("k")), split("v"), is_causal=True)
         y = y.transpose(1, 2).flatten(2)
         if packed:
@@ -149,7 +149,7 @@ class Variant:
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-3, betas=(0.9, 0.98), weight_decay=0, fused=True)
         self.turns = [rotations(b.longest, c) for b in batches]
         self.first = self.step(0)
-        for i in range(1, len(batches)):  # allocations, and compilation
+        for i in range(1, len(batches)):  # warm-up: allocations and compilation
             self.step(i)
 
     def step(self, i):
@@ -193,11 +193,11 @@ def main():
     batches = [Batch(tensors, i) for i in range(count)]
     variants = {f"eager, {layout}": Variant(c, tensors, batches, layout == "padded", False)
                 for layout in ("padded", "packed")}
-    if not c.no_compile:  # the layout that is the faster one eagerly: compilation takes a minute
+    if not c.no_compile:  # compiles only the layout that is faster eagerly, because compilation takes a minute
         faster = min(variants, key=lambda name: variants[name].measure(c.seconds / 2)).removeprefix("eager, ")
         variants[f"compiled, {faster}"] = Variant(c, tensors, batches, faster == "padded", True)
     print(json.dumps({"torch": torch.__version__, **{n: v.first for n, v in variants.items()}}), flush=True)
-    for _ in sys.stdin:  # a line asks for one round
+    for _ in sys.stdin:  # each line requests one round
         print(json.dumps({n: v.measure(c.seconds) for n, v in variants.items()}), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Full and read-only disks, damaged files and locks: the second half of scripts/checks/soak (--faults)."""
+"""Tests full and read-only disks, damaged files and locks (scripts/checks/soak --faults)."""
 import os
 import pathlib
 import random
@@ -27,7 +27,7 @@ def expect(condition, what, text=""):
 
 
 def results(cwd):
-    """What a finished run promises to the byte."""
+    """The files of a finished run that must be equal to the byte."""
     run = cwd / "run"
     last = max((run / "checkpoints").glob("step-*.safetensors"))
     return {p.name: p.read_bytes() for p in (run / "metrics.jsonl", run / "trained.safetensors", run / "result.json", last)}
@@ -58,7 +58,7 @@ class Faults:
         self.train(self.whole)
         self.reference = results(self.whole)
 
-    # --- doing
+    # --- helpers
 
     def burrow(self, arguments, cwd):
         done = subprocess.run([self.program, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True)
@@ -75,7 +75,7 @@ class Faults:
         return cwd
 
     def train(self, cwd):
-        """To the end; the output."""
+        """Trains to the end; returns the output."""
         code, text = self.burrow(TRAIN, cwd)
         expect(code == 0, f"training in {cwd} ended with {code}", text)
         return text
@@ -87,7 +87,7 @@ class Faults:
         expect(not leftovers(cwd / "run"), f"{what}: left {leftovers(cwd / 'run')}")
 
     def killed(self, cwd, checkpoints):
-        """A run that is killed with so many checkpoints; its pid."""
+        """Kills a run once it has this number of checkpoints; returns its pid."""
         for _ in range(20):
             shutil.rmtree(cwd / "run", ignore_errors=True)
             child = subprocess.Popen([self.program, *TRAIN], cwd=cwd, env=ENVIRONMENT, stdout=subprocess.DEVNULL,
@@ -99,12 +99,12 @@ class Faults:
                     break
             if not (cwd / "run/trained.safetensors").exists():
                 return child.pid
-        raise Wrong("no run could be killed in the middle")
+        raise Wrong("no run could be killed before its end")
 
     # --- disks
 
     def mounted(self):
-        """An empty small disk."""
+        """A folder on a small empty disk."""
         if os.geteuid() != 0:
             raise Skipped("needs root, to mount a tmpfs")
         self.unmount()
@@ -128,7 +128,7 @@ class Faults:
             os.posix_fallocate(filler.fileno(), 0, max(4096, self.free() - room))
 
     def complaint(self, code, text, reason):
-        """The file that a refusal names."""
+        """The file that the error names."""
         expect(code == 1, f"exit code {code} and not 1", text)
         last = text.strip().splitlines()[-1]
         expect(reason in last, f"no '{reason}'", text)
@@ -137,12 +137,12 @@ class Faults:
         return re.sub(r"\d{3,}|[0-9a-f]{16}", "N", named.group(0))
 
     def sweep(self, command, prepare, check, shares):
-        """The command with too little room, in steps, and again with enough."""
+        """Runs the command with each share of the space it needs, then again with enough."""
         cwd = self.mounted()
         prepare(cwd)
         before = self.free()
         code, text = self.burrow(command, cwd)
-        expect(code == 0, "with room enough", text)
+        expect(code == 0, "with enough space", text)
         used = before - self.free()
         named = []
         for share in shares:
@@ -154,19 +154,19 @@ class Faults:
                 named.append(self.complaint(code, text, "No space left on device"))
             (cwd / "filler").unlink()
             code, text = self.burrow(command, cwd)
-            expect(code == 0, f"with room again, after {share:.2f} of what it needs", text)
-            check(cwd, f"after a disk with {share:.2f} of the room")
+            expect(code == 0, f"with enough space, after {share:.2f} of it", text)
+            check(cwd, f"after a disk with {share:.2f} of the space")
         expect(named, "the disk was never full")
         return f"{len(named)} refusals, of " + ", ".join(sorted(set(named)))
 
-    # --- the checks; the text of each is its name
+    # --- the checks; the docstring of each is its printed name
 
     def full_disk_train(self):
         """a full disk while training, from the config to the result"""
         return self.sweep(TRAIN, lambda cwd: None, self.same, [i / 16 for i in range(16)])
 
     def full_disk_checkpoints(self):
-        """a full disk while checkpoints are written, the features being cached"""
+        """a full disk while checkpoints are written, with cached features"""
         cache = lambda cwd: shutil.copytree(self.whole / "features", cwd / "features")  # noqa: E731
         return self.sweep(TRAIN, cache, self.same, [i / 12 for i in range(1, 12)])
 
@@ -184,7 +184,7 @@ class Faults:
         return self.sweep(["data", "make", "made", *self.data], lambda cwd: None, check, [i / 10 for i in range(10)])
 
     def full_disk_messages(self):
-        """a full disk that the messages go to as well"""
+        """a full disk that receives the messages too"""
         cwd = self.mounted()
         self.fill(0)
         with open(cwd / "out.txt", "wb") as out:
@@ -213,8 +213,8 @@ class Faults:
         last = max((cwd / "run/checkpoints").glob("step-*.safetensors"))
         damage(last)
         text = self.train(cwd)
-        expect(last.name in text and "trying the checkpoint before it" in text, f"{what}: nothing is said", text)
-        expect("continuing at step" in text, f"{what}: it did not go on from the one before", text)
+        expect(last.name in text and "trying the checkpoint before it" in text, f"{what}: no message", text)
+        expect("continuing at step" in text, f"{what}: it did not continue from the previous one", text)
         self.same(cwd, what)
 
     def flipped_checkpoint(self):
@@ -247,8 +247,8 @@ class Faults:
             path = sorted((cwd / "features").glob("features-*"))[i % 3]
             flip(path, self.random.randrange(path.stat().st_size - 1000, path.stat().st_size) if i else 20, 3)
             text = self.train(cwd)
-            expect(path.name in text and "computing the features again" in text, "nothing is said", text)
-            expect(path.read_bytes() == (self.whole / "features" / path.name).read_bytes(), "the cache is not mended")
+            expect(path.name in text and "computing the features again" in text, "no message", text)
+            expect(path.read_bytes() == (self.whole / "features" / path.name).read_bytes(), "the cache is not repaired")
             self.same(cwd, "after damaged features")
 
     def flipped_trained(self):
@@ -259,7 +259,7 @@ class Faults:
         flip(path, path.stat().st_size - 9, 2)
         for command in (["eval", "run"], ["ask", "run", "repeat A 1"]):
             code, text = self.burrow(command, cwd)
-            expect(code == 1 and "trained.safetensors" in text and "damaged" in text, "it was used", text)
+            expect(code == 1 and "trained.safetensors" in text and "damaged" in text, "the damaged file was used", text)
 
     def locked(self):
         """two processes in one run directory, and the lock of a killed one"""
@@ -269,11 +269,11 @@ class Faults:
             time.sleep(0.001)
         first.send_signal(signal.SIGSTOP)
         code, text = self.burrow(TRAIN, cwd)
-        expect(code == 1 and f"process {first.pid} " in text, "the second was not kept out by name", text)
+        expect(code == 1 and f"process {first.pid} " in text, "the second process was not refused with the pid of the first", text)
         first.kill()
         first.wait()
         text = self.train(cwd)
-        expect(f"process {first.pid} " in text, "the killed holder is not named", text)
+        expect(f"process {first.pid} " in text, "the killed process is not named", text)
         self.same(cwd, "after a stale lock")
 
 

@@ -1,4 +1,4 @@
-"""Deterministic values that C++ can make again, so that golden files need not store inputs.
+"""Deterministic values that C++ can regenerate, so that golden files need not store inputs.
 
 The construction is that of tensor/rng.h: FNV-1a of the name, spread by SplitMix64's finaliser. Element i
 (row-major) of the tensor `name` is
@@ -47,14 +47,14 @@ EMBEDDINGS = ("embed_tokens.weight", "position_embedding.weight", "class_embeddi
 
 
 def parameter(seed: int, name: str, shape: tuple[int, ...], rank: int) -> torch.Tensor:
-    """A model's parameter; its kind, and so its scale, is read off the end of its name."""
+    """A model's parameter; the end of its name determines its kind and scale."""
     if name.endswith(NORMS):
         return 1 + values(seed, name, shape, 0.2)
     if name.endswith(".bias"):
         return values(seed, name, shape, 0.2)
     if name.endswith(EMBEDDINGS):
         return values(seed, name, shape, 1.0)
-    if name.endswith("lora_B.weight"):  # not zero: the gradient of A must not vanish
+    if name.endswith("lora_B.weight"):  # not zero, so that the gradient of A does not vanish
         return values(seed, name, shape, 0.5 / math.sqrt(rank))
     fan_in = math.prod(shape[1:])
     if name.endswith("router.weight"):  # wide: few tokens near a tie

@@ -17,7 +17,7 @@ from model import (ANSWER, PROMPT, VISUAL, Adapters, Config, Decoder, Output, Pa
                    adapter_shapes, base_shapes, forward)
 from routing import balance_loss, gap
 
-SEED = 37  # the first at which every case keeps GAP (--find-seed)
+SEED = 37  # the first with which every case keeps GAP (--find-seed)
 GAP = 1e-3  # between the two largest routing probabilities, before training
 TRAINING_GAP = 1e-4  # and during the ten steps: above the drift of f32 from f64
 BALANCE_WEIGHT = 0.1
@@ -30,7 +30,7 @@ class Case:
     name: str
     config: Config
     lr: float = 1e-2
-    full: tuple[str, ...] = ()  # parameters whose gradient is stored whole, by a part of the name; others as a digest
+    full: tuple[str, ...] = ()  # parts of the names of parameters whose gradient is stored in full; others as a digest
 
     @property
     def routed(self) -> bool:
@@ -62,7 +62,7 @@ CASES = [
 ]
 
 def factorllm(name: str) -> Case:
-    """Blocks of the FFN, two of four per token; the loss's form is told by the name."""
+    """Blocks of the FFN, two of four per token; the name sets the form of the loss."""
     return Case(name, Config(adapters=Adapters(experts=4, method=name, chosen=2)), full=("layers.0.mlp.experts.down", "router"))
 
 
@@ -203,7 +203,7 @@ def training(seed: int, case: Case) -> dict[str, Tensor]:
     return out | ({"train.gap": scalar(exact.gap)} if case.routed else {})
 
 
-# ---- methods with a router for each Linear: routing, losses and gradients, all auxiliary losses weighed alike
+# ---- methods with a router for each Linear: routing, losses and gradients, all auxiliary losses with one weight
 
 
 def method_gradients(seed: int, case: Case) -> dict[str, Tensor]:
@@ -216,7 +216,7 @@ def method_gradients(seed: int, case: Case) -> dict[str, Tensor]:
     loss = task + BALANCE_WEIGHT * sum(terms.values())
     out = {"loss": scalar(loss), "task_loss": scalar(task)}
     out |= {f"term.{name}": scalar(value) for name, value in terms.items()}
-    for d in routers:  # the experts of a row as the bits of a number
+    for d in routers:  # the experts of a row as a bit mask
         out[f"chosen.{d.site}"] = (d.mask @ 2.0 ** torch.arange(d.mask.shape[1]).to(d.mask)).to(torch.int32)
     for name, grad in zip(trainable, torch.autograd.grad(loss, [p[n] for n in trainable])):
         whole = any(part in name for part in case.full)

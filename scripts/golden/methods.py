@@ -19,13 +19,13 @@ class Decision:
     probs: Tensor  # [N, E]; AdaMoLE's less the threshold
     mask: Tensor  # [N, E] of 0 and 1
     weights: Tensor  # [N, E], by which the experts' deltas are multiplied
-    slack: Tensor | None = None  # [N] of LD-MoLE: what lambda lacks for one expert, or 0
+    slack: Tensor | None = None  # [N] of LD-MoLE: by how much lambda is too small for one expert, or 0
     prior: Tensor | None = None  # [N, E] of FactorLLM: the router's probabilities on the dense path,
     label: Tensor | None = None  # [N, E] and 1 for the blocks that come closest to the dense FFN there
 
 
 def entropy(p: Tensor, kind: str, q: float, eps: float = 1e-5) -> Tensor:
-    """Of each row of p [N, E], over that of equal probabilities."""
+    """Entropy of each row of p [N, E], over that of equal probabilities."""
     e, p = p.shape[-1], p + eps
     if q == 1:
         return -(p * p.log()).sum(-1) / math.log(e)
@@ -81,7 +81,7 @@ def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
     if method == "dynmole":
         mask = dynmole(probs.detach(), 0.7, 0.97, 1)
         return Decision(name, probs, mask, probs * mask)
-    if method == "adamole":  # arXiv 2405.00361: at most 1/E, so that somebody is always above
+    if method == "adamole":  # arXiv 2405.00361: at most 1/E, so that an expert is always above
         score = x @ p[f"{name}.router.threshold.weight"].T + p[f"{name}.router.threshold.bias"]
         margin = probs - score.sigmoid() / probs.shape[-1]
         mask = (margin >= 0).to(probs)
@@ -97,7 +97,7 @@ def route(p: Parameters, name: str, x: Tensor, method: str) -> Decision:
 
 
 def shards(p: Parameters, name: str, x: Tensor, experts: int) -> list[Tensor]:
-    """FactorLLM (arXiv 2408.11855): what each block of an FFN makes of x."""
+    """FactorLLM (arXiv 2408.11855): the output of each block of an FFN for x."""
     gate, up, down = (p[f"{name}.experts.{which}_proj.weight"].chunk(experts) for which in ("gate", "up", "down"))
     return [((x @ g.T) * (x @ g.T).sigmoid() * (x @ u.T)) @ d.T for g, u, d in zip(gate, up, down)]
 
@@ -163,7 +163,7 @@ def losses(method: str, routers: list[Decision], lengths: list[int], types: list
         return {"balance": torch.stack(products).mean(), "sparsity": torch.stack([d.slack.mean() for d in routers]).mean()}
     if method == "adamole":  # a product for each router, with the probabilities less the threshold
         return {"balance": sum(d.probs.shape[-1] * (d.mask.mean(0) * d.probs.mean(0)).sum() for d in routers)}
-    if method == "mixlora":  # Mixtral's form: each of the two choices counts for itself
+    if method == "mixlora":  # Mixtral's form: the two choices count separately
         probs, mask = (torch.cat([getattr(d, f) for d in routers]) for f in ("probs", "mask"))
         return {"balance": probs.shape[-1] * (probs.mean(0) * mask.mean(0)).sum()}
     if method == "mola":  # a product for each layer, over the tokens of its routers; summed over layers

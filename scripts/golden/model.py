@@ -278,7 +278,7 @@ def visual_tokens(p: Parameters, v: Vision, images: Tensor, stages: dict[str, Te
 
 
 def linear(p: Parameters, config: Config, name: str, x: Tensor, made: list, routing: Routing | None = None) -> Tensor:
-    """A router of the Linear's own adds its decision to `made`."""
+    """A router that belongs to the Linear appends its decision to `made`."""
     y = x @ p[f"{name}.weight"].T
     a = config.adapters
     if a is not None and f"{name}.lora_A.weight" in p:
@@ -297,7 +297,7 @@ def router_group(kinds: Tensor) -> Tensor:
 
 
 def feed_forward(p: Parameters, config: Config, layer: str, x: Tensor, kinds: Tensor, made: list, taps: list) -> Tensor:
-    """`taps`: input and output of each dense FFN, added to by a dense model and taken from by its blocks."""
+    """`taps`: input and output of each dense FFN, appended by a dense model and read by its blocks."""
     a, routing = config.adapters, None
     if a is not None and a.blocks:
         y, decision = methods.factorllm(p, f"{layer}.mlp", x, a.experts, a.chosen, taps.pop(0))

@@ -16,7 +16,7 @@ SEQUENCES = [
     [("prompt", 2), 2, ("prompt", 3), 3, ("answer", 2)],  # two images, of one prompt
     [4, ("prompt", 1), ("answer", 1)],
 ]
-CASES = {  # guidance, experts kept of a row, whether their weights are made to sum to 1, residual weight
+CASES = {  # guidance, experts kept per row, whether their weights are normalised, residual weight
     "dense": ("text", EXPERTS, False, 0.1),
     "top1": ("text", 1, False, 1.0),
     "top2": ("text", 2, True, 1.0),

@@ -20,7 +20,7 @@ def gate(probs: Tensor, mode: str) -> Tensor:
     if mode == "dense":
         return probs
     onehot = F.one_hot(probs.argmax(-1), probs.shape[-1]).to(probs)
-    if mode == "none":  # the authors' release: the task loss sends nothing to the router
+    if mode == "none":  # the authors' release: no gradient of the task loss reaches the router
         return onehot
     if mode == "straight_through":  # the value is onehot, the gradient that of onehot * p
         return onehot * (1 + probs - probs.detach())

@@ -117,7 +117,7 @@ def main() -> None:
     added(made["gpt2"], ["<|endoftext|>"])
     file = json.loads(of_bytes(LLAMA3, 600).to_str())
     file["model"]["ignore_merges"] = True
-    file["model"]["vocab"]["\u0120unreached"] = len(file["model"]["vocab"])  # by ignore_merges alone: no merges make it
+    file["model"]["vocab"]["\u0120unreached"] = len(file["model"]["vocab"])  # reachable only with ignore_merges
     made["llama3"] = tokenizers.Tokenizer.from_str(json.dumps(file))
     added(made["llama3"], ["<|begin_of_text|>", "<|end_of_text|>",
                            tokenizers.AddedToken("<image>", normalized=False, special=True, lstrip=True, rstrip=True)])

@@ -1,9 +1,9 @@
-"""What the figures of scripts/gpu_check mean: the cases of a training step, targets, and the tables that are printed by
-gpu_check and written into docs/results/gpu.md by gpu_report."""
+"""The training steps, targets and tables of scripts/gpu_check, which gpu_check prints and gpu_report writes into
+docs/results/gpu.md."""
 import re
 
 ALL_LINEARS = '["q_proj","k_proj","v_proj","o_proj","gate_proj","up_proj","down_proj"]'
-STEPS = {  # what docs/results/gpu.md calls them: the method's options
+STEPS = {  # name in docs/results/gpu.md: the method's options
     "LoRA r = 32, all seven Linears": ["name=lora", "rank=32", f"expert_targets={ALL_LINEARS}"],
     "LoRA r = 32, FFN": ["name=lora", "rank=32"],
     "MoLE E = 3, r = 32": ["name=mole", "experts=3", "rank=32"],
@@ -12,20 +12,20 @@ STEPS = {  # what docs/results/gpu.md calls them: the method's options
     "dense E = 3, r = 32": ["name=dense", "experts=3", "rank=32"],
 }
 LORA, LORA_FFN, MOLE_3, MOLE_8, MOLE_8_128, DENSE = STEPS
-# MoLE sits on the FFN alone, so that its step is compared with the LoRA that does, too.
+# MoLE adapts only the FFN, so its step is also compared with LoRA on the FFN.
 OVER_LORA_FFN = {MOLE_3: 1.05, MOLE_8: 1.10, MOLE_8_128: None, DENSE: None}
 OVER_PEER = [(LORA, "LoRA, packed", 1.2), (LORA, "LoRA, packed, one mask", 1.2), (LORA, "LoRA, padded", 1.5),
              (LORA, "LoRA, padded, by length", 1.5), (MOLE_3, "MoLE E=3, loop", 2.5), (MOLE_8, "MoLE E=8, loop", 2.5)]
 MFU = 0.45
-OWN_ATTENTION = ("attention, causal", "attention by cuDNN, causal", 0.45)  # of bench_cuda: the forward's speed over cuDNN's
-# Memory-bound is a kernel that moves more than an H100's L2 cache holds, and makes no product.
+OWN_ATTENTION = ("attention, causal", "attention by cuDNN, causal", 0.45)  # names in bench_cuda, and the least forward speed over cuDNN's
+# A kernel is memory-bound when it moves more bytes than an H100's L2 cache holds and computes no product.
 OF_A_COPY, BEYOND_CACHE = 0.80, 64e6
-# What `test_ops --cuda` prints as the worst error of each kind, by the claim: a label of gpu_check and the kinds.
+# By claim: a label of gpu_check, and the kinds of worst error that `test_ops --cuda` prints.
 ACCURACY = {"ops in f32 against the CPU in f64": ("ops on the device", ["CUDA in f32"]),
             "ops in f32 with TF32 (`--fast`)": ("ops with TF32", ["CUDA with TF32"]),
             "ops in bf16": ("ops on the device", ["CUDA in bf16", "CUDA, parameters in f32"])}
 TABLE_CLAIM = "scores of a table, as the CPU's within their standard errors"
-# Dense bf16 FLOP/s as the vendor gives them, by a part of the card's name; the first that fits.
+# The vendor's dense bf16 FLOP/s by a part of the card's name; the first match counts.
 NOMINAL = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 
 
@@ -34,7 +34,7 @@ def nominal_peak(card):
 
 
 def mfu(step):
-    """By 4 N FLOPs a token; None on a card that NOMINAL does not have."""
+    """Utilisation from 4 N FLOPs per token; None for a card that NOMINAL lacks."""
     peak = nominal_peak(step["device"])
     return step["flops_of_4n"] / peak if peak else None
 
@@ -48,7 +48,7 @@ def ratio(a, b, key):
 
 
 def verdicts(facts):
-    """Each figure with its target; the value is None where it was not measured."""
+    """Each figure with its target; the value is None when it was not measured."""
     steps, peers = facts["steps"], {c["name"]: c for c in peers_of(facts)}
     lora = steps.get(LORA)
     found = [{"what": f"{LORA}: MFU (4 N)", "value": mfu(lora) if lora else None, "least": MFU, "unit": "%"}]
@@ -84,7 +84,7 @@ def reached(value, least, most):
 
 
 def compare_tables(gpu, cpu):
-    """Of each row and score that both have with errors: the difference, in standard errors of it."""
+    """For each row and score that both have with errors: the difference, in its standard errors."""
     rows, found = {r["name"]: r for r in cpu["rows"]}, []
     for row in gpu["rows"]:
         for score, mine in row["scores"].items():
@@ -175,12 +175,12 @@ def agreement(scores):
 
 
 def worst_errors(output):
-    """Of what test_ops printed: by the kind of comparison, the largest relative error and the row that had it."""
+    """From the output of test_ops: the largest relative error and its row, by kind of comparison."""
     return {kind: [float(error), row] for kind, error, row in re.findall(r"^worst error, (.+?) +(\S+e[-+]\d+|nan|inf)  (.+)$", output, re.MULTILINE)}
 
 
 def accuracy_figures(tests):
-    """By the claim, the largest of its errors; no entry where a run printed none."""
+    """The largest error of each claim; no entry when a run printed none."""
     found = {}
     printed = {r["label"]: r.get("worst_errors", {}) for r in tests["results"]}
     for claim, (label, kinds) in ACCURACY.items():

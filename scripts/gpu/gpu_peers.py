@@ -1,4 +1,4 @@
-"""The batches, attention over packed rows and models of scripts/gpu/bench_gpu_peers."""
+"""Batches, attention over packed rows and models for scripts/gpu/bench_gpu_peers."""
 import contextlib
 import dataclasses
 import inspect
@@ -16,7 +16,7 @@ RANK, ALPHA = 32, 64
 
 
 class Sizes:
-    """Of a file of configs/models."""
+    """Sizes from a file of configs/models."""
 
     def __init__(self, path):
         model = tomllib.loads(path.read_text())["model"]
@@ -26,7 +26,7 @@ class Sizes:
 
 
 def sequences_of(sizes, texts, tokens):
-    """(visual, text) rows of each sequence, as train/measure/synthetic.cpp has them."""
+    """(visual, text) rows of each sequence, as in train/measure/synthetic.cpp."""
     found, rows = [], 0
     while rows < tokens:
         wanted = sizes.visual + texts[len(found) % len(texts)]
@@ -39,9 +39,9 @@ def sequences_of(sizes, texts, tokens):
 
 @dataclasses.dataclass
 class Sample:
-    ids: torch.Tensor  # 0 where the image stands
+    ids: torch.Tensor  # 0 in the rows of the image
     features: torch.Tensor
-    answer: int  # how many rows at the end are supervised
+    answer: int  # number of supervised rows, at the end
 
 
 def draw(sizes, sequences, device, dtype):
@@ -56,7 +56,7 @@ def draw(sizes, sequences, device, dtype):
 
 
 class Batch:
-    """The rows of some samples, and where they stand in either layout."""
+    """The rows of several samples, and their positions in both layouts."""
 
     def __init__(self, samples):
         device = samples[0].ids.device
@@ -103,7 +103,7 @@ def by_sequence(q, k, v, batch):
 
 
 def flash_by_offsets():
-    """PyTorch's own attention by cu_seqlens; raises ImportError where this PyTorch has none."""
+    """PyTorch's own attention by cu_seqlens; raises ImportError when this PyTorch has none."""
     from torch.nn.attention.varlen import varlen_attn
     known = inspect.signature(varlen_attn).parameters
     causal = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
@@ -111,7 +111,7 @@ def flash_by_offsets():
 
 
 def attention_fault(attend, device):
-    """How far `attend` is from by_sequence in bf16, outputs and gradients together; of the norm."""
+    """The relative error of `attend` against by_sequence in bf16, over outputs and gradients."""
     lengths = [5, 64, 1, 130]
     batch = Batch([Sample(torch.zeros(n, dtype=torch.long, device=device), torch.zeros(0, 1, device=device), 0) for n in lengths])
     g = torch.Generator().manual_seed(1)
@@ -125,7 +125,7 @@ def attention_fault(attend, device):
 
 
 def choose_attention(device):
-    """(function for half precision, what it is): by cu_seqlens where that works here and agrees."""
+    """(attention for half precision, its description): by cu_seqlens if that works here and agrees."""
     calls = "a call of SDPA for each sequence"
     if device == "cpu":
         return by_sequence, calls
@@ -197,7 +197,7 @@ class LoopLinear(nn.Module):
 
 
 class LoopMlp(nn.Module):
-    """The FFN of LLaVA-MoLE's sparse mode: one decision a row, whose probability does not scale the expert."""
+    """The FFN of LLaVA-MoLE's sparse mode: one decision per row; its probability does not scale the expert."""
 
     def __init__(self, mlp, experts, rank=RANK):
         super().__init__()
@@ -214,7 +214,7 @@ class LoopMlp(nn.Module):
 
 
 def balance(layers, batch):
-    """The authors' loss: of each sample, layers pooled before the product of shares and probabilities."""
+    """The authors' balance loss: per sample, layers pooled before the product of shares and probabilities."""
     experts = layers[0].probabilities.shape[-1]
     mean = lambda parts: torch.stack(parts).float().mean(0)
     pool = lambda rows: rows.new_zeros(batch.count, experts).index_add(0, batch.sequence, rows) / batch.lengths[:, None]

@@ -1,4 +1,4 @@
-// Multiple-choice items and texts: how they are read, what is refused, and what becomes of published files.
+// Reading of multiple-choice items and texts, their errors, and the conversion of published files.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <nlohmann/json.hpp>
 #include <set>
@@ -29,7 +29,7 @@ std::string fault_of(const std::string& text, Format format = Format::choices,
                      const Tokenizer& tokenizer = word_tokenizer()) {
   const auto faults = check_dataset(text, settings_of(format), tokenizer);
   REQUIRE(faults.size() == 1);
-  // Loading says the same, but for what is skipped.
+  // Loading reports the same fault, except for skipped samples.
   if (!faults[0].unsupervised && faults[0].record >= 0)
     CHECK(
         contains(error_of([&] { Dataset::parse(text, settings_of(format), tokenizer); }), faults[0].text()));
@@ -52,7 +52,7 @@ TEST_CASE("the words around an item, by shape") {
       R"({"id": "x", "task": "siqa", "context": " p ", "question": "q", "choices": ["r", "s"], "answer": 1})";
   CHECK(tokens_of(with_context, s) ==
         "<bos> Which answer fits what happened? Context: p Question: q (A) r (B) s Answer: [[B]]\n");
-  for (const TaskShape& shape : task_shapes()) {  // every one has its labels as single tokens
+  for (const TaskShape& shape : task_shapes()) {  // the labels of every shape are single tokens
     const std::string choices = shape.choices_are_labels ? "[\"true\", \"false\"]" : "[\"r\", \"s\"]";
     const std::string tokens = tokens_of(item(shape.name, "p", choices, "1"), s);
     CHECK(contains(tokens, fmt::format("[[{}]]", shape.labels[1])));
@@ -61,7 +61,7 @@ TEST_CASE("the words around an item, by shape") {
 }
 
 TEST_CASE(
-    "a loss on all tokens leaves the first, which nothing predicts, and the kinds of tokens as they are") {
+    "supervision of all tokens leaves out the first, which nothing predicts, and keeps the kinds of tokens") {
   DatasetSettings s = settings_of(Format::choices);
   s.supervision = Supervision::all;
   const std::string text = item("boolq", "p", "[\"true\", \"false\"]", "0");
@@ -78,7 +78,7 @@ TEST_CASE(
   CHECK(set.sample(0).first_answer() == 9);
 }
 
-TEST_CASE("texts are supervised whole, and go on as the next sample") {
+TEST_CASE("all tokens of a text are supervised, and a long text continues as the next sample") {
   const Tokenizer tokenizer = word_tokenizer();
   const std::string text = "{\"text\": \"p q r s\"}\n\n{\"text\": \"yes <eos>\", \"source\": 1}\r\n";
   const Dataset set = Dataset::parse(text, settings_of(Format::text), tokenizer);
@@ -89,7 +89,7 @@ TEST_CASE("texts are supervised whole, and go on as the next sample") {
   CHECK(set.print_sample(1, tokenizer) ==
         "set.jsonl, sample 1 (line 3): 4 tokens, 3 supervised\n <bos> [[yes <unk> <eos>]]\n");
   const Dataset cut = Dataset::parse(text, settings_of(Format::text, 3), tokenizer);
-  CHECK(cut.size() == 3);  // bos p q | r s eos | bos yes unk; a single eos is none
+  CHECK(cut.size() == 3);  // bos p q | r s eos | bos yes unk; a single eos is no sample
   CHECK(contains(cut.print_sample(1, tokenizer), " r [[s <eos>]]"));
   std::vector<BatchSample> all;
   for (int64_t i = 0; i < cut.size(); ++i) all.push_back({cut.sample(i), 0, i});
@@ -125,7 +125,8 @@ TEST_CASE("every fault is named with file, line and field") {
       {item("arc", "p", two, "18446744073709551615"), "answer: 18446744073709551615 is out of range"},
       {replaced(item("arc", "p", two, "0"), "{", "{\"context\": 3, "),
        "context: must be a string, not number"},
-      {"[" + item("arc", "p", two, "0") + "]", "set.jsonl: [data] set.jsonl: a JSON list: JSON lines are"}};
+      {"[" + item("arc", "p", two, "0") + "]",
+       "set.jsonl: [data] set.jsonl: is a JSON list; JSON lines are"}};
   for (const auto& [text, part] : faults) {
     const std::string fault = fault_of(text);
     CHECK_MESSAGE(contains(fault, part), fault);
@@ -136,7 +137,7 @@ TEST_CASE("every fault is named with file, line and field") {
   CHECK(contains(fault_of("{\"text\": \" \"}", Format::text), "line 1, text: is empty"));
   CHECK(contains(fault_of("[3", Format::text), "a JSON list"));
 
-  // A label must be one token. One that the item does not use is not asked for.
+  // A label must be one token, if the item uses it.
   const Tokenizer few = Tokenizer::of({"<unk>"}, {"A", "p", "B"});
   CHECK(contains(fault_of(item("arc", "p", "[\"r\", \"s\", \"q\"]", "0"), Format::choices, few),
                  "line 1, task: arc's label 'C' must be one token of the tokenizer: it is unknown"));
@@ -145,7 +146,7 @@ TEST_CASE("every fault is named with file, line and field") {
   CHECK(set.labels(set.sample(0), false).size() == 2);
   CHECK(set.labels(set.sample(0), true)[4] == -1);
 
-  // The lines after a bad one are read.
+  // Lines after a bad one are checked too.
   int64_t checked = 0;
   const auto all = check_dataset("{\n" + item("arc", "p", two, "0") + "\n" + item("arc", "p", two, "9"),
                                  settings_of(Format::choices), word_tokenizer(), &checked);
@@ -153,7 +154,7 @@ TEST_CASE("every fault is named with file, line and field") {
   CHECK(checked == 3);
   CHECK(all[1].text().starts_with("set.jsonl, line 4, answer: 9"));
 
-  // A prompt that does not fit is left out, and said to be.
+  // A prompt that does not fit is skipped and reported.
   const auto cut =
       check_dataset(item("arc", "p", two, "0"), settings_of(Format::choices, 8), word_tokenizer());
   REQUIRE(cut.size() == 1);
@@ -161,7 +162,7 @@ TEST_CASE("every fault is named with file, line and field") {
   CHECK(cut[0].text() == "set.jsonl, line 1, question: no supervised token is left within 8 tokens");
 }
 
-TEST_CASE("the first label in an answer is a word of its own") {
+TEST_CASE("the first label in an answer must be a separate word") {
   using train::first_label;
   const std::vector<std::string> letters{"A", "B"}, words{"true", "false"};
   CHECK(first_label("B", letters) == 1);
@@ -182,7 +183,7 @@ TEST_CASE("the first label in an answer is a word of its own") {
 TEST_CASE("chance, majority and blind of items") {
   const Folder folder;
   const std::string rs = "[\"r\", \"s\"]", sr = "[\"s\", \"r\"]", three = "[\"r\", \"s\", \"q\"]";
-  // Answers r r q: by label A B C, and a second A.
+  // Answers r, r, q, r, with labels A, B, C, A.
   const std::string train =
       folder.put("train.jsonl", item("arc", "p", rs, "0") + item("arc", "p", sr, "1") +
                                     item("arc", "q", three, "2") + item("arc", "r", rs, "0"));
@@ -191,13 +192,13 @@ TEST_CASE("chance, majority and blind of items") {
                                    item("arc", "new", rs, "0") + item("arc", "p", rs, "1"));
   const train::Baselines b = train::baselines(Format::choices, train, test, 0);
   CHECK(b.chance == doctest::Approx((0.5 + 1.0 / 3 + 0.5 + 0.5) / 4));
-  CHECK(b.majority == 0.25);  // A: the third
-  CHECK(b.blind == 0.75);     // r, q, the majority, and r where s is right
+  CHECK(b.majority == 0.25);  // label A is right in the third item
+  CHECK(b.blind == 0.75);     // r, q, the majority label, and r where s is right
   CHECK(train::baselines(Format::choices, train, test, 1).majority == 0);
   const train::Baselines circle = train::baselines(Format::choices, train, test, 0, true);
   CHECK(circle.majority == 0);
   CHECK(circle.chance == doctest::Approx((0.25 + 1.0 / 27 + 0.25 + 0.25) / 4));
-  CHECK(circle.blind == 0.5);  // without the majority
+  CHECK(circle.blind == 0.5);  // without the third item
   CHECK(error_of([&] { train::baselines(Format::text, train, test, 0); }) ==
         train + ": texts have no answers to guess");
   const std::string bad = folder.put("bad.jsonl", "\n" + item("arc", "p", rs, "2"));
@@ -209,8 +210,8 @@ namespace {
 
 struct Published {
   const char* shape;
-  std::string record, labels;  // no labels: the record has its answer
-  std::string item;            // as written
+  std::string record, labels;  // labels: empty when the record has its answer
+  std::string item;            // the expected output
 };
 const std::vector<Published> published{
     {"boolq", R"({"question": "is p", "title": "t", "answer": false, "passage": "q"})", "",
@@ -236,7 +237,7 @@ std::string on_one_line(const std::string& record) { return nlohmann::json::pars
 
 }  // namespace
 
-TEST_CASE("published files become items") {
+TEST_CASE("published files are converted to items") {
   const Folder folder;
   for (const Published& p : published) {
     INFO(p.shape);
@@ -256,7 +257,7 @@ TEST_CASE("published files become items") {
   CHECK(contains(read_file(folder / "out.jsonl"), "\"context\":\"q\""));
 }
 
-TEST_CASE("published files that are none are refused by name") {
+TEST_CASE("faulty published files are rejected with the reason") {
   const Folder folder;
   const auto error = [&](const char* shape, const std::string& text, const std::string& labels = "",
                          bool leave_out = false) {
@@ -282,7 +283,7 @@ TEST_CASE("published files that are none are refused by name") {
   CHECK(error("piqa", record(1) + record(1), "0\n") ==
         fmt::format("{} has 1 labels, but {} has more records", lst, in));
   CHECK(error("piqa", record(1), "0\n1\n") == fmt::format("{} has 2 labels, but {} has 1 records", lst, in));
-  CHECK(error("piqa", record(1), "A\n") == lst + ", line 1: 'A' is no label: a whole number is expected");
+  CHECK(error("piqa", record(1), "A\n") == lst + ", line 1: 'A' is not a label: a whole number is expected");
   CHECK(contains(error("piqa", record(1), "2\n"),
                  "line 1: answer: 2 is out of range: the 2 choices are 0 to 1"));
   CHECK(contains(error("siqa", record(2), "0\n"), "line 1: answer: -1 is out of range"));
@@ -291,7 +292,7 @@ TEST_CASE("published files that are none are refused by name") {
   CHECK(contains(error("winogrande", replaced(record(4), "\"answer\":\"2\"", "\"answer\":\"\"")),
                  "line 1: answer: is empty: a test file without its answers"));
   CHECK(contains(error("arc", replaced(record(5), "\"answerKey\":\"2\"", "\"answerKey\":\"E\"")),
-                 "line 1: answerKey: 'E' is none of the labels 1, 2"));
+                 "line 1: answerKey: 'E' is not one of the labels 1, 2"));
   CHECK(contains(error("obqa", "{\"question\": {\"stem\": \"p\"}}"), "line 1: choices: is missing"));
   CHECK(contains(error("boolq", "{"), "line 1: malformed JSON"));
   CHECK(error("boolq", "\n") == in + ": no item to write");

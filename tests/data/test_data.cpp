@@ -14,7 +14,7 @@ using Mask = std::vector<uint8_t>;
 
 }  // namespace
 
-TEST_CASE("a tokenizer goes through its file") {
+TEST_CASE("a tokenizer is saved and loaded unchanged") {
   const Folder folder;
   const std::string path = folder / "tokenizer.json", again = folder / "again.json";
   const Tokenizer made = small_tokenizer();
@@ -105,7 +105,7 @@ TEST_CASE("the plain template") {
         "[chat] no template 'llama': there are plain and vicuna_v1");
 }
 
-TEST_CASE("the template of LLaVA-1.5 supervises answers and their ends alone") {
+TEST_CASE("the template of LLaVA-1.5 supervises only answers and their end tokens") {
   const ChatTemplate& vicuna = ChatTemplate::by_name("vicuna_v1");
   const std::vector<Turn> turns{{"what p", "yes q"}, {"q", "no"}};
   for (const auto& specials : {std::vector<std::string>{"<unk>", "<bos>", "<sep>", "<eos>"},
@@ -130,7 +130,7 @@ TEST_CASE("the template of LLaVA-1.5 supervises answers and their ends alone") {
   CHECK(contains(text, "user's questions. USER: \nQ ASSISTANT: A"));
 }
 
-TEST_CASE("a dataset is read") {
+TEST_CASE("a dataset is loaded") {
   Files files;
   files.put("[" + with_image + ",\n" + two_turns + "]");
   const Dataset data = files.load();
@@ -158,7 +158,7 @@ TEST_CASE("a dataset is read") {
             " <image x 4> what p <sep> [[yes <eos>]]\n");
 }
 
-TEST_CASE("each fault of a record names file, record and field") {
+TEST_CASE("each fault of a record is reported with file, record and field") {
   const Files files;
   const auto fault = [&](const std::string& record, const std::string& field, const std::string& reason) {
     files.put("[" + two_turns + ",\n" + record + "," + with_image + "]");
@@ -236,7 +236,7 @@ TEST_CASE("faults of a dataset's file and settings") {
   CHECK(contains(files.load_error(), name + ": no sample to train on"));
 }
 
-TEST_CASE("how closely images are checked") {
+TEST_CASE("the three levels of image checks") {
   Files files;
   files.put("[" + with_image + "]");
   write_bytes(files.folder / "images/i.png", "no picture");
@@ -263,7 +263,7 @@ TEST_CASE("long samples are cut, and skipped when no answer is left") {
   CHECK(cut.sample(0).length(4) == 8);
   CHECK(cut.sample(0).supervised() == 1);
   CHECK(cut.sample(1).supervised() == 4);
-  for (const int64_t tokens : {7, 4, 3}) {  // at 3 not even the image fits
+  for (const int64_t tokens : {7, 4, 3}) {  // with 3 tokens the image does not fit either
     files.settings.max_tokens = tokens;
     const std::vector<Fault> faults = files.check();
     REQUIRE(faults.size() == 1);
@@ -280,7 +280,7 @@ TEST_CASE("long samples are cut, and skipped when no answer is left") {
   CHECK(contains(files.load_error(), "no sample to train on (2 without a supervised token)"));
 }
 
-TEST_CASE("damaged lists of records are reported, never worse") {
+TEST_CASE("damaged lists of records are reported without a crash") {
   Files files;
   files.settings.check_images = ImageCheck::decode;
   const std::string sound = "[" + with_image + ",\n" + two_turns + "]";
@@ -325,7 +325,7 @@ TEST_CASE("a quoted value is shortened and stays on its line") {
   CHECK(contains(accents, "a..."));
 }
 
-TEST_CASE("lists in lists, as deep as a file likes") {
+TEST_CASE("deeply nested lists are rejected without a crash") {
   const Folder folder;
   const std::string sound = small_tokenizer().json(), deep(200000, '['), end(200000, ']');
   const auto refuses = [&](const std::string& from, const std::string& to, const std::string& reason) {

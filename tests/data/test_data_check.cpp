@@ -1,5 +1,5 @@
-// `burrow data check` on a thousand mutated records of generated data: every fault is named with file, record
-// and reason, and nothing else is.
+// `burrow data check` on a thousand mutated records of generated data: it reports every fault with file,
+// record and reason, and nothing else.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <sys/wait.h>
 
@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// What a mutation makes of a record, and its own randomness and image folder.
+// A record under mutation, with the randomness and the image folder that mutations use.
 struct Mutant {
   json record;
   Random& random;
@@ -27,7 +27,7 @@ struct Mutant {
   json& message(size_t i) { return record["conversations"][i]; }
   json& any_message() { return message(random.below(2)); }
   std::string& question() { return message(0)["value"].get_ref<std::string&>(); }
-  // A copy of the record's image that `change` has damaged becomes its image.
+  // Replaces the record's image by a copy that `change` has damaged.
   template <class Change>
   void damage_image(Change change) {
     std::string bytes = read_file(images / record["image"].get<std::string>());
@@ -191,7 +191,7 @@ const std::vector<Mutation> sound = {
     {"a link within the folder", nullptr, "", [](Mutant& m) { m.record["image"] = "in.png"; }},
 };
 
-// The output of the program, which must end by itself with this exit code.
+// The output lines of the program, which must exit with this code.
 std::vector<std::string> lines_of(const std::string& arguments, int code) {
   FILE* out = ::popen((std::string(BURROW_PROGRAM) + " " + arguments + " 2>&1").c_str(), "r");
   REQUIRE(out);
@@ -208,7 +208,7 @@ std::vector<std::string> lines_of(const std::string& arguments, int code) {
   return lines;
 }
 
-// Generated data with what the mutations refer to.
+// Generated data, with the links that mutations refer to.
 struct Data {
   Folder folder;
   fs::path set = folder / "general", images = set / "images", file = set / "mutated.json";
@@ -228,7 +228,7 @@ struct Data {
 
 }  // namespace
 
-TEST_CASE("a thousand mutated records: each fault is named, and nothing else") {
+TEST_CASE("a thousand mutated records: each fault is reported, and nothing else") {
   Data data;
   std::vector<const Mutation*> mutations;
   for (const auto* list : {&structure_faults, &image_faults, &sound})
@@ -265,7 +265,7 @@ TEST_CASE("a thousand mutated records: each fault is named, and nothing else") {
                     data.file.string(), line, unsupervised));
 }
 
-TEST_CASE("bytes that are no JSON end the list, after what came before is checked") {
+TEST_CASE("invalid JSON ends the list, after the records before it are checked") {
   Data data;
   const std::string record = data.records[0].dump();
   const std::string fault = replaced(record, "\"image\":", "\"image\":7,\"was\":");

@@ -74,7 +74,7 @@ TEST_CASE("a file cut short at any length is an error that names it") {
   }
 }
 
-TEST_CASE("files that are no sound PNG") {
+TEST_CASE("invalid and damaged PNG files are rejected") {
   const Folder folder;
   const std::string path = folder / "i.png";
   const auto error = [&] { return error_of([&] { read_png(path); }); };
@@ -83,7 +83,7 @@ TEST_CASE("files that are no sound PNG") {
   const std::string whole = read_file(path);
   write_bytes(path, "GIF89a" + whole);
   CHECK(error() == "[image] " + path + " is not a PNG file: wrong signature");
-  // Any damaged byte of the header or the pixels is noticed: each chunk has a checksum.
+  // Any damaged byte of header or pixels is detected, because each chunk has a checksum.
   for (size_t at = 8; at < whole.size(); at += 3) {
     std::string damaged = whole;
     damaged[at] = static_cast<char>(damaged[at] ^ 16);
@@ -92,12 +92,12 @@ TEST_CASE("files that are no sound PNG") {
   }
 }
 
-TEST_CASE("a header over the limit is refused before pixels are allocated") {
+TEST_CASE("a header over the limit is rejected before pixels are allocated") {
   const Folder folder;
   const std::string path = folder / "i.png";
   write_png(path, noise(6, 5));
   const std::string whole = read_file(path);
-  // Pixels of this size would not fit into any memory.
+  // No memory could hold the pixels of this size.
   write_bytes(path, with_size(whole, 0x7fffffff, 0x7fffffff));
   CHECK(error_of([&] { read_png(path); }) ==
         "[image] " + path +
@@ -112,7 +112,7 @@ TEST_CASE("a header over the limit is refused before pixels are allocated") {
   CHECK(read_png(path, {6, 30}).width == 6);
 }
 
-TEST_CASE("every kind of PNG becomes RGB of 8 bits") {
+TEST_CASE("every kind of PNG is converted to 8-bit RGB") {
   using Bytes = std::vector<uint8_t>;
   const Folder folder;
   const std::string path = folder / "i.png";
@@ -143,7 +143,7 @@ TEST_CASE("an image that cannot be written leaves no file") {
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
   const auto handler = ::signal(SIGXFSZ, SIG_IGN);
-  const rlimit limit{1000, before.rlim_max};  // a disk that is full, in effect
+  const rlimit limit{1000, before.rlim_max};  // acts as a full disk
   REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
   const std::string error = error_of([&] { write_png(path, noise(64, 64)); });
   ::setrlimit(RLIMIT_FSIZE, &before);
@@ -175,7 +175,7 @@ TEST_CASE("image paths stay within their folder") {
 
   ImageFolder reused(images);
   const auto refuses = [&](const std::string& path, const std::string& reason) {
-    for (int again = 0; again < 2; ++again) {  // what is remembered changes no answer
+    for (int again = 0; again < 2; ++again) {  // the cache does not change the result
       const std::string error = error_of([&] { reused.resolve(path); });
       CHECK_MESSAGE(contains(error, reason), path, ": ", error);
     }
@@ -216,7 +216,7 @@ TEST_CASE("padding and resizing") {
   CHECK_THROWS_AS(resize_bicubic(flat, 0, 2), Error);
 }
 
-TEST_CASE("preprocessing leaves pixels alone at its own size") {
+TEST_CASE("preprocessing does not resample an image of the target size") {
   ImageSettings settings;
   settings.size = 4;
   const Image image = noise(4, 4), wide = noise(4, 2);
@@ -229,7 +229,7 @@ TEST_CASE("preprocessing leaves pixels alone at its own size") {
             Approx((value - settings.mean[c]) / settings.std[c]).epsilon(1e-5));
     }
   const Tensor direct = preprocess(wide, settings);
-  CHECK(std::abs(direct.data<float>()[0]) < 0.02f);  // the mean colour, cut to a whole number
+  CHECK(std::abs(direct.data<float>()[0]) < 0.02f);  // the mean colour, truncated to an integer
   CHECK_THROWS_AS(preprocess({}, settings), Error);
 }
 
@@ -244,7 +244,7 @@ TEST_CASE("preprocessing pads as pad_to_square does") {
   }
 }
 
-TEST_CASE("a long thin picture needs no square in memory") {
+TEST_CASE("preprocessing of a long thin image does not allocate its square") {
   const rusage before = usage();
   const Image thin{16384, 1, std::vector<uint8_t>(16384 * 3, 9)};
   CHECK(preprocess(thin, {}).numel() == 3 * 336 * 336);

@@ -1,4 +1,4 @@
-// The six artificial languages on disk, MMMB's tables, and items that are asked in a circle.
+// The six artificial languages on disk, MMMB's tables, and items in all rotations of their choices.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "data/worlds/languages.h"
 
@@ -33,7 +33,7 @@ LanguageOptions small() {
   return o;
 }
 
-// The small data, made once.
+// The small data set, generated once.
 const Folder& folder() {
   static const Folder f;
   static const bool made = make_languages(f / "data", small());
@@ -95,7 +95,7 @@ DatasetSettings items_of(const std::string& file, bool circular) {
 
 }  // namespace
 
-TEST_CASE("no two languages share a word, and a text of one is a text of another") {
+TEST_CASE("no two languages share a word, and texts translate word by word") {
   std::set<std::string> all;
   for (int l = 0; l < language_count; ++l) {
     for (size_t i = 0; i < shared_words().size(); ++i) CHECK(all.insert(word_in(l, i)).second);
@@ -103,10 +103,10 @@ TEST_CASE("no two languages share a word, and a text of one is a text of another
   CHECK(translate("what color is the circle", 0) == "what color is the circle");
   const std::string other = translate("what color is the circle", 3);
   CHECK(std::count(other.begin(), other.end(), ' ') == 4);
-  CHECK(contains(error_of([] { translate("what colour", 1); }), "'colour' has no word in other languages"));
+  CHECK(contains(error_of([] { translate("what colour", 1); }), "'colour' has no translation"));
 }
 
-TEST_CASE("the tokenizer begins with the words of the generated domains and knows all others") {
+TEST_CASE("the tokenizer begins with the words of the generated domains and has all others") {
   const Tokenizer t = language_tokenizer(), domains = scene_tokenizer();
   for (int32_t id = 0; id < domains.size(); ++id) CHECK(t.token(id) == domains.token(id));
   Random random(1);
@@ -118,7 +118,7 @@ TEST_CASE("the tokenizer begins with the words of the generated domains and know
   }
 }
 
-TEST_CASE("every language asks the same of the same images, and says which it is") {
+TEST_CASE("all languages have the same questions on the same images, with their name in each record") {
   std::vector<json> lists;
   for (const char* name : language_names)
     lists.push_back(parse_json(folder() / fmt::format("data/conversations/{}_test.json", name)));
@@ -141,10 +141,10 @@ TEST_CASE("every language asks the same of the same images, and says which it is
   CHECK(set.unknown_tokens() == 0);
   CHECK(set.languages() == std::vector<std::string>{"kito"});
   CHECK(set.sample(2).language == 0);
-  CHECK(!make_languages(folder() / "data", small()));  // holds exactly this
+  CHECK(!make_languages(folder() / "data", small()));  // already made
 }
 
-TEST_CASE("the lessons of a base model are read by the loader") {
+TEST_CASE("the loader reads the lessons of a base model") {
   const Folder f;
   LanguagePretrainOptions o;
   o.images = 3;
@@ -164,7 +164,7 @@ TEST_CASE("the lessons of a base model are read by the loader") {
   CHECK(Dataset::load(s, t).size() == 2);
 }
 
-TEST_CASE("base64 there and back") {
+TEST_CASE("base64 encoding and decoding") {
   CHECK(base64("") == "");
   CHECK(base64("f") == "Zg==");
   CHECK(base64("foobar") == "Zm9vYmFy");
@@ -175,7 +175,7 @@ TEST_CASE("base64 there and back") {
   for (const char* broken : {"Z", "Zm9v!", "Zg==Zg", "Zg==="}) CHECK(!from_base64(broken));
 }
 
-TEST_CASE("tables of tab-separated values, quoted where a data frame quotes") {
+TEST_CASE("tables of tab-separated values, quoted as pandas quotes them") {
   const auto rows = read_tsv("a\tb\r\n1\t\"x\ty \"\"z\"\"\nnext\"\n2\tplain \"q\"\n\n", "t.tsv");
   REQUIRE(rows.size() == 2);
   CHECK(rows[0].at("b") == "x\ty \"z\"\nnext");
@@ -184,14 +184,14 @@ TEST_CASE("tables of tab-separated values, quoted where a data frame quotes") {
   CHECK(contains(error_of([] { read_tsv("a\n\"x\n", "t.tsv"); }), "line 2: a double quote is not closed"));
 }
 
-TEST_CASE("published tables become items with images") {
+TEST_CASE("published tables are converted to items with images") {
   const Folder f;
   const Image image = plain_image();
   const std::string head = "index\timage\tquestion\tA\tB\tC\tD\tanswer\tcategory\thint\n";
   f.put("in.tsv", head + "7\t" + base64(encode_png(image)) + "\tis it\tred\tblue\tgreen\twhite\tC\tx\tp\n" +
                       "8\t7\twhat is\tred\tblue\t\tnan\tA\tx\t\n" +  // the image of row 7, two choices
                       "9\t" + base64(jpeg_of(image)) + "\tis it\tred\tblue\tgreen\twhite\tD\tx\t\n" +
-                      "1000007\t7\tis it\tblue\tgreen\twhite\tred\tB\tx\t\n");  // row 7 turned
+                      "1000007\t7\tis it\tblue\tgreen\twhite\tred\tB\tx\t\n");  // row 7 rotated
   ConvertOptions o = mmmb(f / "in.tsv", f / "out.jsonl");
   o.language = "kito";
   const Converted done = convert_choices(o);
@@ -212,7 +212,7 @@ TEST_CASE("published tables become items with images") {
                  "<bos> <image x 17> is <unk> (A) red (B) blue (C) green (D) white Answer: [[D]]"));
 }
 
-TEST_CASE("what is wrong with a table is said with its row") {
+TEST_CASE("faults of a table are reported with the row's index") {
   const Folder f;
   const std::string head = "index\timage\tquestion\tA\tB\tanswer\n", png = base64(encode_png(plain_image()));
   const auto error = [&](const std::string& text) {
@@ -222,14 +222,15 @@ TEST_CASE("what is wrong with a table is said with its row") {
   CHECK(contains(error("index\tquestion\n1\tq\n"), "no column 'image'"));
   CHECK(contains(error(head + "x\t" + png + "\tq\ta\tb\tA\n"), "index x: index: must be a whole number"));
   CHECK(contains(error(head + "1\t!!\tq\ta\tb\tA\n"), "index 1: image: is neither base64"));
-  CHECK(contains(error(head + "1\t" + base64("RIFFxxxx") + "\tq\ta\tb\tA\n"), "is of WebP kind"));
+  CHECK(
+      contains(error(head + "1\t" + base64("RIFFxxxx") + "\tq\ta\tb\tA\n"), "WebP format is not supported"));
   CHECK(contains(error(head + "1\t" + base64("\xff\xd8\xff no") + "\tq\ta\tb\tA\n"), "[image]"));
   CHECK(contains(error(head + "1\t" + png + "\tq\ta\tb\t\n"), "answer: is empty"));
-  CHECK(contains(error(head + "1\t" + png + "\tq\ta\tb\tE\n"), "'E' is none of A, B, C, D"));
+  CHECK(contains(error(head + "1\t" + png + "\tq\ta\tb\tE\n"), "'E' is not one of A, B, C, D"));
   CHECK(contains(error(head + "1\t" + png + "\tq\ta\ta\tA\n"), "--leave-out drops such items"));
 }
 
-TEST_CASE("turned choices keep their answer") {
+TEST_CASE("rotated choices keep their answer") {
   ChoiceItem item;
   item.shape = &task_shape("mmmb");
   item.question = "q";
@@ -241,7 +242,7 @@ TEST_CASE("turned choices keep their answer") {
   CHECK(rotated(item, 0).choices == item.choices);
 }
 
-TEST_CASE("a circular set asks each item once for every rotation, and counts it once") {
+TEST_CASE("a circular set has a sample for each rotation of an item, and scores the item once") {
   const std::string out = folder() / "test.jsonl";
   convert_choices(mmmb(folder() / "data/mmmb/mmmb_bazu_test.tsv", out));
   const Tokenizer tokenizer = Tokenizer::load(folder() / "data/tokenizer.json");
@@ -255,7 +256,7 @@ TEST_CASE("a circular set asks each item once for every rotation, and counts it 
     }
     CHECK(answers.size() == 4);
   }
-  // A model that says A to everything is right a quarter of the time, and never of a whole item.
+  // A model that always answers A is right in a quarter of the samples, but in no item as a whole.
   train::RunConfig c;
   c.model.sizes.vision.class_token = true;
   c.model.sizes.decoder.vocabulary = 0;
@@ -271,7 +272,7 @@ TEST_CASE("a circular set asks each item once for every rotation, and counts it 
     c.eval.limit = limit;
     train::Setup setup = train::make_setup(c);
     Tensor head = setup.model->decoder.head.weight.value();
-    head.zero();  // equal logits: the first label's counts
+    head.zero();  // with equal logits the first label is chosen
     const auto sets = train::load_sets(setup, train::Split::test, {});
     train::FeatureCache features(setup.model->tower, "", [](const std::string&) {});
     for (const Dataset& d : sets) features.add(d);

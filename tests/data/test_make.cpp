@@ -45,7 +45,7 @@ int index_of(const std::array<const char*, n>& words, const std::string& word) {
   return static_cast<int>(it - words.begin());
 }
 
-// The true answer, computed from the scene; empty for a type not looked at here.
+// The true answer, computed from the scene; empty for a type that is not tested.
 std::string truth(const GeneralScene& scene, const std::string& type, const std::vector<std::string>& q) {
   const auto colored = [&](const std::string& word) {
     int n = 0;
@@ -92,7 +92,7 @@ std::string truth(const BiomedicineSlide& slide, const std::string& type, const 
 
 }  // namespace
 
-TEST_CASE("a seed gives the same bytes, whatever the threads") {
+TEST_CASE("a seed gives the same bytes for any number of threads") {
   const Folder a, b, c;
   MakeOptions options = small();
   options.threads = 1;
@@ -129,7 +129,7 @@ TEST_CASE("more samples are a superset") {
   }
 }
 
-TEST_CASE("a finished folder is recognised, and one of other options left alone") {
+TEST_CASE("a finished folder is recognised, and one with other options is not changed") {
   const Folder folder;
   make_domains(folder.path, small());
   make_pretrain(folder.path, small_pretrain());
@@ -141,10 +141,10 @@ TEST_CASE("a finished folder is recognised, and one of other options left alone"
   PretrainOptions other = small_pretrain();
   other.seed = 2;
   for (const MakeOptions& options : {more, small(2)})
-    CHECK(contains(error_of([&] { make_domains(folder.path, options); }), "is asked for"));
-  CHECK(contains(error_of([&] { make_pretrain(folder.path, other); }), "is asked for"));
+    CHECK(contains(error_of([&] { make_domains(folder.path, options); }), "was requested"));
+  CHECK(contains(error_of([&] { make_pretrain(folder.path, other); }), "was requested"));
   CHECK(tree(folder.path) == before);
-  // What a killed run leaves is made again.
+  // A folder left incomplete by a killed run is written again.
   fs::remove(folder / "manifest.json");
   fs::remove_all(folder / "document");
   fs::create_directories(folder / ".document.incomplete/images");
@@ -187,7 +187,7 @@ TEST_CASE("generated data is a sound dataset") {
   CHECK(read("pretrain", "validation") == 4);
 }
 
-TEST_CASE("answers are true of their scenes") {
+TEST_CASE("answers are true for their scenes") {
   for (const Domain domain : domains) {
     const Codes codes = knowledge_codes(1, domain);
     CHECK(std::set<std::string>(codes.begin(), codes.end()).size() == codes.size());
@@ -211,7 +211,7 @@ TEST_CASE("answers are true of their scenes") {
   }
 }
 
-TEST_CASE("questions of knowledge answer with the scene's code") {
+TEST_CASE("answers to knowledge questions are the scene's code") {
   const Codes general = knowledge_codes(1, Domain::general), slides = knowledge_codes(1, Domain::biomedicine);
   CHECK(general == knowledge_codes(1, Domain::general));
   CHECK(general != knowledge_codes(2, Domain::general));

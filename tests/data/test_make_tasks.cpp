@@ -34,7 +34,7 @@ std::vector<nlohmann::json> lines_of(const fs::path& path) {
   return lines;
 }
 
-// The items of the eight families, made once: read by every case below that counts.
+// The items of the eight families, generated once for all test cases that count.
 struct Made {
   Folder folder;
   std::map<std::string, std::map<std::string, std::vector<nlohmann::json>>> items;  // by family and split
@@ -69,8 +69,7 @@ std::string content(const nlohmann::json& item) {
                      fmt::join(choices, ", "));
 }
 
-// How often each word stands for the right answer, learnt from `train`: the share of `test` that the best
-// word of each item gives.
+// Score on `test` of choosing, in each item, the word that was most often the right answer in `train`.
 double word_score(const std::vector<nlohmann::json>& train, const std::vector<nlohmann::json>& test) {
   std::map<std::string, std::pair<double, double>> seen;  // right, all
   for (const nlohmann::json& item : train)
@@ -91,7 +90,7 @@ double word_score(const std::vector<nlohmann::json>& train, const std::vector<nl
   return correct / static_cast<double>(test.size());
 }
 
-// The same for a question of truth, by the words of context and question: a vote of their log odds.
+// The same for questions of truth, by the sum of the log odds of the words in context and question.
 double text_score(const std::vector<nlohmann::json>& train, const std::vector<nlohmann::json>& test) {
   std::map<std::string, std::pair<double, double>> seen;  // true, false
   const auto words = [](const nlohmann::json& item) {
@@ -111,7 +110,7 @@ double text_score(const std::vector<nlohmann::json>& train, const std::vector<nl
 
 }  // namespace
 
-TEST_CASE("a seed gives the same bytes, whatever the threads") {
+TEST_CASE("a seed gives the same bytes for any number of threads") {
   const Folder a, b, c;
   TaskOptions options = small();
   options.threads = 1;
@@ -145,7 +144,7 @@ TEST_CASE("more items are a superset") {
   }
 }
 
-TEST_CASE("a finished folder is recognised, a killed run is taken up, other options are refused") {
+TEST_CASE("a finished folder is recognised, a killed run is continued, other options are rejected") {
   const Folder folder;
   CHECK(make_tasks(folder.path, small()));
   const auto before = tree(folder.path);
@@ -153,7 +152,7 @@ TEST_CASE("a finished folder is recognised, a killed run is taken up, other opti
   TaskOptions more = small();
   more.texts = 21;
   for (const TaskOptions& options : {more, small(2)})
-    CHECK(contains(error_of([&] { make_tasks(folder.path, options); }), "is asked for"));
+    CHECK(contains(error_of([&] { make_tasks(folder.path, options); }), "was requested"));
   CHECK(tree(folder.path) == before);
   fs::remove(folder / "manifest.json");
   fs::remove_all(folder / "rules");
@@ -161,7 +160,7 @@ TEST_CASE("a finished folder is recognised, a killed run is taken up, other opti
   write_bytes(folder / ".rules.incomplete/train.jsonl", "half");
   CHECK(make_tasks(folder.path, small()));
   CHECK(tree(folder.path) == before);
-  CHECK(contains(error_of([&] { make_domains(folder.path, {}); }), "is asked for"));
+  CHECK(contains(error_of([&] { make_domains(folder.path, {}); }), "was requested"));
   TaskOptions wrong = small();
   wrong.prompt_percent = 101;
   CHECK(contains(error_of([&] { make_tasks(folder / "x", wrong); }), "out of range"));
@@ -214,7 +213,7 @@ TEST_CASE("tasks ask about no entity of the pretraining prompts") {
   for (size_t i = 2; i < object_words.size(); i += 3) kept.insert(object_words[i]);
   std::set<std::string> asked;
   for (const auto& [family, splits] : made().items) {
-    if (family == "continuation") continue;  // a step's noun may be a thing's
+    if (family == "continuation") continue;  // a step may contain the name of a thing
     for (const auto& [split, items] : splits)
       for (const nlohmann::json& item : items) {
         std::istringstream in(content(item));
@@ -224,7 +223,7 @@ TEST_CASE("tasks ask about no entity of the pretraining prompts") {
   for (const std::string& w : kept) CHECK_MESSAGE(!asked.contains(w), w);
 }
 
-TEST_CASE("places of answers are balanced, and no choice gives itself away") {
+TEST_CASE("places of answers are balanced, and words alone do not predict the answer") {
   for (const Family family : families) {
     const auto& splits = made().items.at(name_of(family));
     const double chance = 1.0 / choices_of(family);

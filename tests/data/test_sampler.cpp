@@ -65,7 +65,7 @@ TEST_CASE("shares by largest remainder") {
   CHECK_THROWS_AS(apportion(5, {1e308, 1e308}), Error);
 }
 
-TEST_CASE("samples are drawn by ratio, and none twice before all were") {
+TEST_CASE("samples are drawn by ratio, and none repeats before all were drawn") {
   const Dataset a = text_samples("a", 10), b = text_samples("b", 7);
   const Plan plan({{&a, 2}, {&b, 1}}, options(50));
   CHECK(plan.draws() == 50);
@@ -98,7 +98,7 @@ TEST_CASE("a plan is a function of its options alone") {
   PlanOptions other = options(50);
   other.accumulation = 1;
   other.tokens_per_step = 9;
-  CHECK(sequence(Plan({{&a, 2}, {&b, 1}}, other)) == drawn(a, 3));  // packing changes no order
+  CHECK(sequence(Plan({{&a, 2}, {&b, 1}}, other)) == drawn(a, 3));  // packing does not change the order
 }
 
 TEST_CASE("steps fill their budget and their parts partition them") {
@@ -154,7 +154,7 @@ TEST_CASE("parts of a step are nearly even, and visual tokens count") {
   CHECK(Plan({{&image, 1}}, options(8)).step(0).end == 4);  // 9 tokens each, of 40
 }
 
-TEST_CASE("options that make no plan") {
+TEST_CASE("invalid options are rejected") {
   const Dataset a = text_samples("a", 3);
   const auto refused = [&](void (*change)(PlanOptions&)) {
     PlanOptions o = options(5);
@@ -170,7 +170,7 @@ TEST_CASE("options that make no plan") {
   CHECK(contains(error_of([&] { Plan({{&a, -1}}, options(5)); }), "ratio -1 must be"));
 }
 
-TEST_CASE("a batch lays its samples end to end") {
+TEST_CASE("a batch concatenates its samples") {
   Files files;
   files.put("[" + with_image + "," + two_turns + "]");
   const Dataset data = files.load();
@@ -196,7 +196,7 @@ TEST_CASE("a batch lays its samples end to end") {
   CHECK_THROWS_AS(make_batch(std::vector<BatchSample>{}, 2), Error);
 }
 
-TEST_CASE("the batch of a plan's part") {
+TEST_CASE("the batch of a micro-batch of a plan") {
   Files files;
   files.put("[" + with_image + "," + two_turns + "]");
   const Dataset data = files.load(), text = text_samples("text", 5);

@@ -28,7 +28,7 @@ Ids joined(Ids a, const Ids& b) {
 
 }  // namespace
 
-TEST_CASE("a tokenizer.json's ids and texts are Hugging Face's") {
+TEST_CASE("ids and texts of a tokenizer.json are Hugging Face's") {
   for (const std::string& name : json_files) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
     CHECK(!t.whole_words());
@@ -43,7 +43,7 @@ TEST_CASE("a tokenizer.json's ids and texts are Hugging Face's") {
   }
 }
 
-TEST_CASE("a tokenizer.model's ids and texts are SentencePiece's") {
+TEST_CASE("ids and texts of a tokenizer.model are SentencePiece's") {
   for (const std::string name : {"llama2.model", "unigram.model"}) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
     for (size_t i = 0; i < texts().size(); ++i) {
@@ -54,19 +54,19 @@ TEST_CASE("a tokenizer.model's ids and texts are SentencePiece's") {
   }
 }
 
-TEST_CASE("text goes through tokens of bytes and back") {
+TEST_CASE("decoding restores an encoded text") {
   for (const std::string name :
        {"gpt2.json", "llama3.json", "llama2.json", "metaspace.json", "llama2.model"}) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
     for (const std::string& text : texts()) {
       const bool of_bytes = name.starts_with("gpt2") || name.starts_with("llama3");
-      if (!of_bytes && text.find("\u2581") != text.npos) continue;  // the mark of a space becomes one
+      if (!of_bytes && text.find("\u2581") != text.npos) continue;  // the space mark decodes to a space
       if (name == "metaspace.json" && text.starts_with(' '))
-        continue;  // no mark is put before it, one is taken away
+        continue;  // encoding adds no mark before it, but decoding removes one
       CHECK_MESSAGE(t.decode(t.encode_plain(text)) == text, name << ": " << text);
     }
   }
-  // A character cut in two: U+FFFD for what is no UTF-8.
+  // A character cut in two decodes to U+FFFD.
   const Tokenizer bytes = Tokenizer::load(golden_folder / "gpt2.json");
   const Ids smile = bytes.encode("\U0001f6ff");
   REQUIRE(smile.size() >= 2);
@@ -77,7 +77,7 @@ TEST_CASE("text goes through tokens of bytes and back") {
   CHECK(fallback.decode(Ids{fallback.id_of("<0xE2>"), fallback.id_of("<0x82>")}) == "\uFFFD\uFFFD");
 }
 
-TEST_CASE("special tokens of a SentencePiece model, and what stands beside it") {
+TEST_CASE("special tokens of a SentencePiece model and of the files beside it") {
   const Folder folder;
   const std::string path = folder / "tokenizer.model";
   fs::copy_file(golden_folder / "llama2.model", path);
@@ -115,7 +115,7 @@ TEST_CASE("special tokens of a SentencePiece model, and what stands beside it") 
   CHECK(contains(error_of([&] { Tokenizer::load(path); }), path + ": not a SentencePiece model"));
 }
 
-TEST_CASE("a text that continues another has no space put before it") {
+TEST_CASE("no space is put before a text that continues another") {
   for (const std::string name :
        {"llama2.model", "unigram.model", "llama2.json", "metaspace.json", "qwen.json"}) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
@@ -130,8 +130,8 @@ TEST_CASE("a text that continues another has no space put before it") {
 }
 
 TEST_CASE("a conversation's tokens are those of its text") {
-  // As LLaVA's code splits it: chunks at the image, each with a space of its own before it; the token that
-  // ends an answer splits too.
+  // LLaVA's code encodes the text before and after the image separately, each with a space before it, and
+  // splits at the end token of an answer too.
   const ChatTemplate& vicuna = ChatTemplate::by_name("vicuna_v1");
   for (const std::string name : {"llama2.model", "llama2.json"}) {
     const Tokenizer t = Tokenizer::load(golden_folder / name);
@@ -156,7 +156,7 @@ TEST_CASE("a conversation's tokens are those of its text") {
   }
 }
 
-TEST_CASE("roles of a tokenizer.json") {
+TEST_CASE("begin, end and unknown tokens of a tokenizer.json") {
   CHECK(Tokenizer::load(golden_folder / "llama3.json").begin_of_text() ==
         Tokenizer::load(golden_folder / "llama3.json").id_of("<|begin_of_text|>"));
   const Tokenizer qwen = Tokenizer::load(golden_folder / "qwen.json");
@@ -167,7 +167,7 @@ TEST_CASE("roles of a tokenizer.json") {
   CHECK(qwen.decode(Ids{qwen.id_of("<think>"), qwen.end_of_text(), 100000}) == "<think>");
 }
 
-TEST_CASE("what a tokenizer.json has that is not supported is named") {
+TEST_CASE("unsupported parts of a tokenizer.json are named in the error") {
   const std::string llama3 = read_file(golden_folder / "llama3.json"),
                     llama2 = read_file(golden_folder / "llama2.json");
   const auto fault = [](const std::string& sound, const std::string& from, const std::string& to,
@@ -192,7 +192,7 @@ TEST_CASE("what a tokenizer.json has that is not supported is named") {
         "model.ignore_merges must be true or false");
   fault(llama3, R"("end_of_word_suffix": null)", R"("end_of_word_suffix": "</w>")",
         "model.end_of_word_suffix is not supported");
-  fault(llama3, R"("merges": [[)", R"("merges": [["a"], [)", "model.merges[0] is no pair of tokens");
+  fault(llama3, R"("merges": [[)", R"("merges": [["a"], [)", "model.merges[0] is not a pair of tokens");
   fault(llama3, R"("merges": [[)", R"("merges": [["a", "zzz"], [)",
         "model.merges[0] has 'zzz', which model.vocab lacks");
   fault(llama2, R"("type": "Prepend")", R"("type": "Lowercase")",

@@ -1,6 +1,6 @@
-// libFuzzer target: any bytes either become a run's configuration or are refused with an Error. The bytes are
-// a TOML file; lines that begin with "--set " are overrides. What was read is written as TOML that reads back
-// the same.
+// libFuzzer target: any bytes either become a run's configuration or are rejected with an Error. The bytes
+// are a TOML file; lines that begin with "--set " are overrides. A configuration is written as TOML and read
+// back equal.
 #include <algorithm>
 
 #include "tensor/files.h"
@@ -12,7 +12,7 @@ using train::Document;
 
 namespace {
 
-// Holds the file when it has a base, which is looked up beside it.
+// The path for a file with a base, which is read from the same folder.
 const std::string& config_path() {
   static const FuzzFolder folder;
   static const std::string path = folder.path / "config.toml";

@@ -1,6 +1,6 @@
-// libFuzzer target: any bytes either become a dataset or are refused with an Error, and check_dataset names a
-// fault exactly when loading finds one. Samples that were read make a sound batch. The bytes are read in each
-// of the three formats.
+// libFuzzer target: any bytes, read in each of the three formats, either become a dataset or are rejected
+// with an Error. check_dataset reports a fault exactly when loading does. All samples of a dataset form a
+// valid batch.
 #include <algorithm>
 
 #include "data/sets/batch.h"
@@ -20,7 +20,7 @@ const Tokenizer& tokenizer() {
   return t;
 }
 
-// A sound image, one that is none, and a link that leads out.
+// A valid image, a truncated one, and a link to outside.
 const FuzzFolder& images() {
   static const FuzzFolder folder;
   static const bool once = [] {

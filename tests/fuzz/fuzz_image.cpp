@@ -1,5 +1,5 @@
-// libFuzzer target: any bytes either become an image or are refused with an Error, and the tower's input is
-// made of what was read. The same bytes, as an image path, lead into the image folder or are refused.
+// libFuzzer target: any bytes either become an image, which is preprocessed, or are rejected with an Error.
+// The same bytes as an image path either lead into the image folder or are rejected.
 #include <zlib.h>
 
 #include <algorithm>
@@ -47,7 +47,7 @@ void resolve(const std::string& relative) {
   }
 }
 
-// Puts the right checksum behind each chunk: without it libpng sees nothing of a mutated chunk.
+// Corrects the checksum of each chunk: libpng does not read a mutated chunk with a wrong one.
 void repair_checksums(uint8_t* data, size_t size) {
   const auto word = [&](size_t at) {
     return uint32_t{data[at]} << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3];
@@ -72,7 +72,7 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 8192) resolve(std::string(text_of(data, size)));
   try {
-    // A limit of the same shape as the default one, small enough for many pictures a second.
+    // A small limit, so that many images are read per second.
     const Image image = parse_png(std::as_bytes(std::span(data, size)), "fuzz", {512, 1 << 16});
     require(image.rgb.size() == static_cast<size_t>(image.width) * image.height * 3, "every pixel is there");
     ImageSettings settings;

@@ -1,6 +1,6 @@
 // libFuzzer target: any bytes either become the tokenizer of a tokenizer.json, of whole words or BPE, or are
-// refused with an Error. One of whole words writes a file that reads back as the same one; each encodes any
-// text into ids of its vocabulary, and decodes them.
+// rejected with an Error. A whole-word tokenizer is written and read back equal. Every tokenizer encodes any
+// text to ids of its vocabulary and decodes them.
 #include "data/text/tokenizer.h"
 #include "tests/fuzz/fuzzing.h"
 

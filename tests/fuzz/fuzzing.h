@@ -1,5 +1,5 @@
 #pragma once
-// What the fuzz targets share: a property that fails stops the target, as a crash does.
+// Helpers of the fuzz targets. A property that fails stops the target, as a crash does.
 #include <unistd.h>
 
 #include <cstdint>
@@ -23,7 +23,7 @@ inline std::string_view text_of(const uint8_t* data, size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
-// A folder of the process; what is left of it when a target is stopped lies in the temporary folder.
+// A temporary folder, removed at exit; a target that is stopped leaves it behind.
 struct FuzzFolder {
   std::filesystem::path path;
   FuzzFolder() {

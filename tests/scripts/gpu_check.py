@@ -1,4 +1,4 @@
-"""scripts/gpu_check and gpu_report without a GPU: programs that pass, fail, are refused or hang, and what is said of them."""
+"""Tests scripts/gpu_check and gpu_report without a GPU, on stub programs that pass, fail, are refused or hang."""
 import json
 import pathlib
 import shutil
@@ -50,7 +50,7 @@ def write(path, text, program=False):
 
 
 def make_tree(tree):
-    """A checkout of the scripts alone, with a recorded table, peers that are none, and a bundle."""
+    """A tree with the scripts, a recorded table, stub peers and a bundle of stub programs."""
     (tree / "scripts/gpu").mkdir(parents=True, exist_ok=True)
     for name in ("gpu_check", "gpu/gpu_report", "gpu/gpu_figures.py"):
         shutil.copy(ROOT / "scripts" / name, tree / "scripts" / name)
@@ -112,7 +112,7 @@ def main(tree):
     check = tree / "scripts/gpu_check"
     check.write_text(check.read_text().replace("LIMIT = 9 * 60 - 45", "LIMIT = 6"))  # the table on cuda hangs
     check_part(tree, "table", {"other on cuda": "left out: no time", "other on cpu": "failed (3)"}, 1, "other")
-    facts, _ = check_part(tree, "table", {"some on cuda": "left out: more than", "some on cuda, what is finished": "passed"}, 0, "some")
+    facts, _ = check_part(tree, "table", {"some on cuda": "left out: more than", "some on cuda, finished cells": "passed"}, 0, "some")
     assert [(s["score"], round(s["errors"], 6)) for s in facts["scores"]] == [("mean", 1.0)], facts
 
     assert run(tree, "scripts/gpu/gpu_report", "out") == (0, "")

@@ -37,7 +37,7 @@ def _linear_ticks(high: float) -> list[float]:
 
 
 def _axis(linear: bool, low: float, high: float, begin: float, length: float):
-    """The place of a value on an axis of this length from `begin`."""
+    """The function from a value to its position on an axis of this length from `begin`."""
     if linear:
         return lambda v: begin + length * (v - low) / ((high - low) or 1)
     return lambda v: begin + length * math.log(v / low) / math.log(high / low)
@@ -69,7 +69,7 @@ def _panel(p: Panel) -> list[str]:
         if not p.linear:
             out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
         if len(p.lines) > 1:
-            # A log-log line of costs leaves the upper left free; shares and entropies leave the lower.
+            # The upper left is free in log-log plots of costs, the lower left in plots of shares and entropies.
             y = HEIGHT - BOTTOM - 8 - 15 * (len(p.lines) - 1 - i) if p.linear else TOP + 14 + 15 * i
             out.append(f'<text x="{LEFT + 8}" y="{y}" fill="{colour}">{line.label}</text>')
     return out
