@@ -180,3 +180,13 @@ bool Tensor::same_window(const Tensor& other) const {
 }
 
 }  // namespace burrow
+
+fmt::appender fmt::formatter<burrow::DType>::format(burrow::DType t, format_context& c) const {
+  return formatter<std::string_view>::format(burrow::name_of(t), c);
+}
+fmt::appender fmt::formatter<burrow::Device>::format(burrow::Device d, format_context& c) const {
+  return formatter<std::string_view>::format(burrow::name_of(d), c);
+}
+fmt::appender fmt::formatter<burrow::Shape>::format(const burrow::Shape& s, format_context& c) const {
+  return fmt::format_to(c.out(), "({})", fmt::join(s.begin(), s.end(), ", "));
+}

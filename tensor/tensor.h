@@ -95,7 +95,5 @@ extern template Tensor Tensor::of<bf16>(Shape, std::span<const bf16>);
 template <>
 struct fmt::formatter<burrow::Shape> {
   constexpr auto parse(format_parse_context& c) { return c.begin(); }
-  auto format(const burrow::Shape& s, format_context& c) const {
-    return fmt::format_to(c.out(), "({})", fmt::join(s.begin(), s.end(), ", "));
-  }
+  appender format(const burrow::Shape& s, format_context& c) const;
 };
