@@ -188,5 +188,5 @@ fmt::appender fmt::formatter<burrow::Device>::format(burrow::Device d, format_co
   return formatter<std::string_view>::format(burrow::name_of(d), c);
 }
 fmt::appender fmt::formatter<burrow::Shape>::format(const burrow::Shape& s, format_context& c) const {
-  return fmt::format_to(c.out(), "({})", fmt::join(s.begin(), s.end(), ", "));
+  return formatter<std::string_view>::format(fmt::format("({})", fmt::join(s.begin(), s.end(), ", ")), c);
 }

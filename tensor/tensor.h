@@ -93,7 +93,6 @@ extern template Tensor Tensor::of<bf16>(Shape, std::span<const bf16>);
 }  // namespace burrow
 
 template <>
-struct fmt::formatter<burrow::Shape> {
-  constexpr auto parse(format_parse_context& c) { return c.begin(); }
+struct fmt::formatter<burrow::Shape> : fmt::formatter<std::string_view> {
   appender format(const burrow::Shape& s, format_context& c) const;
 };

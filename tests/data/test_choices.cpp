@@ -1,5 +1,4 @@
 // Multiple-choice items and texts: how they are read, what is refused, and what becomes of published files.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <nlohmann/json.hpp>
 #include <set>
 

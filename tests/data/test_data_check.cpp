@@ -1,6 +1,5 @@
 // `burrow data check` on a thousand mutated records of generated data: every fault is named with file, record
 // and reason, and nothing else is.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <sys/wait.h>
 
 #include <nlohmann/json.hpp>

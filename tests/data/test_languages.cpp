@@ -1,5 +1,4 @@
 // The six artificial languages on disk, MMMB's tables, and items that are asked in a circle.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "data/worlds/languages.h"
 
 #include <cstdio>  // before jpeglib.h

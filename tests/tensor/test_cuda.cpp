@@ -1,7 +1,6 @@
 // What the rows of op_cases.cpp leave out on the device: kernels that no gradient needs, against the CPU;
 // sizes that span several blocks; and every method's training steps. Exits 77, skipped, where there is no
 // device.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "autograd/ops.h"
 #include "data/worlds/make.h"
 #include "tensor/cuda/cudnn.h"

@@ -1,7 +1,6 @@
 // cuDNN's attention and our own kernels, each the check of the other; and that two runs of the library give
 // the same bits over memory that holds NaN. Exits 77, skipped, where there is no device or no cuDNN. With
 // --graphs: what the library says of the graphs without a device.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include <numeric>
 
 #include "tensor/cuda/cudnn.h"

@@ -1,6 +1,5 @@
 // A decoder of text alone, through the program: pretraining on texts, multiple-choice tasks and their
 // protocols.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <nlohmann/json.hpp>
 
 #include "tensor/safetensors.h"

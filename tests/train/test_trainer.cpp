@@ -1,5 +1,4 @@
 // The training loop itself, in memory: what a step computes, changes and says.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "train/run/trainer.h"
 
 #include <doctest/doctest.h>
