@@ -1,11 +1,11 @@
 #pragma once
 // Reading a file's text, and fields of a JSON value with errors that say where.
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
 #include "tensor/check.h"
+#include "tensor/json.h"
 
 namespace burrow::data {
 

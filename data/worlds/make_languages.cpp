@@ -1,12 +1,12 @@
 // The six languages on disk: conversations about one set of scenes, multiple-choice items in MMMB's layout,
 // and what a base model learns of the languages first.
-#include <nlohmann/json.hpp>
 
 #include "data/json.h"
 #include "data/published/base64.h"
 #include "data/worlds/languages.h"
 #include "data/worlds/make.h"
 #include "data/worlds/make_files.h"
+#include "tensor/json.h"
 
 namespace burrow::data {
 namespace fs = std::filesystem;

@@ -1,10 +1,10 @@
 // Multiple-choice items and texts: how they are read, what is refused, and what becomes of published files.
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "data/published/convert.h"
 #include "data/sets/batch.h"
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "tests/support/choices_testing.h"
 #include "train/run/baselines.h"
 #include "train/run/evaluate.h"

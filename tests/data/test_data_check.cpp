@@ -2,10 +2,9 @@
 // and reason, and nothing else is.
 #include <sys/wait.h>
 
-#include <nlohmann/json.hpp>
-
 #include "data/worlds/make.h"
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "tensor/rng.h"
 #include "tests/support/data_testing.h"
 

@@ -5,13 +5,13 @@
 
 #include <jpeglib.h>
 
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "data/json.h"
 #include "data/published/base64.h"
 #include "data/published/convert_mmmb.h"
 #include "data/worlds/make.h"
+#include "tensor/json.h"
 #include "tests/support/data_testing.h"
 #include "train/run/evaluate.h"
 

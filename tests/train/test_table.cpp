@@ -1,5 +1,5 @@
-#include <nlohmann/json.hpp>
 
+#include "tensor/json.h"
 #include "tests/support/table_testing.h"
 
 using namespace burrow;

@@ -1,7 +1,7 @@
 // A decoder of text alone, through the program: pretraining on texts, multiple-choice tasks and their
 // protocols.
-#include <nlohmann/json.hpp>
 
+#include "tensor/json.h"
 #include "tensor/safetensors.h"
 #include "tests/support/choices_testing.h"
 #include "tests/support/playground.h"

@@ -1,4 +1,5 @@
 // The training loop itself, in memory: what a step computes, changes and says.
+#include "tensor/json.h"
 #include "train/run/trainer.h"
 
 #include <doctest/doctest.h>
@@ -9,7 +10,6 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/worlds/make.h"
