@@ -16,6 +16,12 @@ int64_t Shape::numel() const {
   return n;
 }
 
+Tensor::Tensor(const Tensor&) = default;
+Tensor::Tensor(Tensor&&) noexcept = default;
+Tensor& Tensor::operator=(const Tensor&) = default;
+Tensor& Tensor::operator=(Tensor&&) noexcept = default;
+Tensor::~Tensor() = default;
+
 Tensor Tensor::empty(Shape shape, DType dtype, Device device, const char* what) {
   Tensor t;
   t.numel_ = shape.numel();

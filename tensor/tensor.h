@@ -23,6 +23,12 @@ struct Shape : std::vector<int64_t> {  // a type of its own, so that fmt and == 
 class Tensor {
  public:
   Tensor() = default;  // undefined: as a kernel's output it means "not wanted"
+  // Compiled in tensor.cpp, because inlined they are a quarter of the code of what owns tensors.
+  Tensor(const Tensor&);
+  Tensor(Tensor&&) noexcept;
+  Tensor& operator=(const Tensor&);
+  Tensor& operator=(Tensor&&) noexcept;
+  ~Tensor();
 
   // `what` names the allocation in the memory report.
   static Tensor empty(Shape shape, DType dtype, Device device = Device::cpu, const char* what = "tensor");
