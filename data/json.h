@@ -1,11 +1,11 @@
 #pragma once
 // Reads files and the fields of JSON values, with errors that name the place.
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
 #include "tensor/check.h"
+#include "tensor/json.h"
 
 namespace burrow::data {
 

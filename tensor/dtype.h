@@ -111,15 +111,12 @@ void visit_any(DType t, F&& f) {
 
 }  // namespace burrow
 
+// Formatted in tensor.cpp: in a header, every file would compile fmt's writing of strings.
 template <>
 struct fmt::formatter<burrow::DType> : fmt::formatter<std::string_view> {
-  auto format(burrow::DType t, format_context& c) const {
-    return formatter<std::string_view>::format(burrow::name_of(t), c);
-  }
+  appender format(burrow::DType t, format_context& c) const;
 };
 template <>
 struct fmt::formatter<burrow::Device> : fmt::formatter<std::string_view> {
-  auto format(burrow::Device d, format_context& c) const {
-    return formatter<std::string_view>::format(burrow::name_of(d), c);
-  }
+  appender format(burrow::Device d, format_context& c) const;
 };

@@ -4,12 +4,12 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <tuple>
 
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "tensor/utf8.h"
 
 namespace burrow {

@@ -16,6 +16,12 @@ int64_t Shape::numel() const {
   return n;
 }
 
+Tensor::Tensor(const Tensor&) = default;
+Tensor::Tensor(Tensor&&) noexcept = default;
+Tensor& Tensor::operator=(const Tensor&) = default;
+Tensor& Tensor::operator=(Tensor&&) noexcept = default;
+Tensor::~Tensor() = default;
+
 Tensor Tensor::empty(Shape shape, DType dtype, Device device, const char* what) {
   Tensor t;
   t.numel_ = shape.numel();
@@ -180,3 +186,13 @@ bool Tensor::same_window(const Tensor& other) const {
 }
 
 }  // namespace burrow
+
+fmt::appender fmt::formatter<burrow::DType>::format(burrow::DType t, format_context& c) const {
+  return formatter<std::string_view>::format(burrow::name_of(t), c);
+}
+fmt::appender fmt::formatter<burrow::Device>::format(burrow::Device d, format_context& c) const {
+  return formatter<std::string_view>::format(burrow::name_of(d), c);
+}
+fmt::appender fmt::formatter<burrow::Shape>::format(const burrow::Shape& s, format_context& c) const {
+  return formatter<std::string_view>::format(fmt::format("({})", fmt::join(s.begin(), s.end(), ", ")), c);
+}

@@ -22,6 +22,12 @@ struct Shape : std::vector<int64_t> {  // a type of its own, so that fmt finds i
 class Tensor {
  public:
   Tensor() = default;  // undefined; as an output of a kernel it means "not wanted"
+  // Compiled in tensor.cpp, because inlined they are a quarter of the code of what owns tensors.
+  Tensor(const Tensor&);
+  Tensor(Tensor&&) noexcept;
+  Tensor& operator=(const Tensor&);
+  Tensor& operator=(Tensor&&) noexcept;
+  ~Tensor();
 
   // `what` names the allocation in the memory report.
   static Tensor empty(Shape shape, DType dtype, Device device = Device::cpu, const char* what = "tensor");
@@ -92,9 +98,6 @@ extern template Tensor Tensor::of<bf16>(Shape, std::span<const bf16>);
 }  // namespace burrow
 
 template <>
-struct fmt::formatter<burrow::Shape> {
-  constexpr auto parse(format_parse_context& c) { return c.begin(); }
-  auto format(const burrow::Shape& s, format_context& c) const {
-    return fmt::format_to(c.out(), "({})", fmt::join(s.begin(), s.end(), ", "));
-  }
+struct fmt::formatter<burrow::Shape> : fmt::formatter<std::string_view> {
+  appender format(const burrow::Shape& s, format_context& c) const;
 };

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
@@ -10,6 +9,7 @@
 #include "data/published/convert_mmmb.h"
 #include "data/sets/choices.h"
 #include "data/sets/records.h"
+#include "tensor/json.h"
 
 namespace burrow::data {
 namespace {

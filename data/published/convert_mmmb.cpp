@@ -1,7 +1,6 @@
 #include "data/published/convert_mmmb.h"
 
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <span>
 
@@ -10,6 +9,7 @@
 #include "data/published/base64.h"
 #include "data/sets/choices.h"
 #include "data/sets/records.h"
+#include "tensor/json.h"
 
 namespace burrow::data {
 namespace {

@@ -1,11 +1,11 @@
 #include "data/sets/choices.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/sets/records.h"
 #include "tensor/check.h"
+#include "tensor/json.h"
 
 namespace burrow::data {
 namespace {

@@ -3,11 +3,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "data/worlds/make.h"
 #include "data/worlds/scenes.h"
+#include "tensor/json.h"
 
 namespace burrow::data {
 

@@ -1,12 +1,12 @@
 // Writes the six languages: conversations about one set of scenes, multiple-choice items in MMMB's layout,
 // and lessons for a base model.
-#include <nlohmann/json.hpp>
 
 #include "data/json.h"
 #include "data/published/base64.h"
 #include "data/worlds/languages.h"
 #include "data/worlds/make.h"
 #include "data/worlds/make_files.h"
+#include "tensor/json.h"
 
 namespace burrow::data {
 namespace fs = std::filesystem;

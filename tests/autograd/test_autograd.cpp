@@ -1,5 +1,4 @@
 // The graph: what backward adds up, shares, keeps and frees. Ops are in test_ops.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "autograd/ops.h"
 #include "tests/support/numbers.h"
 

@@ -1,6 +1,5 @@
 // Grouped LoRA experts: each kernel against the masked product of plain loops in f64, at sizes with whole
 // tiles, odd rests, empty experts, experts that take all and several experts a row; and the order of rows.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "autograd/ops.h"
 #include "tests/support/kernel_testing.h"
 

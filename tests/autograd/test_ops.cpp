@@ -1,6 +1,5 @@
 // Every row of op_cases.cpp as a test case of its own, on the CPU and on CUDA; then the kernels that no
 // gradient needs. A run without arguments fails where a line of kernels.def was never called.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "tensor/cuda/cudnn.h"
 #include "tensor/device.h"
 #include "tests/autograd/op_harness.h"

@@ -1,5 +1,4 @@
 // Computing again in the backward: the op, and blocks of a decoder with what their routers give.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 

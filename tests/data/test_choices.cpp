@@ -1,11 +1,10 @@
 // Reading of multiple-choice items and texts, their errors, and the conversion of published files.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "data/published/convert.h"
 #include "data/sets/batch.h"
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "tests/support/choices_testing.h"
 #include "train/run/baselines.h"
 #include "train/run/evaluate.h"

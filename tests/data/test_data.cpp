@@ -1,4 +1,3 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tensor/files.h"
 #include "tensor/rng.h"
 #include "tests/support/data_testing.h"

@@ -1,12 +1,10 @@
 // `burrow data check` on a thousand mutated records of generated data: it reports every fault with file,
 // record and reason, and nothing else.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <sys/wait.h>
-
-#include <nlohmann/json.hpp>
 
 #include "data/worlds/make.h"
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "tensor/rng.h"
 #include "tests/support/data_testing.h"
 

@@ -1,4 +1,3 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <png.h>
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,18 +1,17 @@
 // The six artificial languages on disk, MMMB's tables, and items in all rotations of their choices.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "data/worlds/languages.h"
 
 #include <cstdio>  // before jpeglib.h
 
 #include <jpeglib.h>
 
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "data/json.h"
 #include "data/published/base64.h"
 #include "data/published/convert_mmmb.h"
 #include "data/worlds/make.h"
+#include "tensor/json.h"
 #include "tests/support/data_testing.h"
 #include "train/run/evaluate.h"
 

@@ -1,7 +1,5 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
@@ -9,6 +7,7 @@
 #include "data/sets/choices.h"
 #include "data/worlds/make.h"
 #include "data/worlds/worlds.h"
+#include "tensor/json.h"
 #include "tests/support/data_testing.h"
 
 using namespace burrow;

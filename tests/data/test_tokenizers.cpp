@@ -1,5 +1,4 @@
 // The tokenizers of published checkpoints against the libraries that made them (scripts/golden/text.py).
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "data/json.h"
 #include "tests/support/data_testing.h"
 

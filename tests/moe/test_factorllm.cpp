@@ -1,6 +1,5 @@
 // FactorLLM: blocks of a dense FFN. Identities of the split, of the mixture and of the Prior-Approximate
 // loss, all in f64 unless it says otherwise; the golden values are in test_golden.cpp.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <algorithm>
 #include <numeric>
 

@@ -1,6 +1,5 @@
 // The miniature LLaVA against PyTorch (tests/golden/README.md): stages, losses, every gradient, ten steps of
 // training, in f64 and f32.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 

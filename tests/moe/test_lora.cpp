@@ -1,4 +1,3 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "moe/lora.h"
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"

@@ -1,5 +1,4 @@
 // The methods of the table: known answers of their routing rules, what they reduce to, and their sizes.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tensor/row_ops.h"
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"

@@ -1,6 +1,5 @@
 // Parrot: experts on visual tokens. Golden values of the module from PyTorch, then its identities, which hold
 // in f64 exactly or to rounding.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "moe/visual.h"
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"

@@ -1,5 +1,4 @@
 // A router's one pass against the ops that it is made of, and its sums against counting.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "moe/router.h"
 #include "tensor/route_rows.h"
 #include "tests/support/kernel_testing.h"

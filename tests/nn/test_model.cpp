@@ -1,6 +1,5 @@
 // The miniature LLaVA as a whole: decoding with a cache, first loss, overfitting; what attach refuses and
 // counts.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 

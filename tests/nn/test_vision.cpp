@@ -1,5 +1,4 @@
 // Which hidden state of the vision tower is the feature.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 

@@ -1,6 +1,5 @@
 // rope and attention against plain loops in f64: packed sequences of many lengths, some empty, grouped
 // queries, fewer queries than keys, positions that do not begin at 0, queries that see no key.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <numeric>
 #include <set>
 

@@ -1,6 +1,5 @@
 // Device tests that op_cases.cpp does not cover: kernels without gradients, against the CPU; sizes that span
 // several blocks; and training steps of every method. Exits with 77, skipped, if there is no device.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "autograd/ops.h"
 #include "data/worlds/make.h"
 #include "tensor/cuda/cudnn.h"

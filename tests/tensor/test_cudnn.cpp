@@ -1,7 +1,6 @@
 // cuDNN's attention against our own kernels; and two runs of the library, which must give equal bits even in
 // memory filled with NaN. Exits with 77, skipped, if there is no device or no cuDNN. With --graphs it prints
 // the library's objections to the graphs, which needs no device.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include <numeric>
 
 #include "tensor/cuda/cudnn.h"

@@ -1,6 +1,5 @@
 // Every CPU kernel except attention and the matrix products against a plain loop in f64, in both dtypes and
 // odd shapes.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/kernel_testing.h"
 
 using namespace burrow;

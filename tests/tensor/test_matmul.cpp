@@ -1,6 +1,5 @@
 // Matrix products against plain loops in f64; and kernels whose bits must not depend on the number of
 // threads.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/kernel_testing.h"
 
 using namespace burrow;

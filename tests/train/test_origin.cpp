@@ -1,5 +1,4 @@
 // What a run directory holds a later command to: the config, the base and the data that its run began with.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/playground.h"
 
 namespace fs = std::filesystem;

@@ -1,5 +1,4 @@
 // What `burrow plan` predicts for LLaVA-1.5-7B, against what can be counted by hand.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "train/measure/plan.h"
 
 #include <doctest/doctest.h>

@@ -1,6 +1,5 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <nlohmann/json.hpp>
 
+#include "tensor/json.h"
 #include "tests/support/table_testing.h"
 
 using namespace burrow;

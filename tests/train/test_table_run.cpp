@@ -1,5 +1,4 @@
 // Tables as they run: child processes, and what is trained again.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>

@@ -1,8 +1,7 @@
 // A decoder of text alone, through the program: pretraining on texts, multiple-choice tasks and their
 // protocols.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <nlohmann/json.hpp>
 
+#include "tensor/json.h"
 #include "tensor/safetensors.h"
 #include "tests/support/choices_testing.h"
 #include "tests/support/playground.h"

@@ -1,6 +1,5 @@
 // The program as a user meets it: runs that are killed and continued, directories that are locked, damaged
 // checkpoints, and what it says to bad input.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>

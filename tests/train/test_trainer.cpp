@@ -1,5 +1,5 @@
 // The training loop itself, in memory: what a step computes, changes and says.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "tensor/json.h"
 #include "train/run/trainer.h"
 
 #include <doctest/doctest.h>
@@ -10,7 +10,6 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/worlds/make.h"

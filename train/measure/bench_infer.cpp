@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "moe/attach.h"
 #include "tensor/device.h"
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "tensor/profile.h"
 #include "tensor/rng.h"
 #include "train/commands/commands.h"

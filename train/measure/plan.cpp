@@ -1,12 +1,12 @@
 #include "train/measure/plan.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "nn/arena.h"
 #include "tensor/device.h"
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "train/measure/synthetic.h"
 #include "train/run/optimizer.h"
 

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "nn/arena.h"
 #include "tensor/device.h"
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "tensor/profile.h"
 #include "tensor/rng.h"
 #include "train/run/device.h"

@@ -8,9 +8,9 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "build_info.h"
+#include "tensor/json.h"
 
 namespace burrow::train {
 namespace {

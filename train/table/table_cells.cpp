@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "tensor/files.h"
+#include "tensor/json.h"
 #include "train/config/config.h"
 
 namespace burrow::train {

@@ -1,6 +1,6 @@
 // A table's report as Markdown, CSV and JSON.
-#include <nlohmann/json.hpp>
 
+#include "tensor/json.h"
 #include "train/run/evaluate.h"
 #include "train/table/table_report.h"
 
