@@ -9,10 +9,6 @@
 
 namespace burrow::data {
 
-// The bytes of a file. Throws with the path and the system's reason.
-std::string read_text(const std::filesystem::path& path);
-// Writes beside `path` and renames, so that `path` is either the old file or the whole new one.
-void write_text(const std::filesystem::path& path, const std::string& text);
 // Throws an Error with the path and the parser's line, column and reason.
 nlohmann::json parse_json(const std::filesystem::path& path);
 // The same for text in memory; `name` appears in errors.

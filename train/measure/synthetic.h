@@ -18,13 +18,4 @@ MicroInputs synthetic_inputs(const nn::Llava& model, Segments segments);
 // Of a step of so many equal micro-batches.
 StepTotals totals_of(const MicroInputs& inputs, int64_t micro_batches);
 
-// `lengths` is a file with the text tokens of each sample.
-struct BenchTrainCommand {
-  std::string config, lengths, json;
-  std::vector<std::string> overrides;
-  int64_t steps = 10;
-};
-// Prints tokens a second of training steps with random weights on the device that `device` names.
-int run_bench_train(const BenchTrainCommand& command, Device device);
-
 }  // namespace burrow::train

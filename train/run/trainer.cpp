@@ -1,7 +1,7 @@
 #include "train/run/trainer.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include "tensor/json.h"
 
 #include "tensor/profile.h"
 #include "train/run/progress.h"

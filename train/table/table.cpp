@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <thread>
 
 #include "tensor/files.h"
+#include "train/commands/commands.h"
 #include "train/table/jobs.h"
 #include "train/table/table_report.h"
 
@@ -14,14 +16,14 @@ namespace burrow::train {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr int kInterrupted = 130;  // as shells say it of SIGINT
+constexpr int kInterrupted = 130;  // exit code of shells after SIGINT
 constexpr size_t kLogLines = 15;
 
-std::string name_of(const TablePlan& plan, const Cell& cell) {
+std::string cell_name(const TablePlan& plan, const Cell& cell) {
   return fmt::format("{}/seed-{}", plan.config.rows[cell.row].name, cell.seed);
 }
 
-// The mean over sets, or the scores of a row for which it says little.
+// The mean over sets, or for a partial row the scores of the sets it is trained on.
 std::string scores_of(const TablePlan& plan, const Cell& cell) {
   const auto result = read_cell(cell, plan.sets);
   if (!result) return "";
@@ -46,10 +48,10 @@ std::string time_text(double seconds) {
   return fmt::format("{:.1f} h", seconds / 3600);
 }
 
-// Progress on stderr: a line for each finished cell, and on a terminal one that is rewritten.
+// Progress on stderr: a line for each finished cell, and on a terminal a status line that is rewritten.
 class TableProgress {
  public:
-  // The cells that are run, of `total`; `cells` in the order of the jobs.
+  // `cells`: those to run, in the order of the jobs.
   TableProgress(const TablePlan& plan, const std::vector<const Cell*>& cells, int64_t at_once)
       : plan_(plan), cells_(cells), at_once_(at_once), terminal_(isatty(2) == 1) {
     done_ = plan.cells.size() - cells.size();
@@ -66,13 +68,13 @@ class TableProgress {
       ++done_;
       seconds_ += seconds;
       work_done_ += work(cell);
-      say(fmt::format("[{}/{}] {}: {}, {}; {}", done_, plan_.cells.size(), name_of(plan_, cell),
+      say(fmt::format("[{}/{}] {}: {}, {}; {}", done_, plan_.cells.size(), cell_name(plan_, cell),
                       scores_of(plan_, cell), time_text(seconds), time_left(0)));
       return;
     }
     failed.push_back(&cell);
     const std::string log = (cell.path / "log.txt").string();
-    say(fmt::format("{} failed with code {}; the end of {}:\n{}", name_of(plan_, cell), code, log,
+    say(fmt::format("{} failed with code {}; the end of {}:\n{}", cell_name(plan_, cell), code, log,
                     last_lines(log, kLogLines)));
   }
 
@@ -81,7 +83,7 @@ class TableProgress {
     std::string names;
     double spent = 0;
     for (const RunningJob& job : running) {
-      names += fmt::format(" {}", name_of(plan_, *cells_[job.job]));
+      names += fmt::format(" {}", cell_name(plan_, *cells_[job.job]));
       spent += job.seconds();
     }
     clear();
@@ -91,7 +93,7 @@ class TableProgress {
   }
 
   void interrupted() {
-    say(fmt::format("interrupted with {} of {} cells finished; the same command goes on from here", done_,
+    say(fmt::format("interrupted with {} of {} cells finished; the same command continues from here", done_,
                     plan_.cells.size()));
   }
 
@@ -102,13 +104,13 @@ class TableProgress {
     if (cell.samples > 0) return static_cast<double>(cell.samples);
     return longest_ > 0 ? longest_ : 1;
   }
-  // `spent`: seconds that the cells that run now have run.
+  // `spent`: total seconds so far of the cells that are running.
   std::string time_left(double spent) const {
     if (work_done_ == 0) return "time left unknown";
     const double all = seconds_ / work_done_ * work_left_ - spent;
     return fmt::format("about {} left", time_text(std::max(0.0, all) / static_cast<double>(at_once_)));
   }
-  // Not fmt::print, which throws where stderr takes nothing any more.
+  // Not fmt::print, which throws when stderr is closed or full.
   void say(const std::string& line) {
     clear();
     std::fputs((line + "\n").c_str(), stderr);
@@ -128,8 +130,8 @@ class TableProgress {
 
 int64_t cores() { return std::max<int64_t>(1, std::thread::hardware_concurrency()); }
 
-// Cells of one thread each are faster together than one cell with many threads: the matrices are small. A GPU
-// is one machine, whose memory the cells would share.
+// On the CPU many cells of one thread are faster than one cell with many threads: the matrices are small. On
+// a GPU the cells would share its memory.
 int64_t default_jobs(const TableCommand& command) { return command.device.name == "cpu" ? cores() : 1; }
 
 std::string program_of(const TableCommand& command) {
@@ -149,14 +151,14 @@ std::vector<std::string> on_device(std::vector<std::string> command, const Devic
 }
 
 Job job_of(const TablePlan& plan, const Cell& cell, const std::string& program, const DeviceChoice& device) {
-  Job job{name_of(plan, cell), with_overrides({program, "train", plan.config.run}, cell.overrides),
+  Job job{cell_name(plan, cell), with_overrides({program, "train", plan.config.run}, cell.overrides),
           cell.path / "log.txt"};
   job.command.insert(job.command.end(), {"--out", cell.path.string(), "--resume"});
   job.command = on_device(std::move(job.command), device);
   return job;
 }
 
-// Once for all, so that cells beside each other do not compute the same features. False: interrupted.
+// Computes the features once, so that concurrent cells do not repeat it. False: interrupted.
 bool compute_features(const TablePlan& plan, const std::string& program, const DeviceChoice& device) {
   if (plan.run.data.feature_cache.empty() || !plan.run.model.sizes.vision.present()) return true;
   const fs::path log = plan.out / "features.log";
@@ -173,7 +175,7 @@ bool compute_features(const TablePlan& plan, const std::string& program, const D
   return true;
 }
 
-// Those that are to be run, the long ones first, and then by seed, so that rows fill up together.
+// The cells to run: long ones first, then by seed, so that all rows progress together.
 std::vector<const Cell*> unfinished(const TablePlan& plan) {
   std::vector<const Cell*> cells;
   for (const Cell& cell : plan.cells) {
@@ -203,15 +205,15 @@ int run_cells(const TablePlan& plan, const TableCommand& command) {
   JobEvents events;
   events.ended = [&](size_t job, int code, double seconds) { progress.ended(*cells[job], code, seconds); };
   events.tick = [&](std::span<const RunningJob> running) { progress.tick(running); };
-  // The threads depend on --jobs alone, not on how many cells are left: results are equal to the bit for
-  // one number of threads.
+  // The number of threads depends on --jobs alone, not on how many cells are left: results are equal to the
+  // bit only for equal numbers of threads.
   if (!run_jobs(jobs, at_once, std::max<int64_t>(1, cores() / at_once), events)) {
     progress.interrupted();
     return kInterrupted;
   }
   if (progress.failed.empty()) return 0;
   std::string names;
-  for (const Cell* cell : progress.failed) names += fmt::format(" {}", name_of(plan, *cell));
+  for (const Cell* cell : progress.failed) names += fmt::format(" {}", cell_name(plan, *cell));
   fmt::print(stderr, "missing:{}\n", names);
   return 1;
 }
@@ -249,7 +251,7 @@ int run_table(const TableCommand& command) {
     write_report(plan);
     return 0;
   }
-  choose_device(command.device, [](const std::string& line) { fmt::print(stderr, "{}\n", line); });
+  choose_device(command.device, say);
   fs::create_directories(plan.out);
   const FileLock lock((plan.out / "table.lock").string());
   remove_abandoned_temporaries(plan.out.string(), 0);
@@ -257,6 +259,27 @@ int run_table(const TableCommand& command) {
   if (code == kInterrupted) return code;
   write_report(plan);
   return code;
+}
+
+void add_table(CLI::App& app, std::vector<Command>& commands) {
+  const auto c = std::make_shared<TableCommand>();
+  CLI::App* table =
+      app.add_subcommand("table",
+                         "Train the cells of a table that are not finished yet, and print it. Paths "
+                         "in its config are relative to the current directory; docs/tables.md has more.");
+  table->add_option("config", c->config, "TOML file of the table")->required();
+  table->add_option("--out", c->out,
+                    "folder of the cells and the table (default: runs/<name of the config>)");
+  positive(table->add_option(
+      "--jobs", c->jobs,
+      "cells at once, the threads shared between them (default: the faster on this machine; "
+      "1 on a GPU)"));
+  table->add_option("--set", c->overrides, "key=value over every cell's config (repeatable)");
+  positive(table->add_option("--seeds", c->seeds, "only the first so many seeds"));
+  table->add_flag("--list", c->list, "print the cells and whether they are finished, and stop");
+  table->add_flag("--report", c->report_only, "print the table from the finished cells, train nothing");
+  add_device_options(*table, c->device);
+  commands.push_back({table, [c] { return run_table(*c); }});
 }
 
 }  // namespace burrow::train

@@ -23,15 +23,13 @@ std::optional<double> mean_of(const std::vector<std::optional<double>>& values) 
   return sum / static_cast<double>(values.size());
 }
 
-double median(std::vector<double> values) {
-  std::erase(values, 0.0);
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+// The median of the cells whose speed is known; 0 where none is.
+double median_speed(std::vector<double> speeds) {
+  std::erase(speeds, 0.0);
+  return speeds.empty() ? 0 : median(speeds);
 }
 
-// The rows whose cells a row is made of: itself, or its parts.
+// The rows that a row takes its cells from: itself, or its parts.
 std::vector<size_t> parts_of(const TablePlan& plan, size_t r) {
   const TableRow& row = plan.config.rows[r];
   if (row.assemble.empty()) return {r};
@@ -40,7 +38,7 @@ std::vector<size_t> parts_of(const TablePlan& plan, size_t r) {
   return parts;
 }
 
-// Which of the parts a set's score is taken from.
+// The part that a set's score is taken from.
 size_t part_for(const TablePlan& plan, const std::vector<size_t>& parts, const std::string& set) {
   if (parts.size() == 1) return parts[0];
   return *std::find_if(parts.begin(), parts.end(), [&](size_t p) { return plan.trained_on[p][0] == set; });
@@ -62,18 +60,18 @@ void add_facts(RowReport& row, const std::vector<Results>& results, const std::v
       row.peak_memory = std::max(row.peak_memory, cell->peak_memory);
     }
     if (!last) continue;
-    // Of parts of one config the parameters of one: they are adapters for one set each.
+    // Parts of a row with `alone` are adapters of equal size, one per set: count the parameters of one.
     row.trainable = row.row.alone ? last->trainable : row.trainable + last->trainable;
     row.active = row.row.alone ? last->active : row.active + last->active;
     row.total = std::max(row.total, last->total);
     row.fewest_steps += fewest;
     row.most_steps += most;
   }
-  row.tokens_per_second = median(speeds);
+  row.tokens_per_second = median_speed(speeds);
   if (!speeds.empty()) row.active_experts = experts / static_cast<double>(speeds.size());
 }
 
-// The values of some sets, of one for each.
+// The values of some sets, from the values of all.
 template <class T>
 std::vector<T> named(const TablePlan& plan, const std::vector<std::string>& sets,
                      const std::vector<T>& values) {
@@ -133,7 +131,7 @@ void add_baselines(TableReport& report) {
     for (const TableAverage& a : report.plan->config.averages)
       report.baselines.push_back(average(named(*report.plan, a.sets, of_sets)));
     report.baselines.push_back(average(of_sets));
-  } catch (const Error& e) {  // a table copied from elsewhere is still worth reading
+  } catch (const Error& e) {  // a table copied from another machine can be printed without its data
     report.baselines.clear();
     report.no_baselines = e.what();
   }
@@ -198,18 +196,6 @@ Comparison compare(const BySeed& left, const BySeed& right) {
     c.difference = c.test->difference;
   }
   return c;
-}
-
-const char* name_of(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::reproduced:
-      return "reproduced";
-    case Verdict::contradicted:
-      return "contradicted";
-    case Verdict::undecided:
-      return "undecided";
-  }
-  fail("[name_of] verdict {}", static_cast<int>(verdict));
 }
 
 std::vector<ClaimReport> judge(const std::vector<TableClaim>& claims,
