@@ -3,12 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <fstream>
-#include "tensor/json.h"
 
 #include "data/published/convert.h"
 #include "data/sets/dataset.h"
 #include "data/worlds/make.h"
 #include "tensor/enum_names.h"
+#include "tensor/json.h"
 #include "train/commands/commands.h"
 #include "train/run/progress.h"
 

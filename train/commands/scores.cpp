@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <map>
-#include "tensor/json.h"
 
+#include "tensor/json.h"
 #include "train/commands/commands.h"
 #include "train/run/baselines.h"
 

@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include "tensor/json.h"
 
+#include "tensor/json.h"
 #include "train/commands/commands.h"
 #include "train/commands/scores.h"
 #include "train/measure/profile.h"

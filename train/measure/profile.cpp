@@ -3,8 +3,8 @@
 #include <omp.h>
 
 #include <algorithm>
-#include "tensor/json.h"
 
+#include "tensor/json.h"
 #include "tensor/profile.h"
 #include "train/table/statistics.h"
 

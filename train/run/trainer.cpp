@@ -1,8 +1,8 @@
 #include "train/run/trainer.h"
 
 #include <cmath>
-#include "tensor/json.h"
 
+#include "tensor/json.h"
 #include "tensor/profile.h"
 #include "train/run/progress.h"
 
