@@ -1,5 +1,5 @@
 #pragma once
-// Reading a file's text, and fields of a JSON value with errors that say where.
+// JSON files and the fields of a JSON value, with errors that say where.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -9,10 +9,6 @@
 
 namespace burrow::data {
 
-// The bytes of a file. Throws with the path and the system's reason.
-std::string read_text(const std::filesystem::path& path);
-// Writes beside `path` and renames, so that `path` is either the old file or the whole new one.
-void write_text(const std::filesystem::path& path, const std::string& text);
 // Throws an Error with the path and the parser's line, column and reason.
 nlohmann::json parse_json(const std::filesystem::path& path);
 // The same of text in memory; `name` is for errors.

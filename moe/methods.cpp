@@ -4,6 +4,7 @@
 #include <set>
 
 #include "moe/config.h"
+#include "tensor/enum_names.h"
 
 namespace burrow::moe {
 namespace {
@@ -169,16 +170,6 @@ const MethodConfig& method(const std::string& name) {
   }
   fail("method.name = '{}': no such method; the table has {}", name, known);
 }
-
-namespace {
-template <class E>
-std::string name_of(E wanted) {
-  for (const auto& [name, value] : enum_names(wanted)) {
-    if (value == wanted) return name;
-  }
-  return "";
-}
-}  // namespace
 
 namespace {
 void check_visual(const MethodConfig& c) {

@@ -10,6 +10,7 @@
 #include "data/published/convert_mmmb.h"
 #include "data/sets/choices.h"
 #include "data/sets/records.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 namespace {
@@ -127,7 +128,7 @@ std::vector<int64_t> read_labels(const ConvertOptions& o) {
   if (o.labels.empty()) return labels;
   BURROW_CHECK(o.shape == "piqa" || o.shape == "siqa",
                "--labels {}: the files of {} have their answers in the records", o.labels.string(), o.shape);
-  const std::string text = read_text(o.labels);
+  const std::string text = read_file(o.labels.string());
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     const std::string line = trimmed(std::string_view(text).substr(begin, end - begin));
@@ -183,7 +184,7 @@ class Converter {
     BURROW_CHECK(labels_.empty() || labels_.size() == records_, "{} has {} labels, but {} has {} records",
                  o_.labels.string(), labels_.size(), o_.in.string(), records_);
     BURROW_CHECK(done_.items > 0, "{}: no item to write", o_.in.string());
-    write_text(o_.out, text_);
+    write_file_atomically(o_.out.string(), text_);
     return done_;
   }
 
@@ -223,7 +224,7 @@ Converted convert_choices(const ConvertOptions& options) {
   if (options.shape == "mmmb") return convert_mmmb(options);
   Converter converter(options);
   for_each_line(
-      read_text(options.in), options.in.string(),
+      read_file(options.in.string()), options.in.string(),
       [&](int64_t line, const json& record) { converter.add(line, record); },
       [&](int64_t line, const std::string& reason) { converter.broken(line, reason); });
   return converter.finish();

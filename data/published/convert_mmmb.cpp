@@ -10,6 +10,7 @@
 #include "data/published/base64.h"
 #include "data/sets/choices.h"
 #include "data/sets/records.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 namespace {
@@ -108,7 +109,7 @@ class Converter {
 
   Converted finish() const {
     BURROW_CHECK(done_.items > 0, "{}: no item to write", o_.in.string());
-    write_text(o_.out, text_);
+    write_file_atomically(o_.out.string(), text_);
     return done_;
   }
 
@@ -131,7 +132,7 @@ class Converter {
       write_png(o_.images / file,
                 parse_jpeg(std::as_bytes(std::span(*bytes)), o_.in.string() + ", " + index));
     else if (kind == "PNG")
-      write_text(o_.images / file, *bytes);
+      write_file_atomically((o_.images / file).string(), *bytes);
     else
       wrong("image", fmt::format("is of {} kind: PNG and JPEG are read", kind));
     return file;
@@ -168,7 +169,7 @@ Converted convert_mmmb(const ConvertOptions& o) {
   BURROW_CHECK(!o.images.empty(), "{}: name the folder that images are written to with --images",
                o.in.string());
   BURROW_CHECK(o.labels.empty() && !o.passage, "--labels and --passage: mmmb has neither");
-  const std::vector<Row> rows = read_tsv(read_text(o.in), o.in.string());
+  const std::vector<Row> rows = read_tsv(read_file(o.in.string()), o.in.string());
   for (const char* column : {"index", "image", "question", "A", "B", "answer"})
     BURROW_CHECK(!rows.empty() && rows[0].contains(column), "{}: no column '{}'", o.in.string(), column);
   fs::create_directories(o.images);

@@ -7,6 +7,7 @@
 #include "data/json.h"
 #include "data/sets/records.h"
 #include "tensor/check.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 
@@ -269,7 +270,7 @@ class DatasetBuilder {
 };
 
 Dataset Dataset::load(const DatasetSettings& settings, const Tokenizer& tokenizer) {
-  return parse(read_text(settings.file), settings, tokenizer);
+  return parse(read_file(settings.file.string()), settings, tokenizer);
 }
 
 Dataset Dataset::parse(std::string_view text, const DatasetSettings& settings, const Tokenizer& tokenizer) {
@@ -342,7 +343,7 @@ std::vector<Fault> check_dataset(const DatasetSettings& settings, const Tokenize
                                  int64_t* checked) {
   std::string text;
   try {
-    text = read_text(settings.file);
+    text = read_file(settings.file.string());
   } catch (const Error& e) {
     if (checked != nullptr) *checked = 0;
     return {{settings.file.string(), -1, "", e.what(), false}};

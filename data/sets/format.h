@@ -21,13 +21,4 @@ inline std::vector<std::pair<const char*, Supervision>> enum_names(Supervision) 
   return {{"answer", Supervision::answer}, {"all", Supervision::all}};
 }
 
-// The name of a value.
-template <class E>
-const char* name_of(E value) {
-  for (const auto& [name, v] : enum_names(E{})) {
-    if (v == value) return name;
-  }
-  return "?";
-}
-
 }  // namespace burrow::data

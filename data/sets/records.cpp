@@ -1,6 +1,7 @@
 #include "data/sets/records.h"
 
 #include "data/json.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 namespace {
@@ -94,7 +95,7 @@ Record read_record(const json& element) {
 
 void for_each_record(const std::filesystem::path& path,
                      const std::function<void(int64_t, const json&)>& use) {
-  for_each_record(read_text(path), path.string(), use);
+  for_each_record(read_file(path.string()), path.string(), use);
 }
 
 void for_each_record(std::string_view text, const std::string& name,

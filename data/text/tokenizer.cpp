@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "data/json.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 namespace {
@@ -74,10 +75,10 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   const auto beside = [&](const char* name) { return path.parent_path() / name; };
   Tokenizer t;
   if (path.extension() != ".model") {
-    t = parse(read_text(path), path.string());
+    t = parse(read_file(path.string()), path.string());
   } else {
     const std::string where = fmt::format("[tokenizer] {}", path.string());
-    SentencePieceModel read = sentencepiece(read_text(path), where);
+    SentencePieceModel read = sentencepiece(read_file(path.string()), where);
     std::vector<Added> added;
     for (size_t i = 0; i < read.vocabulary.words.size(); ++i) {
       if (read.vocabulary.special[i]) added.push_back({static_cast<int32_t>(i)});
@@ -256,7 +257,9 @@ std::string Tokenizer::json() const {
   return file.dump(1) + "\n";
 }
 
-void Tokenizer::save(const std::filesystem::path& path) const { write_text(path, json()); }
+void Tokenizer::save(const std::filesystem::path& path) const {
+  write_file_atomically(path.string(), json());
+}
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   return encode(text, Place::start, true);

@@ -3,6 +3,7 @@
 
 #include "data/json.h"
 #include "data/worlds/make_files.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 namespace fs = std::filesystem;
@@ -68,7 +69,7 @@ bool make_domains(const fs::path& dir, const MakeOptions& options, const Progres
   for (const Domain domain : domains)
     made |= make_folder(dir, name_of(domain), make_manifest(name_of(domain), values),
                         [&](const fs::path& work) { make_domain(work, domain, options, progress); });
-  if (made) write_text(manifest_path, manifest.dump(1) + "\n");
+  if (made) write_file_atomically(manifest_path.string(), manifest.dump(1) + "\n");
   return made;
 }
 

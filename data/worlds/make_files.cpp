@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "data/json.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 namespace fs = std::filesystem;
@@ -128,7 +129,7 @@ bool make_folder(const fs::path& dir, const std::string& name, const nlohmann::j
   make_directories(work);
   try {
     fill(work);
-    write_text(work / "manifest.json", manifest.dump(1) + "\n");
+    write_file_atomically((work / "manifest.json").string(), manifest.dump(1) + "\n");
     fs::rename(work, dir / name, error);
     BURROW_CHECK(!error, "[make] cannot rename {} to {}: {}", work.string(), name, error.message());
   } catch (...) {
@@ -141,7 +142,7 @@ bool make_folder(const fs::path& dir, const std::string& name, const nlohmann::j
 void make_tokenizer(const fs::path& dir, const Tokenizer& tokenizer) {
   const fs::path path = dir / "tokenizer.json";
   if (!fs::exists(path)) return tokenizer.save(path);
-  BURROW_CHECK(read_text(path) == tokenizer.json(),
+  BURROW_CHECK(read_file(path.string()) == tokenizer.json(),
                "[make] {} is another tokenizer than that of the generated data", path.string());
 }
 

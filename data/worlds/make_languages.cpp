@@ -7,6 +7,7 @@
 #include "data/worlds/languages.h"
 #include "data/worlds/make.h"
 #include "data/worlds/make_files.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 namespace fs = std::filesystem;
@@ -73,7 +74,7 @@ void make_mmmb(const fs::path& work, const LanguageOptions& o, const Progress& p
         if (progress && i % 512 == 0)
           progress(fmt::format("mmmb/{}/{}", language, split.name), i, split.samples);
       }
-      write_text(work / fmt::format("mmmb_{}_{}.tsv", language, split.name), table);
+      write_file_atomically((work / fmt::format("mmmb_{}_{}.tsv", language, split.name)).string(), table);
     }
   }
 }

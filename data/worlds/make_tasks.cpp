@@ -3,6 +3,7 @@
 #include "data/worlds/make.h"
 #include "data/worlds/make_files.h"
 #include "data/worlds/worlds.h"
+#include "tensor/files.h"
 
 namespace burrow::data {
 namespace fs = std::filesystem;
@@ -98,7 +99,7 @@ bool make_tasks(const fs::path& dir, const TaskOptions& options, const Progress&
                         [&](const fs::path& work) { make_family(work, family, options, progress); });
   made |= make_folder(dir, "pretrain", make_manifest("task texts", of_texts),
                       [&](const fs::path& work) { make_texts(work, options, progress); });
-  if (made) write_text(manifest_path, manifest.dump(1) + "\n");
+  if (made) write_file_atomically(manifest_path.string(), manifest.dump(1) + "\n");
   return made;
 }
 

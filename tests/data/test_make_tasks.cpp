@@ -9,6 +9,7 @@
 #include "data/sets/choices.h"
 #include "data/worlds/make.h"
 #include "data/worlds/worlds.h"
+#include "tensor/files.h"
 #include "tests/support/data_testing.h"
 
 using namespace burrow;
@@ -28,7 +29,7 @@ TaskOptions small(uint64_t seed = 1) {
 }
 
 std::vector<nlohmann::json> lines_of(const fs::path& path) {
-  std::istringstream in(read_text(path));
+  std::istringstream in(read_file(path.string()));
   std::vector<nlohmann::json> lines;
   for (std::string line; std::getline(in, line);) lines.push_back(parse_json(line, path.string()));
   return lines;

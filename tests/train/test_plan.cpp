@@ -14,7 +14,7 @@ namespace {
 const std::string kSizes = std::string(BURROW_TEST_FILES) + "/../configs/models/llava_1_5_7b.toml";
 
 MemoryPlan plan_of(const std::vector<std::string>& overrides) {
-  return plan_memory(read_sizes(kSizes, overrides));
+  return plan_memory(read_run_config(kSizes, overrides, DataKeys::optional));
 }
 std::string message_of(const PlanCommand& command) {
   try {

@@ -101,6 +101,13 @@ TEST_CASE("Holm's correction") {  // statsmodels' multipletests(method="holm"), 
   check({}, {});
 }
 
+TEST_CASE("median: the middle value, or the mean of the middle two") {
+  CHECK(median(Values{3}) == 3);
+  CHECK(median(Values{9, 1, 4}) == 4);
+  CHECK(median(Values{9, 1, 4, 2}) == 3);
+  CHECK_THROWS_WITH(median(Values{}), "[median] 0 values; at least 1 are needed");
+}
+
 TEST_CASE("what is refused") {
   const double nan = std::nan("");
   CHECK_THROWS_WITH(mean(Values{}), "[mean] 0 values; at least 1 are needed");

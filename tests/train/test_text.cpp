@@ -202,7 +202,7 @@ TEST_CASE("what a model of text alone refuses") {
   refused({"train", "tasks.toml", "--out", "r", "--set", "data.sets[0].format=text"},
           "items.jsonl, line 1, text: is missing");
   refused({"train", "tasks.toml", "--dry-run", "--set", "model.vision.layers=-1"}, "vision.layers = -1");
-  refused({"data", "check", "items.jsonl", "--format", "csv"}, "--format csv: llava, choices or text");
+  refused({"data", "check", "items.jsonl", "--format", "csv"}, "--format csv: one of llava, choices, text");
   refused({"data", "convert", "boolq", "absent.jsonl", "out.jsonl"}, "absent.jsonl");
   CHECK(has(good({"data", "check", "items.jsonl"}).text, "items.jsonl: 120 records, 0 faults"));
   CHECK(has(good({"data", "check", "texts.jsonl"}).text, "texts.jsonl: 60 records, 0 faults"));
@@ -242,7 +242,8 @@ TEST_CASE("factorize: evaluated, asked and trained as it is; all blocks are the 
   refused({"factorize", "cut", "--out", "x4"}, "a run of method 'factorllm'");
   refused({"factorize", "tasks", "--out", "cut"}, "cut: exists already");
   refused({"factorize", "tasks", "--out", "x5", "--experts", "5"}, "--experts 5");
-  refused({"factorize", "tasks", "--out", "x6", "--split", "even"}, "--split even");
+  refused({"factorize", "tasks", "--out", "x6", "--split", "even"},
+          "--split even: one of contiguous, random, clustered");
   refused({"factorize", "tasks.toml", "--out", "x7"}, "model.weights is empty");
 }
 

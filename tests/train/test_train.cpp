@@ -36,6 +36,22 @@ TEST_CASE("the balance term is part of what is trained") {
   CHECK(router_after_a_step("0.01") != router_after_a_step("0"));
 }
 
+TEST_CASE("a dry run of model sizes alone needs no data, but a vocabulary") {
+  const Playground& p = playground();
+  p.write("sizes.toml", "[model.decoder]\nlayers = 1\nvocabulary = 50\n[method]\nname = 'mole'\n");
+  const Outcome sizes = p.run({"train", "sizes.toml", "--dry-run"});
+  CHECK_MESSAGE(sizes.code == 0, sizes.text);
+  CHECK(has(sizes.text, "vocabulary = 50"));
+  CHECK(has(sizes.text, "trainable"));
+  const Outcome without = p.run({"train", "sizes.toml", "--dry-run", "--set", "model.decoder.vocabulary=0"});
+  CHECK(without.code == 1);
+  CHECK(has(without.text, "model.decoder.vocabulary = 0: must be positive where there is no data.tokenizer"));
+  const std::string words = "data.tokenizer=data/tokenizer.json";
+  CHECK(p.run({"train", "sizes.toml", "--dry-run", "--set", "model.decoder.vocabulary=0", "--set", words})
+            .code == 0);
+  CHECK(has(p.run({"train", "sizes.toml"}).text, "data.tokenizer is missing"));
+}
+
 TEST_CASE("a run writes its directory, and eval and ask read it") {
   const Playground& p = playground();
   const Outcome train = p.run({"train", "run.toml", "--out", "whole"});

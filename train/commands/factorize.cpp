@@ -1,6 +1,7 @@
 // burrow factorize: a dense decoder's FFNs dealt to blocks with a router each (FactorLLM, arXiv 2408.11855).
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 
 #include "moe/shards.h"
@@ -12,6 +13,12 @@
 
 namespace burrow::train {
 namespace {
+
+// `model` is a run of method full, or a config with model.weights.
+struct FactorizeCommand {
+  std::string model, out, split = "contiguous";
+  int64_t experts = 4, top_k = 1, seed = 0;
+};
 
 // The dense model of a run that trained all of it, or of a run's config with model.weights.
 Setup dense_model(const std::string& path) {
@@ -31,19 +38,10 @@ Setup dense_model(const std::string& path) {
   return make_setup(config);
 }
 
-moe::Split split_kind(const std::string& name) {
-  for (const auto& [known, split] : enum_names(moe::Split{})) {
-    if (name == known) return split;
-  }
-  fail("--split {}: contiguous, random or clustered", name);
-}
-
-}  // namespace
-
 int run_factorize(const FactorizeCommand& c) {
   const std::filesystem::path out(c.out);
   BURROW_CHECK(!std::filesystem::exists(out), "{}: exists already; choose another --out", c.out);
-  const moe::Split split = split_kind(c.split);
+  const moe::Split split = value_named<moe::Split>("--split", c.split);
   moe::MethodConfig method = moe::method("factorllm");
   method.experts = c.experts;
   method.router.top_k = c.top_k;
@@ -74,6 +72,25 @@ int run_factorize(const FactorizeCommand& c) {
   fmt::print("{}: {} FFNs of {} channels in {} blocks of {} ({}), {} of them per token; a router each\n",
              c.out, sizes.layers, sizes.mlp_width, c.experts, sizes.mlp_width / c.experts, c.split, c.top_k);
   return 0;
+}
+
+}  // namespace
+
+void add_factorize(CLI::App& app, std::vector<Command>& commands) {
+  const auto c = std::make_shared<FactorizeCommand>();
+  CLI::App* cut = app.add_subcommand(
+      "factorize",
+      "Cut a dense decoder's FFNs into blocks with a router each (FactorLLM); the folder that it "
+      "writes is read by train (its config.toml), eval and ask");
+  cut->add_option("model", c->model, "run directory of method full, or TOML file with model.weights")
+      ->required();
+  cut->add_option("--out", c->out, "folder to write")->required();
+  positive(cut->add_option("--experts", c->experts, "blocks of each FFN"))->capture_default_str();
+  positive(cut->add_option("--top-k", c->top_k, "blocks that a token passes through"))->capture_default_str();
+  cut->add_option("--split", c->split, "contiguous, random or clustered")->capture_default_str();
+  cut->add_option("--seed", c->seed, "of the routers and of the split")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX));
+  commands.push_back({cut, [c] { return run_factorize(*c); }});
 }
 
 }  // namespace burrow::train

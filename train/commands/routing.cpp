@@ -1,15 +1,24 @@
 // routing: how a finished run's routers weigh their experts, by language or data set.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <cmath>
 #include <map>
 
 #include "tensor/files.h"
 #include "train/commands/commands.h"
+#include "train/run/device.h"
 #include "train/run/evaluate.h"
 
 namespace burrow::train {
 namespace {
+
+// Empty strings stand for the config's values; limit 0 takes all samples.
+struct RoutingCommand {
+  std::string run, split, out;
+  int64_t limit = 0;
+  DeviceChoice device = {};
+};
 
 // Of one router on the rows of one group.
 struct Weights {
@@ -68,11 +77,10 @@ void add_set(ByGroup& groups, const Setup& setup, const data::Dataset& set, cons
   }
 }
 
-}  // namespace
-
+// Writes CSV: of each router and expert the mean weight, its standard deviation over rows and their number,
+// by the language that records name, or else by data set.
 int run_routing(const RoutingCommand& c) {
   const NoGrad no_grad;
-  const auto say = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
   const Setup setup = load_run(c.run, choose_device(c.device, say));
   const std::string split = c.split.empty() ? setup.config.eval.split : c.split;
   const auto sets = load_sets(setup, split_named(split), setup.config.eval.sets);
@@ -96,6 +104,20 @@ int run_routing(const RoutingCommand& c) {
   else
     write_file_atomically(c.out, csv);
   return 0;
+}
+
+}  // namespace
+
+void add_routing(CLI::App& app, std::vector<Command>& commands) {
+  const auto c = std::make_shared<RoutingCommand>();
+  CLI::App* routing = app.add_subcommand(
+      "routing", "How a finished run's routers weigh their experts: CSV, by language or data set");
+  routing->add_option("run", c->run, "run directory")->required();
+  routing->add_option("--split", c->split, "train, validation or test (default: the config's eval.split)");
+  positive(routing->add_option("--limit", c->limit, "samples of each set (default: all)"));
+  routing->add_option("--out", c->out, "file to write (default: printed)");
+  add_device_options(*routing, c->device);
+  commands.push_back({routing, [c] { return run_routing(*c); }});
 }
 
 }  // namespace burrow::train

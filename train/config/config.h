@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "tensor/check.h"
+#include "tensor/enum_names.h"
 
 namespace burrow::train {
 

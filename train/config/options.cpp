@@ -10,26 +10,22 @@ namespace {
 void check_sizes(const RunConfig& c);
 }
 
-RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides) {
-  return read_run_config(Document::load(path), overrides);
+RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides, DataKeys data) {
+  return read_run_config(Document::load(path), overrides, data);
 }
 
-RunConfig read_run_config(Document document, const std::vector<std::string>& overrides) {
+RunConfig read_run_config(Document document, const std::vector<std::string>& overrides, DataKeys data) {
   RunConfig config;
   for (const std::string& o : overrides) document.apply_override(o, fields_of(config));
   if (const auto name = document.string_at("method.name")) config.method = moe::method(*name);
   read_config(document, config);
-  check(config);
-  return config;
-}
-
-RunConfig read_sizes(const std::string& path, const std::vector<std::string>& overrides) {
-  Document document = Document::load(path);
-  RunConfig config;
-  for (const std::string& o : overrides) document.apply_override(o, fields_of(config));
-  if (const auto name = document.string_at("method.name")) config.method = moe::method(*name);
-  read_config(document, config);
+  if (data == DataKeys::required || !config.data.sets.empty()) {
+    check(config);
+    return config;
+  }
   check_sizes(config);
+  BURROW_CHECK(config.model.sizes.decoder.vocabulary > 0 || !config.data.tokenizer.empty(),
+               "model.decoder.vocabulary = 0: must be positive where there is no data.tokenizer");
   return config;
 }
 
@@ -64,7 +60,7 @@ void check_sets(const DataConfig& c, const std::vector<std::string>& evaluated) 
     BURROW_CHECK(
         d.format == data::Format::choices || !d.circular,
         "data.sets[{}].circular: only sets of the format choices have choices to turn, '{}' is of {}",
-        names.size() - 1, d.name, data::name_of(d.format));
+        names.size() - 1, d.name, name_of(d.format));
   }
   for (const auto& [key, listed] : {std::pair{"data.use", &c.use}, {"eval.sets", &evaluated}}) {
     std::set<std::string> used;

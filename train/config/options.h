@@ -156,11 +156,14 @@ void visit_fields(V& v, RunConfig& c) {
   v.section("eval", [&] { visit_fields(v, c.eval); });
 }
 
+// With optional, a config without data.sets describes a model alone: [data] and [eval] are not checked, and
+// the vocabulary must be given where there is no tokenizer.
+enum class DataKeys { required, optional };
 // Reads a TOML file with `--set` overrides. The method's row gives the defaults of [method].
-RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides);
-RunConfig read_run_config(Document document, const std::vector<std::string>& overrides);
-// The same of a file that may say nothing of data: what `burrow plan` reads.
-RunConfig read_sizes(const std::string& path, const std::vector<std::string>& overrides);
+RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                          DataKeys data = DataKeys::required);
+RunConfig read_run_config(Document document, const std::vector<std::string>& overrides,
+                          DataKeys data = DataKeys::required);
 std::string write_run_config(const RunConfig& config);  // the resolved config as TOML
 void check(const RunConfig& c);                         // throws an Error that names the key
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -13,11 +14,21 @@
 #include "tensor/rng.h"
 #include "train/commands/commands.h"
 #include "train/config/options.h"
+#include "train/run/device.h"
+#include "train/table/statistics.h"
 
 namespace burrow::train {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// `config` has the sizes of a model; `variants` are named as in the paper, 1R4E1K.
+struct BenchInferCommand {
+  std::string config, json;
+  std::vector<std::string> overrides, variants{"1R4E1K"};
+  int64_t prompt = 512, new_tokens = 32, rounds = 5;
+  DeviceChoice device = {};
+};
 
 // Values of a Linear's size that cost little to draw: what they are does not matter to a clock.
 class QuickWeights : public nn::WeightSource {
@@ -67,12 +78,6 @@ struct Subject {
          token_ffn_flops = 0;                                        // counted from the kernels
   std::vector<double> prompt{}, token{}, prompt_ffn{}, token_ffn{};  // seconds, a round each
 };
-
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  const size_t n = v.size();
-  return n % 2 ? v[n / 2] : 0.5 * (v[n / 2 - 1] + v[n / 2]);
-}
 
 // "1R4E1K" as in the paper: one router, 4 experts, 1 of them per token.
 moe::MethodConfig variant(const std::string& name) {
@@ -169,7 +174,7 @@ void measure(Subject& s, const Segments& prompt, const Tensor& ids, int64_t new_
       flops_of([&] { nn::greedy_decode(*s.model, prompt, ids, {}, kNever, new_tokens + 1, &seconds); });
   s.token_flops = (flops - s.prompt_flops) / static_cast<double>(new_tokens);
   s.prompt.push_back(seconds[0]);
-  s.token.push_back(median({seconds.begin() + 1, seconds.end()}));
+  s.token.push_back(median(std::span(seconds).subspan(1)));
   s.prompt_ffn_flops = flops_of([&] { s.prompt_ffn.push_back(ffn_seconds(*s.model, prompt)); });
   for (int64_t i = 0; i < new_tokens; ++i)
     s.token_ffn_flops = flops_of([&] { single.push_back(ffn_seconds(*s.model, one)); });
@@ -218,8 +223,6 @@ Json print(const std::vector<Subject>& subjects, int64_t T) {
   return rows;
 }
 
-}  // namespace
-
 int run_bench_infer(const BenchInferCommand& c) {
   const Device device = choose_device(c.device, [](const std::string& line) { fmt::print("{}\n", line); });
   RunConfig config;
@@ -251,6 +254,29 @@ int run_bench_infer(const BenchInferCommand& c) {
   const Json rows = print(subjects, c.prompt);
   if (!c.json.empty()) write_file_atomically(c.json, rows.dump(2) + "\n");
   return 0;
+}
+
+}  // namespace
+
+void add_bench_infer(CLI::App& bench, std::vector<Command>& commands) {
+  const auto c = std::make_shared<BenchInferCommand>();
+  CLI::App* infer = bench.add_subcommand(
+      "infer", "Tokens a second of a decoder, dense and with its FFNs in blocks, in one run");
+  infer
+      ->add_option("config", c->config,
+                   "TOML file with the model's sizes; without model.weights they are random")
+      ->required();
+  infer->add_option("--set", c->overrides, "key=value, over the file (repeatable)");
+  infer
+      ->add_option("--variants", c->variants,
+                   "e.g. 1R4E1K,1R4E2K: one router, 4 blocks, 1 or 2 of them a token")
+      ->delimiter(',');
+  positive(infer->add_option("--prompt", c->prompt, "tokens of the prompt"))->capture_default_str();
+  positive(infer->add_option("--new", c->new_tokens, "tokens decoded after it"))->capture_default_str();
+  positive(infer->add_option("--rounds", c->rounds, "of which medians are printed"))->capture_default_str();
+  infer->add_option("--json", c->json, "write the figures to this file");
+  add_device_options(*infer, c->device);
+  commands.push_back({infer, [c] { return run_bench_infer(*c); }});
 }
 
 }  // namespace burrow::train

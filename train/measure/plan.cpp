@@ -1,5 +1,6 @@
 #include "train/measure/plan.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -7,6 +8,7 @@
 #include "nn/arena.h"
 #include "tensor/device.h"
 #include "tensor/files.h"
+#include "train/commands/commands.h"
 #include "train/measure/synthetic.h"
 #include "train/run/optimizer.h"
 
@@ -159,7 +161,7 @@ MemoryPlan plan_memory(const RunConfig& config) {
 }
 
 int run_plan(const PlanCommand& command) {
-  const RunConfig config = read_sizes(command.config, command.overrides);
+  const RunConfig config = read_run_config(command.config, command.overrides, DataKeys::optional);
   const size_t memory = command.memory.empty() ? 0 : parse_memory(command.memory);
   const MemoryPlan plan = plan_memory(config);
   print_plan(plan);
@@ -182,6 +184,20 @@ int run_plan(const PlanCommand& command) {
                  "Neither bf16 weights nor layers computed again nor smaller micro-batches make it fit: "
                  "fewer trainable parameters (method.rank, method.experts) or a larger card would")
            : fmt::format("It fits with {}", fmt::join(helps, "; or with ")));
+}
+
+void add_plan(CLI::App& app, std::vector<Command>& commands) {
+  const auto c = std::make_shared<PlanCommand>();
+  CLI::App* plan = app.add_subcommand(
+      "plan", "Predict the memory that training with a config takes on a GPU, without one");
+  plan->add_option("config", c->config, "TOML file; one of model sizes alone will do")->required();
+  plan->add_option("--set", c->overrides, "key=value, over the file (repeatable)");
+  plan->add_option(
+      "--memory", c->memory,
+      "refuse what does not fit, e.g. 80GiB, and say what would help: bf16, layers computed again, smaller "
+      "micro-batches");
+  plan->add_option("--json", c->json, "write the figures to this file");
+  commands.push_back({plan, [c] { return run_plan(*c); }});
 }
 
 }  // namespace burrow::train

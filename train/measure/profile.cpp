@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tensor/profile.h"
+#include "train/table/statistics.h"
 
 namespace burrow::train {
 
@@ -17,12 +18,6 @@ double seconds_of(const std::function<void()>& f) {
   const double begin = seconds_now();
   f();
   return seconds_now() - begin;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
 }
 
 // Seconds of each step, for at least `seconds` and one round of the profiled steps.

@@ -1,5 +1,6 @@
 #include "train/measure/synthetic.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -10,9 +11,11 @@
 #include "tensor/files.h"
 #include "tensor/profile.h"
 #include "tensor/rng.h"
+#include "train/commands/commands.h"
 #include "train/run/device.h"
 #include "train/run/optimizer.h"
 #include "train/run/readback.h"
+#include "train/table/statistics.h"
 
 namespace burrow::train {
 namespace {
@@ -54,11 +57,6 @@ std::vector<int64_t> read_lengths(const std::string& path) {
   }
   BURROW_CHECK(!lengths.empty(), "{}: no lengths", path);
   return lengths;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 // Frozen weights that multiply every row: the Linears of the decoder's blocks. The N of 4 N FLOPs a token.
@@ -145,8 +143,20 @@ Var synthetic_step(const RunConfig& config, nn::Llava& model, moe::Attachment& a
   return loss;
 }
 
-int run_bench_train(const BenchTrainCommand& command, Device device) {
-  const RunConfig config = read_sizes(command.config, command.overrides);
+namespace {
+
+// `lengths` is a file with the text tokens of each sample.
+struct BenchTrainCommand {
+  std::string config, lengths, json;
+  std::vector<std::string> overrides;
+  int64_t steps = 10;
+  DeviceChoice device = {};
+};
+
+int run_bench_train(const BenchTrainCommand& command) {
+  const Device device =
+      choose_device(command.device, [](const std::string& line) { fmt::print("{}\n", line); });
+  const RunConfig config = read_run_config(command.config, command.overrides, DataKeys::optional);
   const DType dtype = config.model.dtype == "bf16" ? DType::bf16 : DType::f32;
   BURROW_CHECK(config.model.compute == "f32" || device == Device::cuda,
                "model.compute = 'bf16': use --device cuda");
@@ -207,6 +217,22 @@ int run_bench_train(const BenchTrainCommand& command, Device device) {
     write_file_atomically(command.json, json.dump(2) + "\n");
   }
   return 0;
+}
+
+}  // namespace
+
+void add_bench_train(CLI::App& bench, std::vector<Command>& commands) {
+  const auto c = std::make_shared<BenchTrainCommand>();
+  CLI::App* train = bench.add_subcommand(
+      "train", "Tokens a second of training steps with random weights and words, at a config's sizes");
+  train->add_option("config", c->config, "TOML file; one of model sizes alone will do")->required();
+  train->add_option("--set", c->overrides, "key=value, over the file (repeatable)");
+  train->add_option("--lengths", c->lengths, "file with the text tokens of each sample")
+      ->default_val("configs/bench/llava_lengths.txt");
+  positive(train->add_option("--steps", c->steps, "of which the median is printed"))->capture_default_str();
+  train->add_option("--json", c->json, "write the figures to this file");
+  add_device_options(*train, c->device);
+  commands.push_back({train, [c] { return run_bench_train(*c); }});
 }
 
 }  // namespace burrow::train

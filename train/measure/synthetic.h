@@ -26,13 +26,4 @@ SyntheticBatch synthetic_batch(const nn::Llava& model, Segments segments);
 Var synthetic_step(const RunConfig& config, nn::Llava& model, moe::Attachment& attachment,
                    const SyntheticBatch& batch, uint64_t step);
 
-// `lengths` is a file with the text tokens of each sample.
-struct BenchTrainCommand {
-  std::string config, lengths, json;
-  std::vector<std::string> overrides;
-  int64_t steps = 10;
-};
-// Prints tokens a second of training steps with random weights on the device that `device` names.
-int run_bench_train(const BenchTrainCommand& command, Device device);
-
 }  // namespace burrow::train

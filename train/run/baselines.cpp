@@ -9,6 +9,7 @@
 #include "data/sets/choices.h"
 #include "data/sets/records.h"
 #include "tensor/check.h"
+#include "tensor/files.h"
 
 namespace burrow::train {
 namespace {
@@ -54,7 +55,7 @@ void for_each_item(const std::string& file, Use&& use) {
     fail("{}, line {}: {}", file, line, reason);
   };
   data::for_each_line(
-      data::read_text(file), file,
+      read_file(file), file,
       [&](int64_t line, const nlohmann::json& element) {
         try {
           const data::ChoiceItem item = data::read_choice(element);

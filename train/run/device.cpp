@@ -35,23 +35,4 @@ std::string describe(Device device) {
   return device == Device::cpu ? "cpu" : fmt::format("cuda: {}", cuda::device_info().name);
 }
 
-int run_device() {
-  const cuda::DeviceInfo info = cuda::device_info();
-  if (!info.absent.empty()) {
-    fmt::print("no device for --device cuda: {}\n", info.absent);
-    return 1;
-  }
-  const auto gib = [](size_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
-  fmt::print("{}: compute capability {}.{}, {} multiprocessors, {:.1f} GiB of memory, {:.1f} GiB free\n",
-             info.name, info.major, info.minor, info.multiprocessors, gib(info.memory), gib(info.free));
-  fmt::print("CUDA {}.{}, driver for {}.{}\n", info.runtime / 1000, info.runtime % 1000 / 10,
-             info.driver / 1000, info.driver % 1000 / 10);
-  const cuda::CudnnInfo cudnn = cuda::cudnn_info();
-  if (cudnn.absent.empty())
-    fmt::print("cuDNN {}.{}.{}\n", cudnn.version / 10000, cudnn.version / 100 % 100, cudnn.version % 100);
-  else
-    fmt::print("without cuDNN: {}\n", cudnn.absent);
-  return 0;
-}
-
 }  // namespace burrow::train

@@ -17,7 +17,5 @@ struct DeviceChoice {
 Device choose_device(const DeviceChoice& choice, const std::function<void(const std::string&)>& say);
 // "cpu", or the name of the GPU.
 std::string describe(Device device);
-// Prints the device that --device cuda takes, or why there is none; 1 then.
-int run_device();
 
 }  // namespace burrow::train

@@ -14,6 +14,18 @@ bool Setup::converses() const {
 
 namespace {
 
+// The tokenizer, whose size a vocabulary of 0 becomes, with the checks of what must agree with it.
+void load_tokenizer(Setup& s) {
+  const DataConfig& data = s.config.data;
+  s.tokenizer = data::Tokenizer::load(data.tokenizer);
+  int64_t& vocabulary = s.config.model.sizes.decoder.vocabulary;
+  if (vocabulary == 0) vocabulary = s.tokenizer.size();
+  BURROW_CHECK(s.tokenizer.size() <= vocabulary, "{}: {} tokens, but model.decoder.vocabulary is {}",
+               data.tokenizer, s.tokenizer.size(), vocabulary);
+  const auto& chat = data::ChatTemplate::by_name(data.chat);
+  if (s.converses()) chat.check(s.tokenizer);
+}
+
 // Puts a file's projector into the model, and its bytes into the hash.
 void load_projector(const std::string& file, nn::Llava& model, uint64_t& hash) {
   const SafetensorsFile read = read_safetensors(file);
@@ -30,14 +42,9 @@ void load_projector(const std::string& file, nn::Llava& model, uint64_t& hash) {
 }  // namespace
 
 Setup make_setup(const RunConfig& config, bool shapes_only, Device device) {
-  Setup s{config, data::Tokenizer::load(config.data.tokenizer), nullptr, {}, 0};
+  Setup s{config, {}, nullptr, {}, 0};
   nn::ModelConfig& sizes = s.config.model.sizes;
-  if (sizes.decoder.vocabulary == 0) sizes.decoder.vocabulary = s.tokenizer.size();
-  BURROW_CHECK(s.tokenizer.size() <= sizes.decoder.vocabulary,
-               "{}: {} tokens, but model.decoder.vocabulary is {}", config.data.tokenizer, s.tokenizer.size(),
-               sizes.decoder.vocabulary);
-  const auto& chat = data::ChatTemplate::by_name(config.data.chat);
-  if (s.converses()) chat.check(s.tokenizer);
+  if (!shapes_only || !config.data.tokenizer.empty()) load_tokenizer(s);
   const DType dtype = config.model.dtype == "f64"    ? DType::f64
                       : config.model.dtype == "bf16" ? DType::bf16
                                                      : DType::f32;

@@ -19,8 +19,8 @@ struct Setup {
   uint64_t weights_hash = 0;  // of the base's file; 0 for random weights
 };
 
-// Of the config's sizes, a vocabulary of 0 becomes the tokenizer's. `shapes_only` builds the model without
-// memory, for --dry-run. The model is on `device`.
+// Of the config's sizes, a vocabulary of 0 becomes the tokenizer's. `shapes_only`, for --dry-run, builds the
+// model without memory, and without a tokenizer where the config names none. The model is on `device`.
 Setup make_setup(const RunConfig& config, bool shapes_only = false, Device device = Device::cpu);
 
 // A finished run with what it trained, or a folder of `burrow factorize`.

@@ -9,7 +9,8 @@
 
 namespace burrow::train {
 
-double mean(std::span<const double> values);                // at least 1 value
+double mean(std::span<const double> values);    // at least 1 value
+double median(std::span<const double> values);  // at least 1; of an even number, the middle two's mean
 double standard_deviation(std::span<const double> values);  // of a sample (n - 1); at least 2 values
 double standard_error(std::span<const double> values);      // of the mean; at least 2 values
 

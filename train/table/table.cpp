@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <thread>
 
 #include "tensor/files.h"
+#include "train/commands/commands.h"
 #include "train/table/jobs.h"
 #include "train/table/table_report.h"
 
@@ -17,7 +19,7 @@ namespace fs = std::filesystem;
 constexpr int kInterrupted = 130;  // as shells say it of SIGINT
 constexpr size_t kLogLines = 15;
 
-std::string name_of(const TablePlan& plan, const Cell& cell) {
+std::string cell_name(const TablePlan& plan, const Cell& cell) {
   return fmt::format("{}/seed-{}", plan.config.rows[cell.row].name, cell.seed);
 }
 
@@ -66,13 +68,13 @@ class TableProgress {
       ++done_;
       seconds_ += seconds;
       work_done_ += work(cell);
-      say(fmt::format("[{}/{}] {}: {}, {}; {}", done_, plan_.cells.size(), name_of(plan_, cell),
+      say(fmt::format("[{}/{}] {}: {}, {}; {}", done_, plan_.cells.size(), cell_name(plan_, cell),
                       scores_of(plan_, cell), time_text(seconds), time_left(0)));
       return;
     }
     failed.push_back(&cell);
     const std::string log = (cell.path / "log.txt").string();
-    say(fmt::format("{} failed with code {}; the end of {}:\n{}", name_of(plan_, cell), code, log,
+    say(fmt::format("{} failed with code {}; the end of {}:\n{}", cell_name(plan_, cell), code, log,
                     last_lines(log, kLogLines)));
   }
 
@@ -81,7 +83,7 @@ class TableProgress {
     std::string names;
     double spent = 0;
     for (const RunningJob& job : running) {
-      names += fmt::format(" {}", name_of(plan_, *cells_[job.job]));
+      names += fmt::format(" {}", cell_name(plan_, *cells_[job.job]));
       spent += job.seconds();
     }
     clear();
@@ -149,7 +151,7 @@ std::vector<std::string> on_device(std::vector<std::string> command, const Devic
 }
 
 Job job_of(const TablePlan& plan, const Cell& cell, const std::string& program, const DeviceChoice& device) {
-  Job job{name_of(plan, cell), with_overrides({program, "train", plan.config.run}, cell.overrides),
+  Job job{cell_name(plan, cell), with_overrides({program, "train", plan.config.run}, cell.overrides),
           cell.path / "log.txt"};
   job.command.insert(job.command.end(), {"--out", cell.path.string(), "--resume"});
   job.command = on_device(std::move(job.command), device);
@@ -211,7 +213,7 @@ int run_cells(const TablePlan& plan, const TableCommand& command) {
   }
   if (progress.failed.empty()) return 0;
   std::string names;
-  for (const Cell* cell : progress.failed) names += fmt::format(" {}", name_of(plan, *cell));
+  for (const Cell* cell : progress.failed) names += fmt::format(" {}", cell_name(plan, *cell));
   fmt::print(stderr, "missing:{}\n", names);
   return 1;
 }
@@ -249,7 +251,7 @@ int run_table(const TableCommand& command) {
     write_report(plan);
     return 0;
   }
-  choose_device(command.device, [](const std::string& line) { fmt::print(stderr, "{}\n", line); });
+  choose_device(command.device, say);
   fs::create_directories(plan.out);
   const FileLock lock((plan.out / "table.lock").string());
   remove_abandoned_temporaries(plan.out.string(), 0);
@@ -257,6 +259,27 @@ int run_table(const TableCommand& command) {
   if (code == kInterrupted) return code;
   write_report(plan);
   return code;
+}
+
+void add_table(CLI::App& app, std::vector<Command>& commands) {
+  const auto c = std::make_shared<TableCommand>();
+  CLI::App* table =
+      app.add_subcommand("table",
+                         "Train the cells of a table that are not finished yet, and print it. Paths "
+                         "in its config are relative to the current directory; docs/tables.md has more.");
+  table->add_option("config", c->config, "TOML file of the table")->required();
+  table->add_option("--out", c->out,
+                    "folder of the cells and the table (default: runs/<name of the config>)");
+  positive(table->add_option(
+      "--jobs", c->jobs,
+      "cells at once, the threads shared between them (default: the faster on this machine; "
+      "1 on a GPU)"));
+  table->add_option("--set", c->overrides, "key=value over every cell's config (repeatable)");
+  positive(table->add_option("--seeds", c->seeds, "only the first so many seeds"));
+  table->add_flag("--list", c->list, "print the cells and whether they are finished, and stop");
+  table->add_flag("--report", c->report_only, "print the table from the finished cells, train nothing");
+  add_device_options(*table, c->device);
+  commands.push_back({table, [c] { return run_table(*c); }});
 }
 
 }  // namespace burrow::train

@@ -23,12 +23,10 @@ std::optional<double> mean_of(const std::vector<std::optional<double>>& values) 
   return sum / static_cast<double>(values.size());
 }
 
-double median(std::vector<double> values) {
-  std::erase(values, 0.0);
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+// The median of the cells whose speed is known; 0 where none is.
+double median_speed(std::vector<double> speeds) {
+  std::erase(speeds, 0.0);
+  return speeds.empty() ? 0 : median(speeds);
 }
 
 // The rows whose cells a row is made of: itself, or its parts.
@@ -69,7 +67,7 @@ void add_facts(RowReport& row, const std::vector<Results>& results, const std::v
     row.fewest_steps += fewest;
     row.most_steps += most;
   }
-  row.tokens_per_second = median(speeds);
+  row.tokens_per_second = median_speed(speeds);
   if (!speeds.empty()) row.active_experts = experts / static_cast<double>(speeds.size());
 }
 
@@ -198,18 +196,6 @@ Comparison compare(const BySeed& left, const BySeed& right) {
     c.difference = c.test->difference;
   }
   return c;
-}
-
-const char* name_of(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::reproduced:
-      return "reproduced";
-    case Verdict::contradicted:
-      return "contradicted";
-    case Verdict::undecided:
-      return "undecided";
-  }
-  fail("[name_of] verdict {}", static_cast<int>(verdict));
 }
 
 std::vector<ClaimReport> judge(const std::vector<TableClaim>& claims,

@@ -33,7 +33,11 @@ Comparison compare(const BySeed& left, const BySeed& right);
 // tests, which is whether the 95 % interval lies within +-margin (reproduced) or beyond it (contradicted).
 enum class Verdict { reproduced, contradicted, undecided };
 inline constexpr double kAlpha = 0.05;
-const char* name_of(Verdict verdict);
+inline std::vector<std::pair<const char*, Verdict>> enum_names(Verdict) {
+  return {{"reproduced", Verdict::reproduced},
+          {"contradicted", Verdict::contradicted},
+          {"undecided", Verdict::undecided}};
+}
 
 // A claim beside what was measured.
 struct ClaimReport {

@@ -243,12 +243,9 @@ Json json_of(const TableReport& report, const RowReport& row) {
 }
 
 Json json_of(const ClaimReport& c) {
-  Json json{{"text", c.claim.text},
-            {"source", c.claim.source},
-            {"left", c.claim.left},
-            {"direction", enum_names(Direction{})[static_cast<size_t>(c.claim.direction)].first},
-            {"right", c.claim.right},
-            {"score", c.claim.score}};
+  Json json{{"text", c.claim.text},   {"source", c.claim.source},
+            {"left", c.claim.left},   {"direction", name_of(c.claim.direction)},
+            {"right", c.claim.right}, {"score", c.claim.score}};
   if (c.claim.direction == Direction::equal) json["margin"] = c.claim.margin;
   json.update(json_of(c.comparison));
   json["corrected_p"] = number(c.corrected_p);

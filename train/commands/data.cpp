@@ -1,0 +1,300 @@
+// data: makes, converts, checks and shows data sets. No model is needed.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "data/published/convert.h"
+#include "data/sets/dataset.h"
+#include "data/worlds/make.h"
+#include "tensor/enum_names.h"
+#include "train/commands/commands.h"
+#include "train/run/progress.h"
+
+namespace burrow::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Counts are records of each domain; with `pretrain`, images and records_per_image of the stage-1 set.
+struct MakeCommand {
+  std::string folder;
+  int64_t seed = 0, train = 32000, validation = 1500, test = 1500;
+  bool pretrain = false;
+  int64_t images = 60000, records_per_image = 8;
+};
+
+// Counts are items of each family, and lines of the pretraining text.
+struct MakeTasksCommand {
+  std::string folder;
+  int64_t seed = 0, train = 16000, validation = 1000, test = 2000, texts = 300000;
+};
+
+// Counts are of each language; with `pretrain`, the lessons of a base model instead.
+struct MakeLanguagesCommand {
+  std::string folder;
+  int64_t seed = 0, train = 8000, validation = 400, test = 400;
+  bool pretrain = false;
+};
+
+// A file of records and how to read it; `sample` is for show.
+struct DataFile {
+  std::string path, format, images, tokenizer, chat = "plain";
+  int64_t max_tokens = 2048, sample = 0;
+};
+
+// A list is llava's; of JSON lines the first object says what they are.
+data::Format format_of(const DataFile& file) {
+  if (!file.format.empty()) return value_named<data::Format>("--format", file.format);
+  std::ifstream stream(file.path);
+  std::string line;
+  while (line.find_first_not_of(" \t\r") == line.npos && std::getline(stream, line)) {
+  }
+  const auto first = nlohmann::json::parse(line, nullptr, false);
+  if (!first.is_object()) return data::Format::llava;
+  return first.contains("text") && !first.contains("choices") ? data::Format::text : data::Format::choices;
+}
+
+// The image folder of a list is the one named images beside it, or its own.
+data::DatasetSettings settings_of(const DataFile& f) {
+  BURROW_CHECK(fs::exists(f.path), "{}: no such file", f.path);
+  data::DatasetSettings s;
+  const fs::path file(f.path);
+  s.name = file.stem().string();
+  s.file = file;
+  s.format = format_of(f);
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  if (s.format != data::Format::text) {
+    s.images = !f.images.empty()                     ? fs::path(f.images)
+               : fs::is_directory(folder / "images") ? folder / "images"
+                                                     : folder;
+  }
+  s.chat = f.chat;
+  s.max_tokens = f.max_tokens;
+  return s;
+}
+
+data::Tokenizer tokenizer_near(const std::string& path, const std::string& given) {
+  if (!given.empty()) return data::Tokenizer::load(given);
+  const fs::path folder = fs::absolute(path).parent_path();
+  for (const fs::path& place : {folder, folder.parent_path()}) {
+    for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+      if (fs::exists(place / name)) return data::Tokenizer::load(place / name);
+    }
+  }
+  fail("{}: no tokenizer.json or tokenizer.model beside it or above it; name one with --tokenizer", path);
+}
+
+// A line for each file in the making.
+data::Progress progress_of(const char* unit) {
+  struct State {
+    std::unique_ptr<ProgressLine> line;
+    std::string current;
+  };
+  return [unit, state = std::make_shared<State>()](const std::string& what, int64_t done, int64_t total) {
+    if (what != state->current) {
+      state->line = std::make_unique<ProgressLine>(what, total);
+      state->current = what;
+    }
+    state->line->update(done, unit);
+  };
+}
+
+int report(const std::string& folder, bool written) {
+  fmt::print(stderr, "{}: {}\n", folder, written ? "written" : "holds exactly this already");
+  return 0;
+}
+
+int run_make(const MakeCommand& c) {
+  if (c.pretrain) {
+    data::PretrainOptions o;
+    o.seed = static_cast<uint64_t>(c.seed);
+    o.images = c.images;
+    o.records_per_image = static_cast<int>(c.records_per_image);
+    return report(c.folder, data::make_pretrain(c.folder, o, progress_of("images")));
+  }
+  data::MakeOptions o;
+  o.seed = static_cast<uint64_t>(c.seed);
+  o.train = c.train;
+  o.validation = c.validation;
+  o.test = c.test;
+  return report(c.folder, data::make_domains(c.folder, o, progress_of("images")));
+}
+
+int run_make_tasks(const MakeTasksCommand& c) {
+  data::TaskOptions o;
+  o.seed = static_cast<uint64_t>(c.seed);
+  o.train = c.train;
+  o.validation = c.validation;
+  o.test = c.test;
+  o.texts = c.texts;
+  return report(c.folder, data::make_tasks(c.folder, o, progress_of("lines")));
+}
+
+int run_make_languages(const MakeLanguagesCommand& c) {
+  if (c.pretrain) {
+    data::LanguagePretrainOptions o;
+    o.seed = static_cast<uint64_t>(c.seed);
+    return report(c.folder, data::make_language_pretrain(c.folder, o, progress_of("records")));
+  }
+  data::LanguageOptions o;
+  o.seed = static_cast<uint64_t>(c.seed);
+  o.train = c.train;
+  o.validation = c.validation;
+  o.test = c.test;
+  return report(c.folder, data::make_languages(c.folder, o, progress_of("records")));
+}
+
+int run_convert(const data::ConvertOptions& options) {
+  const data::Converted done = data::convert_choices(options);
+  std::string answers;
+  for (const auto& [label, count] : done.answers)
+    answers += fmt::format("{}{} {}", answers.empty() ? "" : ", ", label, count);
+  fmt::print("{}: {} items of {}; right answers: {}{}\n", options.out.string(), done.items, options.shape,
+             answers, done.left_out ? fmt::format("; {} items left out", done.left_out) : "");
+  return 0;
+}
+
+int run_check(const DataFile& file) {
+  data::DatasetSettings settings = settings_of(file);
+  settings.check_images = data::ImageCheck::decode;
+  int64_t checked = 0;
+  const auto faults = data::check_dataset(settings, tokenizer_near(file.path, file.tokenizer), &checked);
+  int64_t unsupervised = 0;
+  for (const data::Fault& f : faults) {
+    fmt::print("{}\n", f.text());
+    unsupervised += f.unsupervised;
+  }
+  fmt::print("{}: {} records, {} faults{}\n", file.path, checked, faults.size(),
+             unsupervised ? fmt::format(" ({} samples without a supervised token, which training leaves out)",
+                                        unsupervised)
+                          : "");
+  return faults.empty() ? 0 : 1;
+}
+
+int run_show(const DataFile& file) {
+  data::DatasetSettings settings = settings_of(file);
+  settings.check_images = data::ImageCheck::none;
+  const data::Tokenizer words = tokenizer_near(file.path, file.tokenizer);
+  const data::Dataset set = data::Dataset::load(settings, words);
+  BURROW_CHECK(file.sample >= 0 && file.sample < set.size(), "{}: no sample {}; there are {}", file.path,
+               file.sample, set.size());
+  fmt::print("{}", set.print_sample(file.sample, words));
+  return 0;
+}
+
+void add_make(CLI::App& data, std::vector<Command>& commands) {
+  const auto c = std::make_shared<MakeCommand>();
+  CLI::App* make = data.add_subcommand(
+      "make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
+  make->add_option("folder", c->folder, "where to")->required();
+  make->add_option("--seed", c->seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
+  make->add_option("--train", c->train, "training records of each domain");
+  make->add_option("--validation", c->validation, "validation records of each domain");
+  make->add_option("--test", c->test, "test records of each domain");
+  make->add_flag("--pretrain", c->pretrain,
+                 "the stage-1 set instead: captions, grounding, counting, copying");
+  make->add_option("--images", c->images, "images of the stage-1 set");
+  make->add_option("--records-per-image", c->records_per_image,
+                   "records that share an image of the stage-1 set")
+      ->check(CLI::Range(1, 1000));
+  commands.push_back({make, [c] { return run_make(*c); }});
+}
+
+void add_make_tasks(CLI::App& data, std::vector<Command>& commands) {
+  const auto c = std::make_shared<MakeTasksCommand>();
+  CLI::App* tasks = data.add_subcommand(
+      "make-tasks", "Write the eight reasoning tasks and their pretraining text: JSON lines, tokenizer");
+  tasks->add_option("folder", c->folder, "where to")->required();
+  tasks->add_option("--seed", c->seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
+  tasks->add_option("--train", c->train, "training items of each family");
+  tasks->add_option("--validation", c->validation, "validation items of each family");
+  tasks->add_option("--test", c->test, "test items of each family");
+  tasks->add_option("--texts", c->texts, "lines of the pretraining text");
+  commands.push_back({tasks, [c] { return run_make_tasks(*c); }});
+}
+
+void add_make_languages(CLI::App& data, std::vector<Command>& commands) {
+  const auto c = std::make_shared<MakeLanguagesCommand>();
+  CLI::App* languages = data.add_subcommand(
+      "make-languages",
+      "Write conversations and multiple-choice items about one set of scenes in six artificial languages");
+  languages->add_option("folder", c->folder, "where to")->required();
+  languages->add_option("--seed", c->seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
+  languages->add_option("--train", c->train, "training records of each language");
+  languages->add_option("--validation", c->validation, "validation records of each language");
+  languages->add_option("--test", c->test, "test records of each language");
+  languages->add_flag("--pretrain", c->pretrain,
+                      "a base model's lessons instead: captions in English, text in all languages");
+  commands.push_back({languages, [c] { return run_make_languages(*c); }});
+}
+
+void add_convert(CLI::App& data, std::vector<Command>& commands) {
+  const auto c = std::make_shared<data::ConvertOptions>();
+  CLI::App* convert = data.add_subcommand(
+      "convert",
+      "Write multiple-choice items (the format choices) from a task's published file. What is read of each "
+      "line:\n"
+      "  boolq       question, passage, answer (true or false)\n"
+      "  piqa        goal, sol1, sol2; labels 0 or 1\n"
+      "  siqa        context, question, answerA, answerB, answerC; labels 1 to 3\n"
+      "  hellaswag   ctx, endings, label\n"
+      "  winogrande  sentence, option1, option2, answer (1 or 2)\n"
+      "  arc, obqa   question.stem, question.choices (label, text), answerKey\n"
+      "  mmmb        tab-separated: index, image (in base64), question, A to D, answer; hint, category\n"
+      "e.g. burrow data convert piqa train.jsonl piqa/train.jsonl --labels train-labels.lst");
+  convert->add_option("shape", c->shape, "boolq, piqa, siqa, hellaswag, winogrande, arc, obqa or mmmb")
+      ->required();
+  convert->add_option("in", c->in, "the published file, JSON lines or TSV")->required();
+  convert->add_option("out", c->out, "file of items to write")->required();
+  convert->add_option("--labels", c->labels, "piqa, siqa: the file with a label a line (.lst)");
+  convert->add_option("--images", c->images, "mmmb: the folder that images are written to");
+  convert->add_option("--language", c->language, "mmmb: what the items say of their language");
+  convert->add_flag("--passage", c->passage, "boolq: give the passage, which MixLoRA's protocol leaves out");
+  convert->add_flag("--leave-out", c->leave_out,
+                    "drop items that are none (equal choices, empty ones), and say how many");
+  commands.push_back({convert, [c] { return run_convert(*c); }});
+}
+
+// What check and show have in common.
+void add_file(CLI::App& command, DataFile& file) {
+  command.add_option("path", file.path, "file of records")->required();
+  command.add_option(
+      "--format", file.format,
+      "llava (a JSON list of conversations), choices (JSON lines of multiple-choice items) or text "
+      "(JSON lines {\"text\": \"...\"}); default: what the file looks like");
+  command.add_option("--images", file.images, "image folder of conversations (default: the file's folder)");
+  command.add_option("--tokenizer", file.tokenizer,
+                     "tokenizer.json or .model (default: found beside the file or above it)");
+  command.add_option("--chat", file.chat, "chat template of conversations: plain or vicuna_v1");
+  positive(command.add_option("--max-tokens", file.max_tokens, "longest sample, as model.decoder.max_tokens"))
+      ->capture_default_str();
+}
+
+void add_check(CLI::App& data, std::vector<Command>& commands) {
+  const auto c = std::make_shared<DataFile>();
+  CLI::App* check = data.add_subcommand(
+      "check", "Read every record and image; print each fault with file, record or line, field and reason");
+  add_file(*check, *c);
+  commands.push_back({check, [c] { return run_check(*c); }});
+}
+
+void add_show(CLI::App& data, std::vector<Command>& commands) {
+  const auto c = std::make_shared<DataFile>();
+  CLI::App* show = data.add_subcommand("show", "Print one sample's token stream, supervised tokens marked");
+  add_file(*show, *c);
+  show->add_option("--sample", c->sample, "index of the sample")->required();
+  commands.push_back({show, [c] { return run_show(*c); }});
+}
+
+}  // namespace
+
+void add_data(CLI::App& app, std::vector<Command>& commands) {
+  CLI::App* data =
+      app.add_subcommand("data", "Make, convert, check and show data sets")->require_subcommand(1);
+  for (const auto add : {add_make, add_make_tasks, add_make_languages, add_convert, add_check, add_show})
+    add(*data, commands);
+}
+
+}  // namespace burrow::train

@@ -1,0 +1,64 @@
+// device, methods, config: what the program and the machine offer.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+#include "tensor/device.h"
+#include "train/commands/commands.h"
+#include "train/config/options.h"
+
+namespace burrow::train {
+namespace {
+
+// Prints the device that --device cuda takes, or why there is none; returns 1 then.
+int run_device() {
+  const cuda::DeviceInfo info = cuda::device_info();
+  if (!info.absent.empty()) {
+    fmt::print("no device for --device cuda: {}\n", info.absent);
+    return 1;
+  }
+  const auto gib = [](size_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
+  fmt::print("{}: compute capability {}.{}, {} multiprocessors, {:.1f} GiB of memory, {:.1f} GiB free\n",
+             info.name, info.major, info.minor, info.multiprocessors, gib(info.memory), gib(info.free));
+  fmt::print("CUDA {}.{}, driver for {}.{}\n", info.runtime / 1000, info.runtime % 1000 / 10,
+             info.driver / 1000, info.driver % 1000 / 10);
+  const cuda::CudnnInfo cudnn = cuda::cudnn_info();
+  if (cudnn.absent.empty())
+    fmt::print("cuDNN {}.{}.{}\n", cudnn.version / 10000, cudnn.version / 100 % 100, cudnn.version % 100);
+  else
+    fmt::print("without cuDNN: {}\n", cudnn.absent);
+  return 0;
+}
+
+int run_methods() {
+  for (const moe::Method& m : moe::methods()) fmt::print("{:<9} {}\n", m.config.name, m.about);
+  return 0;
+}
+
+int run_config(bool markdown) {
+  RunConfig config;
+  const auto fields = fields_of(config);
+  fmt::print("{}", markdown ? fields_to_markdown(fields) : fields_to_help(fields));
+  return 0;
+}
+
+}  // namespace
+
+void add_device(CLI::App& app, std::vector<Command>& commands) {
+  CLI::App* device =
+      app.add_subcommand("device", "Print the device that --device cuda takes, or why there is none");
+  commands.push_back({device, run_device});
+}
+
+void add_methods(CLI::App& app, std::vector<Command>& commands) {
+  commands.push_back({app.add_subcommand("methods", "List the table of methods"), run_methods});
+}
+
+void add_config(CLI::App& app, std::vector<Command>& commands) {
+  const auto markdown = std::make_shared<bool>(false);
+  CLI::App* config = app.add_subcommand("config", "List every key of a run's config");
+  config->add_flag("--markdown", *markdown, "as Markdown tables");
+  commands.push_back({config, [markdown] { return run_config(*markdown); }});
+}
+
+}  // namespace burrow::train
