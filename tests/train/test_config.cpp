@@ -11,7 +11,7 @@
 #include "tensor/files.h"
 #include "train/config/toml_letters.h"
 
-// The structs live in another namespace, as those of nn/ and moe/ do, and know nothing of the visitors.
+// Like those of nn/ and moe/, these structs are in another namespace and do not include the visitors.
 namespace sample {
 
 enum class Gate { none, straight_through, scaled };
@@ -90,7 +90,7 @@ std::string read_error(const std::string& toml, const std::vector<std::string>& 
 
 }  // namespace
 
-TEST_CASE("values replace defaults and nothing else") {
+TEST_CASE("values replace their defaults only") {
   CHECK(read("") == Config{});
   const Config c = read(R"(
 name = "é"
@@ -123,13 +123,13 @@ source.files = ["a.json", "b.json"]
   CHECK(read("data.sets = []").sets.empty());
 }
 
-TEST_CASE("unknown keys name the nearest") {
+TEST_CASE("the error for an unknown key names the nearest key") {
   CHECK(read_error("[train]\nlearing_rate = 1") ==
         "x.toml:2: unknown key 'train.learing_rate'; did you mean 'train.learning_rate'?");
   CHECK(read_error("train.leanring_rate = 1") ==
         "x.toml:1: unknown key 'train.leanring_rate'; did you mean 'train.learning_rate'?");
   CHECK(read_error("\n\n[trian]\nverbose = true") == "x.toml:3: unknown key 'trian'; did you mean 'train'?");
-  // Right key, wrong section.
+  // The right key in the wrong section.
   CHECK(read_error("learning_rate = 1") ==
         "x.toml:1: unknown key 'learning_rate'; did you mean 'train.learning_rate'?");
   CHECK(read_error("moe.betas = [1]") ==
@@ -145,7 +145,7 @@ TEST_CASE("unknown keys name the nearest") {
   CHECK(nearest_key("", {}).empty());
 }
 
-TEST_CASE("wrong types say where, what was expected and what was found") {
+TEST_CASE("the error for a wrong type names the place, the expected and the found type") {
   CHECK(read_error("[train]\n\nlearning_rate = \"high\"") ==
         "x.toml:3: train.learning_rate: expected a number, found a string");
   CHECK(read_error("train.tokens_per_step = 1.0") ==
@@ -170,7 +170,7 @@ TEST_CASE("wrong types say where, what was expected and what was found") {
         "x.toml:1: data.sets: expected an array of tables, found an integer as element 2");
   CHECK(read_error("[[data.sets]]\nweight = \"x\"") ==
         "x.toml:2: data.sets[0].weight: expected a number, found a string");
-  // An integer that no double equals is not silently rounded.
+  // An integer without an exact double is not rounded silently.
   CHECK(read_error("train.learning_rate = 9007199254740993") ==
         "x.toml:1: train.learning_rate: expected a number, found an integer");
   CHECK(read_error("name = \"a\"\nname = \"b\"").starts_with("x.toml:2: "));
@@ -184,7 +184,7 @@ TEST_CASE("a failed read changes nothing") {
   CHECK(c == Config{});
 }
 
-TEST_CASE("writing and reading back is exact") {
+TEST_CASE("values that are written and read back are equal to the bit") {
   Config c;
   c.name = "tab\t quote\" slash\\ newline\n bell\x07 del\x7f é 漢";
   c.tokens_per_step = std::numeric_limits<int64_t>::min();
@@ -204,7 +204,7 @@ TEST_CASE("writing and reading back is exact") {
   CHECK(read(to_toml(c)) == c);
   c.learning_rate = std::nan("");
   CHECK(std::isnan(read(to_toml(c)).learning_rate));
-  // Pseudo-random bit patterns, among them every exponent.
+  // Pseudo-random bit patterns that include every exponent.
   uint64_t bits = 1;
   c.betas.clear();
   for (int i = 0; i < 20000; ++i) {
@@ -215,7 +215,7 @@ TEST_CASE("writing and reading back is exact") {
   CHECK(read(to_toml(c)).betas == c.betas);
 }
 
-TEST_CASE("the written form is this") {
+TEST_CASE("the written TOML") {
   CHECK(to_toml(Config{}) == R"(name = "run"
 
 [train]
@@ -282,7 +282,7 @@ TEST_CASE("overrides") {
         "--set train.verbose=true: x.toml:1 holds an integer, not a table");
 }
 
-TEST_CASE("letters beyond ASCII stand in strings and comments alone") {
+TEST_CASE("non-ASCII letters are accepted in strings and comments only") {
   for (const char* fine :
        {"", "\xEF\xBB\xBF# a", "a = '\u00E9' # \u00E9\n\"\u00E9\" = \"\\\"\u00E9\"", "a = \"\" # \u00E9",
         R"(a = """é"é""""")", "a = \"\"\"\\\n x\u00E9\"\"\"", "a = '''\\\u00E9'''"})
@@ -333,7 +333,7 @@ TEST_CASE("base files") {
       read_config(Document::load(path), config);
     });
   };
-  // Errors in a base name the base.
+  // An error in a base names the base file.
   const std::string bad = put("bad.toml", "\n[train]\nverbose = 1\n");
   CHECK(load_error(put("on_bad.toml", "base = \"bad.toml\"\ntrain.tokens_per_step = 1\n")) ==
         bad + ":3: train.verbose: expected a boolean, found an integer");
@@ -421,14 +421,16 @@ void visit_fields(V& v, Twice& c) {
 }
 }  // namespace sample
 
-TEST_CASE("declarations that cannot work are refused") {
+TEST_CASE("invalid declarations are refused") {
   const auto declared = [](const char* a, const char* b) {
     sample::Twice t{false, false, a, b};
     return error_of([&] { fields_of(t); });
   };
   CHECK(declared("a", "b") == "no error");
-  CHECK(declared("a", "a") == "[config] the keys 'a' and 'a' are in each other's way");
-  CHECK(declared("a", "a.b") == "[config] the keys 'a' and 'a.b' are in each other's way");
+  CHECK(declared("a", "a") ==
+        "[config] the keys 'a' and 'a' conflict: one equals or is a prefix of the other");
+  CHECK(declared("a", "a.b") ==
+        "[config] the keys 'a' and 'a.b' conflict: one equals or is a prefix of the other");
   CHECK(declared("a", "base").find("'base' names a base file") != std::string::npos);
   CHECK(declared("a", "b c") == "[config] 'b c' is not a bare TOML key");
 }

@@ -1,11 +1,11 @@
-// What a run directory holds a later command to: the config, the base and the data that its run began with.
+// A run can only be continued with the config, the base and the data that it began with.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/support/playground.h"
 
 namespace fs = std::filesystem;
 using namespace burrow::testing;
 
-TEST_CASE("a run is not continued on other data or another base than it began with") {
+TEST_CASE("a run is not continued with changed data or a changed base") {
   const Playground& p = playground();
   const fs::path records = p.folder / "records.json", base = p.folder / "base.safetensors";
   fs::copy_file(p.folder / "data/general/train.json", records);

@@ -1,4 +1,4 @@
-// What `burrow plan` predicts for LLaVA-1.5-7B, against what can be counted by hand.
+// The predictions of `burrow plan` for LLaVA-1.5-7B, compared with counts by hand.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "train/measure/plan.h"
 
@@ -30,12 +30,12 @@ double ratio(size_t a, size_t b) { return static_cast<double>(a) / static_cast<d
 
 TEST_CASE("weights and optimiser of LLaVA-1.5-7B with LoRA") {
   const MemoryPlan f32 = plan_of({"method.name=lora", "method.rank=32", "train.tokens_per_step=2048"});
-  // Vicuna 6.738 B, CLIP ViT-L/14-336 0.304 B, projector 0.021 B, and what LoRA adds.
+  // Vicuna 6.738 B, CLIP ViT-L/14-336 0.304 B, projector 0.021 B.
   const int64_t frozen = f32.total_parameters - f32.trainable_parameters;
   CHECK(frozen > 7'060'000'000);
   CHECK(frozen < 7'067'000'000);
   CHECK(f32.weights == static_cast<size_t>(4 * frozen));
-  // f32 values, gradients and two moments, each parameter filled up to whole cache lines.
+  // f32 values, gradients and two moments; each parameter is padded to whole cache lines.
   CHECK(ratio(f32.optimiser, static_cast<size_t>(16 * f32.trainable_parameters)) ==
         doctest::Approx(1).epsilon(1e-3));
   CHECK(f32.tokens == 2048);
@@ -45,10 +45,10 @@ TEST_CASE("weights and optimiser of LLaVA-1.5-7B with LoRA") {
   CHECK(half.optimiser == f32.optimiser);
 }
 
-// What a layer keeps of a token where LoRA is on the FFN, in f32: the inputs of both norms and of the FFN, q,
-// k, v and attention's output; gate, up and their product. LoRA's own and statistics are less than a
-// hundredth.
-TEST_CASE("activations grow with the tokens, as much as the layers keep") {
+// With LoRA on the FFN, a layer keeps per token, in f32: the inputs of both norms and of the FFN, q, k, v and
+// the output of attention; gate, up and their product. The activations of LoRA and the statistics are less
+// than 1 %.
+TEST_CASE("activations grow with the tokens by what the layers keep") {
   const auto activations = [](int64_t tokens) {
     return plan_of({"method.name=lora", "method.rank=32", "method.dropout=0",
                     fmt::format("train.tokens_per_step={}", tokens)})
@@ -59,9 +59,9 @@ TEST_CASE("activations grow with the tokens, as much as the layers keep") {
   CHECK(per_token == doctest::Approx(4.0 * 32 * (7 * 4096 + 3 * 11008)).epsilon(0.02));
 }
 
-// Of a layer that is computed again, its input alone is kept, of the seven vectors and three in the FFN. The
-// first keeps less as it is, since nobody wants its input's gradient.
-TEST_CASE("layers computed again give up what they keep but their input, and no fewer than are needed") {
+// A recomputed layer keeps only its input, of the seven vectors and the three in the FFN. The first layer
+// keeps less anyway, since no gradient of its input is needed.
+TEST_CASE("a recomputed layer keeps only its input, and the advice recomputes the fewest layers that fit") {
   const std::vector<std::string> options{"method.name=lora", "method.rank=32", "method.dropout=0",
                                          "train.tokens_per_step=4096"};
   const auto plan = [&](int64_t layers) {
@@ -90,7 +90,7 @@ TEST_CASE("layers computed again give up what they keep but their input, and no 
   }
 }
 
-TEST_CASE("what does not fit is refused, with what would help") {
+TEST_CASE("a step that does not fit is refused with advice") {
   PlanCommand command{kSizes, "80GiB", "", {"method.name=mole", "method.experts=3", "method.rank=32"}};
   command.overrides.push_back("train.tokens_per_step=4096");
   CHECK(message_of(command).empty());
@@ -107,8 +107,8 @@ TEST_CASE("what does not fit is refused, with what would help") {
       message_of(command).find("train.accumulation = 2, train.recompute_layers = 32, model.dtype = 'bf16'") !=
       std::string::npos);
   command.memory = "8GiB";
-  CHECK(message_of(command).find("a larger card would") != std::string::npos);
+  CHECK(message_of(command).find("a larger GPU") != std::string::npos);
   command.memory = "80";
-  CHECK(message_of(command).find("--memory 80: a number with GiB") != std::string::npos);
+  CHECK(message_of(command).find("--memory 80: must be a number with GiB") != std::string::npos);
   CHECK_FALSE(cuda::options().planned);
 }

@@ -12,7 +12,7 @@ using Values = std::vector<double>;
 
 namespace {
 
-// The references have 15 digits; the distribution functions are good to a few of the last.
+// The references have 15 digits; the distribution functions are accurate up to the last few.
 void close(double value, double reference) {
   INFO("value " << value << ", reference " << reference);
   CHECK(std::abs(value - reference) <= 1e-11 * std::abs(reference) + 1e-300);
@@ -28,7 +28,7 @@ TEST_CASE("mean, deviation and error of a sample") {  // numpy and scipy.stats.s
   close(standard_error(kA), 0.005756735185849707);
   CHECK(mean(Values{3}) == 3);
   CHECK(standard_error(Values{2, 2, 2}) == 0);
-  // A large offset does not swallow the variation.
+  // A large offset does not lose the variation.
   CHECK(standard_deviation(Values{1e9 + 1, 1e9 + 2, 1e9 + 3}) == 1);
 }
 
@@ -108,7 +108,7 @@ TEST_CASE("median: the middle value, or the mean of the middle two") {
   CHECK_THROWS_WITH(median(Values{}), "[median] 0 values; at least 1 are needed");
 }
 
-TEST_CASE("what is refused") {
+TEST_CASE("invalid input is refused") {
   const double nan = std::nan("");
   CHECK_THROWS_WITH(mean(Values{}), "[mean] 0 values; at least 1 are needed");
   CHECK_THROWS_WITH(standard_error(Values{1}), "[standard_deviation] 1 values; at least 2 are needed");

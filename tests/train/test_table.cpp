@@ -26,7 +26,7 @@ TEST_CASE("means, errors and paired intervals over seeds") {
   CHECK(!compare({3.0}, {1.0}).test);
 }
 
-TEST_CASE("verdicts each way, with Holm's correction") {
+TEST_CASE("each verdict, with Holm's correction") {
   const BySeed zero(4, 0.0);
   const BySeed clear{10.0, 10.1, 9.9, 10.0}, likely{1.0, 2.0, 3.0, 4.0}, noise{1.0, -1.0, 2.0, -2.0};
   close(compare(likely, zero).test->p, 0.03046629166217097);  // t = sqrt(15), 3 degrees: closed form
@@ -46,7 +46,7 @@ TEST_CASE("verdicts each way, with Holm's correction") {
   CHECK(r[1].verdict == contradicted);
   CHECK(r[2].verdict == undecided);
   close(*r[0].corrected_p, 3 * r[0].comparison.test->p);
-  // Alone, and after a clear one, p = 0.03 is enough; two of them are each corrected to 0.06.
+  // p = 0.03 is enough alone or beside a clearly smaller p; two claims with 0.03 are corrected to 0.06 each.
   CHECK(judged({{greater, likely}})[0].verdict == reproduced);
   r = judged({{greater, likely}, {less, clear}});
   CHECK(r[0].verdict == reproduced);
@@ -54,12 +54,12 @@ TEST_CASE("verdicts each way, with Holm's correction") {
   CHECK(r[0].verdict == undecided);
   CHECK(r[1].verdict == undecided);
   close(*r[0].corrected_p, 2 * 0.03046629166217097);
-  // A claim without a test still counts.
+  // A claim without a test still counts in the correction.
   r = judged({{greater, likely}, {greater, BySeed(4)}});
   CHECK(r[0].verdict == undecided);
   CHECK(r[1].verdict == undecided);
   close(*r[0].corrected_p, 2 * 0.03046629166217097);
-  // Equality is a matter of the interval alone and stands outside the family.
+  // Equality is decided by the interval only and is not part of the family.
   const BySeed small{0.1, -0.1, 0.2, 0.0};
   r = judged({{equal, small}, {equal, clear}, {equal, likely}, {greater, likely}});
   CHECK(r[0].verdict == reproduced);
@@ -133,7 +133,7 @@ margin = 1
   CHECK(singles.differences[2].pairs == 3);
   CHECK(report.rows[3].differences.empty());
   CHECK(report.rows[4].differences[2].pairs == 1);
-  // q: a once, b twice; r: c three times; "new" is new. The majority is c.
+  // q: a once, b twice; r: c three times; "new" is not in the training file. The majority is c.
   close(report.baselines[0].chance, 100 * (0.5 + 0.5 + 1 + 1.0 / 3) / 4);
   close(report.baselines[0].majority, 25);
   close(report.baselines[0].blind, 50);
@@ -203,7 +203,7 @@ TEST_CASE("cells: order, overrides, states") {
   CHECK(cell.overrides == std::vector<std::string>{"train.warmup=0.5", "data.use=[\"dogs\"]",
                                                    "data.samples=50", "data.samples=5", "train.lr=1e-3",
                                                    "train.seed=2"});
-  // What a child would write is what the table compares with.
+  // The table compares with the config that the child writes.
   CHECK(write_run_config(read_run_config(plan.config.run, cell.overrides)) == cell.config);
   CHECK(plan.partial(0));
   CHECK(!plan.partial(2));
@@ -218,9 +218,10 @@ TEST_CASE("cells: order, overrides, states") {
   CHECK(state_of(cell) == CellState::finished);
   const TablePlan other = plan_table({file, folder / "out", {"train.lr=2e-3"}});
   CHECK(error_of([&] { state_of(cell_of(other, "dogs", 2)); }) ==
-        fmt::format("{}: a run of another config: it has `lr = 0.001`, the table `lr = 0.002`; choose another"
-                    " --out, or remove that folder",
-                    folder / "out/dogs/seed-2"));
+        fmt::format(
+            "{}: holds a run with another config: it has `lr = 0.001`, the table `lr = 0.002`; choose another"
+            " --out, or remove that folder",
+            folder / "out/dogs/seed-2"));
   CHECK(error_of([&] { make_report(other); }).find("another config") != std::string::npos);
   folder.put("out/dogs/seed-2/result.json", "{\"score\": {}}");
   CHECK(error_of([&] { read_cell(cell, plan.sets); }).find("not the result of a run of this table") !=
@@ -255,14 +256,14 @@ TEST_CASE("a row with an adapter for each set") {
   folder.put("table.toml", table_text(folder, kRows + row + "[[rows]]\nname = \"own_cats\"\n"));
   CHECK(error_of([&] {
           plan_table({path, folder / "out", {}});
-        }) == path + ": 'own_cats' is a row, and a part of a row with `alone`");
+        }) == path + ": 'own_cats' names both a row and a part of a row with `alone`");
   folder.put("table.toml", table_text(folder, kRows + row + "assemble = [\"cats\"]\n"));
   CHECK(error_of([&] {
           plan_table({path, folder / "out", {}});
         }).find("trains nothing") != std::string::npos);
 }
 
-TEST_CASE("what is refused") {
+TEST_CASE("invalid tables are refused") {
   const Folder folder;
   put_run(folder);
   const std::string path = folder / "table.toml";
@@ -278,7 +279,7 @@ TEST_CASE("what is refused") {
   CHECK(error(std::string(kRows) + "[[rows]]\nname = \"cats\"\n") ==
         path + ":7: rows[0].name: two rows are named 'cats'");
   CHECK(error("[[rows]]\nname = \"mix\"\n[[rows]]\nname = \"a/b\"\n") ==
-        path + ":8: rows[1].name: 'a/b': letters, digits, _ and - make a name");
+        path + ":8: rows[1].name: 'a/b': a name consists of letters, digits, _ and -");
   CHECK(error(kRows + claim + "left = \"mile\"\nright = \"mix\"\n") ==
         path + ":25: claims[0].left: no row is named 'mile'; did you mean 'mole'?");
   CHECK(error(kRows + claim + "left = \"mole\"\n").find(": claims[0].right: no row is named ''") !=
@@ -291,25 +292,25 @@ TEST_CASE("what is refused") {
   CHECK(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\ndirection = \"equal\"\n")
             .find("claims[0].margin: 0: equal needs a positive margin") != std::string::npos);
   CHECK(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\nmargin = 1\n")
-            .find("claims[0].margin: 1: only equal has a margin") != std::string::npos);
+            .find("claims[0].margin: 1: only equal takes a margin") != std::string::npos);
   CHECK(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\nscore = \"birds\"\n") ==
         path + ": claim 'c': score 'birds': mean, or one of cats, dogs");
-  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"cats\"\n").find("'cats' trains on a part of the") !=
-        std::string::npos);
+  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"cats\"\n")
+            .find("'cats' trains on only some of the") != std::string::npos);
   CHECK(error(kRows + claim + "left = \"mole\"\nright = \"cats\"\nscore = \"cats\"\n") == "no error");
   CHECK(error(std::string(kRows) + "[[rows]]\nname = \"half\"\nassemble = [\"cats\"]\n") ==
         path + ": row 'half': no part trains on 'dogs'");
   CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nassemble = [\"mix\"]\n") ==
         path + ": row 'odd': 'mix' trains on 2 sets; a part trains on one");
   CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nassemble = [\"singles\"]\n")
-            .find("'singles' is assembled itself") != std::string::npos);
+            .find("'singles' is itself an assembled row") != std::string::npos);
   CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['train.sed=3']\n") ==
         path + ": row 'odd': --set: unknown key 'train.sed'; did you mean 'train.seed'?");
   CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['train.seed=3']\n")
-            .find("train.seed is the table's to set, by `seeds`") != std::string::npos);
+            .find("the table sets train.seed, by `seeds`") != std::string::npos);
   CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['eval.split=validation']\n")
             .find("row 'odd': it is evaluated on other sets") != std::string::npos);
-  CHECK(error(kRows, {"train.seed=3"}).find("train.seed is the table's") != std::string::npos);
+  CHECK(error(kRows, {"train.seed=3"}).find("the table sets train.seed") != std::string::npos);
   CHECK(error("samples_share = -1\n" + std::string(kRows)).find("-1: must be positive") != std::string::npos);
   CHECK(error(kRows) == "no error");
   CHECK(error_of([&] { plan_table({path, folder / "out", {}, 0, 9}); }) == "--seeds 9: the table has 4");
@@ -319,7 +320,7 @@ TEST_CASE("baselines") {
   const Folder folder;
   const std::string train = folder.put("a.json", records({{"q", "b"}, {"q", "a"}, {"r", "z"}}));
   const std::string test = folder.put("b.json", records({{"q", "a"}, {"q", "b"}, {"s", "a"}, {"s", "z"}}));
-  // All answers are equally frequent: the first in the alphabet is taken.
+  // All answers are equally frequent: the alphabetically first one is taken.
   const Baselines b = baselines(data::Format::llava, train, test, 0);
   close(b.chance, (0.5 + 0.5 + 1.0 / 3 + 1.0 / 3) / 4);
   CHECK(b.majority == 0.5);
@@ -331,7 +332,7 @@ TEST_CASE("baselines") {
         folder / "c.json: no records");
 }
 
-TEST_CASE("averages over some of the sets are scores of their own") {
+TEST_CASE("averages over some of the sets are scores") {
   const Folder folder;
   put_run(folder);
   const auto plan_of = [&](const std::string& average) {
@@ -369,7 +370,7 @@ score = "barking"
   CHECK(error("").find("score 'barking': mean, or one of cats, dogs") != std::string::npos);
 }
 
-TEST_CASE("the tables that are here resolve") {
+TEST_CASE("the tables in configs/tables resolve") {
   const fs::path before = fs::current_path();
   fs::current_path(fs::path(BURROW_TEST_FILES).parent_path());
   const TablePlan table = plan_table({"configs/tables/llava_mole_main.toml", "", {}});

@@ -1,4 +1,4 @@
-// Tables as they run: child processes, and what is trained again.
+// Running tables: child processes, and which cells are trained again.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <pty.h>
 #include <signal.h>
@@ -13,7 +13,7 @@ using namespace burrow;
 using namespace burrow::train;
 using namespace burrow::train::testing;
 
-TEST_CASE("jobs run a few at once, and end on a signal") {
+TEST_CASE("jobs run several at once, and end on a signal") {
   const Folder folder;
   const auto shell = [&](const std::string& name, const std::string& script) {
     return Job{name, {"/bin/sh", "-c", script}, folder / (name + ".txt")};
@@ -46,7 +46,7 @@ TEST_CASE("jobs run a few at once, and end on a signal") {
         }).find("cannot start") == 0);
 }
 
-TEST_CASE("children go with a parent that is killed") {
+TEST_CASE("children die with a parent that is killed") {
   const Folder folder;
   const pid_t parent = fork();
   if (parent == 0) {
@@ -62,14 +62,14 @@ TEST_CASE("children go with a parent that is killed") {
   CHECK(::kill(child, 0) == 0);
   ::kill(parent, SIGKILL);
   waitpid(parent, nullptr, 0);
-  // Whoever adopts it may leave it a zombie for a while.
+  // The process that adopts it may reap it late.
   CHECK(eventually([&] {
     const std::string path = fmt::format("/proc/{}/stat", child);
     return ::kill(child, 0) != 0 || last_lines(path, 1).find(") Z") != std::string::npos;
   }));
 }
 
-TEST_CASE("progress is one rewritten line on a terminal, and plain lines now and then in a pipe") {
+TEST_CASE("progress is one rewritten line on a terminal, and occasional plain lines in a pipe") {
   const auto shown = [](bool terminal) {
     int reads = -1, writes = -1, ends[2];
     if (terminal) {
@@ -83,7 +83,7 @@ TEST_CASE("progress is one rewritten line on a terminal, and plain lines now and
     dup2(writes, 2);
     {
       ProgressLine line("train", 2);
-      line.update(1, "soon");  // too soon for either
+      line.update(1, "soon");  // too early for another line
       line.update(2, "9 tokens/s");
     }
     fmt::print(stderr, "end\n");
@@ -98,15 +98,15 @@ TEST_CASE("progress is one rewritten line on a terminal, and plain lines now and
   const std::string terminal = shown(true);
   CHECK_MESSAGE(terminal.starts_with("\rtrain 2/2  9 tokens/s"), terminal);
   CHECK(terminal.find("soon") == terminal.npos);
-  CHECK(shown(false) == "end\n");  // done within 20 s: nothing to say
+  CHECK(shown(false) == "end\n");  // done within 20 s: no line
 }
 
-TEST_CASE("a table trains what is not finished") {
+TEST_CASE("a table trains the unfinished cells") {
   const Folder folder;
   put_run(folder);
   const std::string file = folder.put("table.toml", table_text(folder, kRows));
-  // In place of `burrow train CONFIG --set ... --out DIR --resume`: the run's files are there but for its
-  // result. Seed 3 of a row fails.
+  // A stand-in for `burrow train CONFIG --set ... --out DIR --resume`: it finds every file of the run except
+  // the result. Seed 3 of a row fails.
   const std::string program =
       folder.put("program", fmt::format(R"(#!/bin/sh
 echo "$*" >> {}
@@ -116,7 +116,8 @@ echo '{}' > "$2/result.json"
 )",
                                         folder / "calls.txt", result_text(0.5, 0.25)));
   fs::permissions(program, fs::perms::owner_all);
-  TableCommand command{file, folder / "out", {}, 1, 2};  // one at a time: two write their calls in any order
+  TableCommand command{
+      file, folder / "out", {}, 1, 2};  // one at a time: two jobs would log their calls in any order
   command.program = program;
   const TablePlan plan = plan_table(command);
   for (const Cell& cell : plan.cells) {
@@ -124,7 +125,7 @@ echo '{}' > "$2/result.json"
     write_file_atomically((cell.path / "config.toml").string(), cell.config);
   }
   finish(cell_of(plan, "mix", 1), result_text(0.5, 0.25));
-  command.device = {"gpu", false};  // told before anything is started
+  command.device = {"gpu", false};  // refused before any job starts
   CHECK(error_of([&] { run_table(command); }) == "--device gpu: cpu or cuda");
   command.device = {"cpu", true};
   CHECK(error_of([&] { run_table(command); }).find("--fast is for --device cuda") == 0);
@@ -144,7 +145,7 @@ echo '{}' > "$2/result.json"
   CHECK(fs::exists(folder / "out/table.json"));
   command.list = true;
   CHECK(run_table(command) == 0);
-  // Only the failed cell is tried again.
+  // Only the failed cell is run again.
   command.list = false;
   CHECK(run_table(command) == 1);
   const std::string again = read_file(folder / "calls.txt");

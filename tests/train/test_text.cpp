@@ -1,4 +1,4 @@
-// A decoder of text alone, through the program: pretraining on texts, multiple-choice tasks and their
+// A text-only decoder, run through the program: pretraining on texts, multiple-choice tasks and their
 // protocols.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <nlohmann/json.hpp>
@@ -14,7 +14,7 @@ using nlohmann::json;
 
 namespace {
 
-// Two tasks that a small decoder learns at once, and texts.
+// Two tasks that a small decoder learns quickly, and texts.
 struct TextPlayground : Playground {
   TextPlayground() : Playground(false) {
     burrow::data::testing::word_tokenizer().save(folder / "tokenizer.json");
@@ -60,7 +60,7 @@ Outcome good(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-TEST_CASE("a dry run on LLaMA-2-7B counts its parameters, and no tower") {
+TEST_CASE("a dry run on LLaMA-2-7B counts its parameters, without a tower") {
   const auto& p = text_playground();
   p.write(
       "7b.toml",
@@ -82,12 +82,12 @@ TEST_CASE("texts are learnt, and scored by the next token") {
   CHECK(result["nats_per_token"]["words"].get<double>() < 0.5);
   CHECK(result["count"]["words"] == 60 * 13);
   CHECK(result["scoring"]["words"]["loss"] == "all");
-  // The vocabulary is the tokenizer's, and the weights are those of a decoder.
+  // The vocabulary size is that of the tokenizer, and the weights are those of a decoder.
   const auto trained = burrow::read_safetensors((p.folder / "pretrained/trained.safetensors").string());
   const auto words = static_cast<int64_t>(burrow::data::template_words().size()) + 9;
   CHECK(trained.tensors.at("language_model.lm_head.weight").dim(0) == words);
   for (const auto& [name, tensor] : trained.tensors) CHECK(name.starts_with("language_model."));
-  // A language model's file names its tensors without the prefix of LLaVA's, and may hold rotary frequencies.
+  // Files of language models name their tensors without LLaVA's prefix, and may contain rotary frequencies.
   std::vector<std::pair<std::string, burrow::Tensor>> plain;
   for (const auto& [name, tensor] : trained.tensors) plain.emplace_back(name.substr(15), tensor);
   plain.emplace_back("model.layers.0.self_attn.rotary_emb.inv_freq",
@@ -96,13 +96,13 @@ TEST_CASE("texts are learnt, and scored by the next token") {
   good({"train", "pretrain.toml", "--out", "loaded", "--set", "model.weights=llama.safetensors", "--set",
         "train.lr=0", "--set", "train.max_steps=1"});
   CHECK(json::parse(p.read("loaded/result.json"))["score"] == result["score"]);
-  // It goes on with a text, and is the base of another run.
+  // The model continues a text, and can be the base of another run.
   CHECK(good({"ask", "pretrained", "p q r"}).text.starts_with("s p q r s"));
   good({"train", "tasks.toml", "--out", "on_top", "--set", "model.weights=pretrained/trained.safetensors",
         "--set", "method.name=mole", "--set", "train.max_steps=2"});
 }
 
-TEST_CASE("tasks are scored by each protocol, which the result names beside the floor") {
+TEST_CASE("tasks are scored by each protocol, which the result names beside the baselines") {
   const auto& p = text_playground();
   const json result = json::parse(p.read("tasks/result.json"));
   CHECK(result["score"]["facts"] == 1);
@@ -112,7 +112,7 @@ TEST_CASE("tasks are scored by each protocol, which the result names beside the 
                                             {"protocol", "label_logits"},
                                             {"labels", "item"},
                                             {"loss", "answer"}}));
-  // boolq a half; of arc two choices and three by turns.
+  // Chance is 1/2 for boolq; arc items alternate between two and three choices.
   CHECK(result["baselines"]["facts"]["chance"].get<double>() ==
         doctest::Approx((0.5 + (0.5 + 1.0 / 3) / 2) / 2));
   for (const auto& [protocol, said] :
@@ -143,7 +143,7 @@ TEST_CASE("an untrained model is at chance among labels, and lower among all wor
   CHECK(all <= shape);
 }
 
-TEST_CASE("a loss on all tokens is another run, and says so") {
+TEST_CASE("a loss on all tokens gives another run, and the result records it") {
   const auto& p = text_playground();
   good({"train", "tasks.toml", "--out", "loss_all", "--set", "data.loss=all", "--set", "train.max_steps=3"});
   CHECK(json::parse(p.read("loss_all/result.json"))["scoring"]["facts"]["loss"] == "all");
@@ -155,7 +155,7 @@ TEST_CASE("a loss on all tokens is another run, and says so") {
   CHECK(supervised("loss_all") > 5 * supervised("tasks"));
 }
 
-TEST_CASE("continued, a run of text has the same bytes; a profile and a table see no tower") {
+TEST_CASE("a continued text run has the same bytes; profiles and tables work without a tower") {
   const auto& p = text_playground();
   fs::create_directories(p.folder / "again/checkpoints");
   fs::copy_file(p.folder / "tasks/config.toml", p.folder / "again/config.toml");
@@ -176,12 +176,13 @@ TEST_CASE("continued, a run of text has the same bytes; a profile and a table se
   CHECK(has(table.text, "Loss on the answers alone: a; on all tokens, prompts too: b."));
   CHECK(has(table.text, "| majority"));
   p.write("mixed.toml", p.read("table.toml") + "[[rows]]\nname = 'c'\nset = ['eval.protocol=generation']\n");
-  CHECK(has(p.run({"table", "mixed.toml", "--list"}).text, "row 'c': it is scored by another eval.protocol"));
+  CHECK(has(p.run({"table", "mixed.toml", "--list"}).text,
+            "row 'c': its eval.protocol or eval.labels differ from the table's"));
   CHECK(has(p.run({"table", "table.toml", "--out", "other", "--set", "eval.labels=shape", "--list"}).text,
             "missing"));
 }
 
-TEST_CASE("what a model of text alone refuses") {
+TEST_CASE("errors of a text-only model") {
   const auto& p = text_playground();
   const auto refused = [&](const std::vector<std::string>& arguments, const std::string& part) {
     const Outcome o = p.run(arguments);
@@ -214,8 +215,8 @@ TEST_CASE("what a model of text alone refuses") {
   CHECK(has(good({"data", "convert", "--help"}).text, "question.stem"));
 }
 
-// A folder of `burrow factorize` is read as any run: by its own config, without a flag.
-TEST_CASE("factorize: evaluated, asked and trained as it is; all blocks are the dense model") {
+// A folder of `burrow factorize` is read like any run, by its own config.
+TEST_CASE("factorize: the folder works with eval, ask and train; with all blocks it equals the dense model") {
   const std::string dense = good({"eval", "tasks"}).text;
   for (const char* split : {"contiguous", "random", "clustered"}) {
     const std::string out = fmt::format("cut-{}", split);
@@ -227,7 +228,7 @@ TEST_CASE("factorize: evaluated, asked and trained as it is; all blocks are the 
   good({"train", "cut/config.toml", "--out", "cut-trained", "--set", "train.max_steps=20"});
   good({"eval", "cut-trained"});
   CHECK(has(text_playground().read("cut-trained/metrics.jsonl"), "\"prior\":"));
-  // A dense file is cut where it is attached; the cut one keeps its own routers and takes no other count.
+  // The split of a factorized model cannot be changed: it keeps its own routers and number of blocks.
   const auto refused = [](std::vector<std::string> arguments, const char* part) {
     const Outcome o = text_playground().run(arguments);
     CHECK(o.code == 1);
@@ -247,7 +248,7 @@ TEST_CASE("factorize: evaluated, asked and trained as it is; all blocks are the 
   refused({"factorize", "tasks.toml", "--out", "x7"}, "model.weights is empty");
 }
 
-TEST_CASE("bench infer: dense, blocks and a dense FFN as narrow, in one run") {
+TEST_CASE("bench infer measures the dense model, blocks, and a dense FFN of equal width in one run") {
   const Outcome o =
       good({"bench", "infer", "tasks.toml", "--set", "model.decoder.vocabulary=50", "--variants",
             "1R4E1K,1R2E1K", "--prompt", "12", "--new", "3", "--rounds", "2", "--json", "bench.json"});

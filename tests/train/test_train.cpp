@@ -1,5 +1,5 @@
-// The program as a user meets it: runs that are killed and continued, directories that are locked, damaged
-// checkpoints, and what it says to bad input.
+// The program from a user's view: killed and continued runs, locked directories, damaged checkpoints, and
+// errors for bad input.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -21,8 +21,8 @@
 namespace fs = std::filesystem;
 using namespace burrow::testing;
 
-TEST_CASE("the balance term is part of what is trained") {
-  // With the gate "none" nothing else reaches a router.
+TEST_CASE("the balance term reaches the router") {
+  // With the gate "none" no other gradient reaches a router.
   const Playground& p = playground();
   const auto router_after_a_step = [&](const std::string& weight) {
     const Outcome run = p.run({"train", "run.toml", "--out", "balance" + weight, "--set", "train.max_steps=1",
@@ -85,7 +85,7 @@ TEST_CASE("a run writes its directory, and eval and ask read it") {
   CHECK(has(other.text, "another config"));
 }
 
-TEST_CASE("killed at random moments and continued, a run has the same bytes") {
+TEST_CASE("a run that is killed at random moments and continued has the same bytes") {
   const Playground& p = playground();
   REQUIRE(p.run({"train", "run.toml", "--out", "straight"}).code == 0);
   std::mt19937 random(std::random_device{}());
@@ -94,7 +94,7 @@ TEST_CASE("killed at random moments and continued, a run has the same bytes") {
     const pid_t child = p.start({"train", "run.toml", "--out", "killed", "--resume"});
     const size_t before =
         fs::exists(p.folder / "killed/metrics.jsonl") ? fs::file_size(p.folder / "killed/metrics.jsonl") : 0;
-    // Wait until this process has trained a little, then a random while.
+    // Wait until this process has trained a few steps, then a random time.
     for (int i = 0; i < 4000; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
       if (fs::exists(p.folder / "killed/metrics.jsonl") &&
@@ -107,7 +107,7 @@ TEST_CASE("killed at random moments and continued, a run has the same bytes") {
     const int code = Playground::wait(child);
     REQUIRE((code == 0 || code == -SIGKILL));
     kills += code == -SIGKILL;
-    if (code == 0) fs::remove_all(p.folder / "killed");  // it was faster than the blow
+    if (code == 0) fs::remove_all(p.folder / "killed");  // it finished before the kill
   }
   REQUIRE(kills == 3);
   REQUIRE(p.run({"train", "run.toml", "--out", "killed", "--resume"}).code == 0);
@@ -120,7 +120,7 @@ TEST_CASE("killed at random moments and continued, a run has the same bytes") {
   }
 }
 
-TEST_CASE("a damaged checkpoint is passed over and named") {
+TEST_CASE("a damaged checkpoint is skipped and named") {
   const Playground& p = playground();
   REQUIRE(p.run({"train", "run.toml", "--out", "damaged", "--set", "train.max_steps=30", "--set",
                  "train.keep_checkpoints=9"})
@@ -134,7 +134,7 @@ TEST_CASE("a damaged checkpoint is passed over and named") {
   std::string bytes = burrow::read_file(last.string());
   bytes[bytes.size() - 9] ^= 4;  // one bit of the state
   burrow::write_file_atomically(last.string(), bytes);
-  // An earlier sound one to fall back to: the state at the start of the same run.
+  // The run falls back to an earlier intact checkpoint.
   const Outcome resumed = p.run({"train", "run.toml", "--out", "damaged", "--resume", "--set",
                                  "train.max_steps=30", "--set", "train.keep_checkpoints=9"});
   INFO(resumed.text);
@@ -144,7 +144,7 @@ TEST_CASE("a damaged checkpoint is passed over and named") {
   CHECK(p.read("damaged/metrics.jsonl") == p.read("sound/metrics.jsonl"));
 }
 
-TEST_CASE("two processes do not share a run directory") {
+TEST_CASE("two processes cannot use one run directory") {
   const Playground& p = playground();
   const burrow::FileLock held([&] {
     fs::create_directories(p.folder / "held");
@@ -155,7 +155,7 @@ TEST_CASE("two processes do not share a run directory") {
   CHECK(has(second.text, std::to_string(getpid())));
 }
 
-TEST_CASE("a frozen base in bf16 starts where the one in f32 does, to its rounding") {
+TEST_CASE("the first loss with a frozen base in bf16 equals that in f32, up to rounding") {
   const Playground& p = playground();
   const auto first_loss = [&](const std::string& dtype) {
     const Outcome o = p.run(
@@ -171,7 +171,7 @@ TEST_CASE("a frozen base in bf16 starts where the one in f32 does, to its roundi
   CHECK(p.run({"eval", "bf16", "--limit", "2"}).code == 0);
 }
 
-TEST_CASE("a profile trains in memory only and says where the time goes") {
+TEST_CASE("a profile trains in memory only and prints the time of each kernel") {
   const Playground& p = playground();
   const Outcome o =
       p.run({"train", "run.toml", "--profile", "--profile-seconds", "0.05", "--profile-json", "profile.json",
@@ -190,14 +190,14 @@ TEST_CASE("a profile trains in memory only and says where the time goes") {
   CHECK(has(several.text, "train.accumulation"));
 }
 
-// One bit of the state of a run's file, `from_end` bytes before its end.
+// Flips one bit of a file, `from_end` bytes before its end.
 void flip_bit(const fs::path& path, size_t from_end) {
   std::string bytes = burrow::read_file(path.string());
   bytes[bytes.size() - from_end] ^= 4;
   burrow::write_file_atomically(path.string(), bytes);
 }
 
-TEST_CASE("a damaged step in a checkpoint's metadata is passed over, and the file makes room for new ones") {
+TEST_CASE("a checkpoint with a damaged step in its metadata is skipped, and removed in favour of new ones") {
   const Playground& p = playground();
   const std::vector<std::string> command{"train",
                                          "run.toml",
@@ -216,7 +216,7 @@ TEST_CASE("a damaged step in a checkpoint's metadata is passed over, and the fil
   const size_t at = bytes.find("\"step\":\"16\"");
   REQUIRE(at != std::string::npos);
   bytes[at + 8] = 'q';
-  // Newer than any that this run will write: it must not be kept in their place.
+  // Its name is newer than any that this run writes: it must not be kept in their place.
   burrow::write_file_atomically((p.folder / "metadata/checkpoints/step-00000099.safetensors").string(),
                                 bytes);
   fs::remove(last);
@@ -230,7 +230,7 @@ TEST_CASE("a damaged step in a checkpoint's metadata is passed over, and the fil
   CHECK(p.read("metadata/trained.safetensors") == sound);
 }
 
-TEST_CASE("damaged features are computed again, and damaged trained parameters are refused") {
+TEST_CASE("damaged features are recomputed, and damaged trained parameters are refused") {
   const Playground& p = playground();
   REQUIRE(p.run({"train", "run.toml", "--out", "flips", "--set", "train.max_steps=3"}).code == 0);
   std::vector<fs::path> features;
@@ -249,7 +249,7 @@ TEST_CASE("damaged features are computed again, and damaged trained parameters a
   CHECK(has(again.text, features[0].filename().string()));
   CHECK(has(again.text, "not a hash"));
   CHECK(burrow::read_file(features[0].string()) == sound);
-  // Sets without a validation file are no reason to stop before those of test.
+  // The test split is computed even if no set has a validation file.
   std::vector<std::string> without = {"features", "run.toml", "--set", "data.feature_cache=others"};
   for (const char* set : {"0", "1", "2"})
     without.insert(without.end(), {"--set", fmt::format("data.sets[{}].validation=", set)});
@@ -262,7 +262,7 @@ TEST_CASE("damaged features are computed again, and damaged trained parameters a
   CHECK(has(eval.text, "trained.safetensors: the checksum does not match"));
 }
 
-TEST_CASE("what a killed run left is named and removed, and a dying holder of the lock is waited for") {
+TEST_CASE("files left by a killed run are removed, and a lock held by a dying process is waited for") {
   const Playground& p = playground();
   const fs::path run = p.folder / "left";
   fs::create_directories(run / "checkpoints");
@@ -283,7 +283,7 @@ TEST_CASE("what a killed run left is named and removed, and a dying holder of th
             "process 12 on host a was killed here"));
 }
 
-TEST_CASE("an error ends in exit code 1 where its message cannot be written") {
+TEST_CASE("an error gives exit code 1 even when its message cannot be written") {
   if (!fs::exists("/dev/full")) return;
   const pid_t child = fork();
   if (child == 0) {
@@ -295,7 +295,7 @@ TEST_CASE("an error ends in exit code 1 where its message cannot be written") {
   CHECK(Playground::wait(child) == 1);
 }
 
-TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
+TEST_CASE("bad input gives an error that names it, and a non-zero exit code") {
   const Playground& p = playground();
   const auto refused = [&](std::vector<std::string> more, const std::vector<std::string>& parts) {
     std::vector<std::string> arguments{"train", "run.toml", "--out", "refused"};
@@ -349,7 +349,7 @@ TEST_CASE("bad input gets an error that names it, and a non-zero exit") {
                                                         {"model.decoder.norm_eps", "-1"},
                                                         {"model.decoder.layers", "99999999999"},
                                                         {"model.vision.pixel_std", "[0, 1, 1]"}}) {
-    const std::string section = key.substr(0, key.find('['));  // an element's fault names its list
+    const std::string section = key.substr(0, key.find('['));  // the error for an element names its list
     refused({"--set", key + "=" + value}, {section.starts_with("model.") ? section.substr(6) : section});
   }
   refused({"--set", "train.lr=1e38", "--set", "train.clip=0"},
@@ -414,7 +414,8 @@ TEST_CASE("a dry run on LLaVA-1.5-7B counts its parameters") {
   CHECK(has(o.text, "vocabulary = 32000"));
 }
 
-TEST_CASE("Parrot: the projector first, then the module and the decoder, and how experts are weighed") {
+TEST_CASE(
+    "Parrot: first the projector is trained, then the module and the decoder; `routing` prints weights") {
   const Playground& p = playground();
   const auto train = [&](const std::string& out, std::vector<std::string> set) {
     std::vector<std::string> arguments{"train", "run.toml", "--out", out};
@@ -444,7 +445,7 @@ TEST_CASE("Parrot: the projector first, then the module and the decoder, and how
             "stage2/trained.safetensors: no tensor 'multi_modal_projector.linear_1.weight'"));
 }
 
-// Ratios belong to the sets in the order in which `use` names them.
+// Ratios apply to the sets in the order of `use`.
 TEST_CASE("data.ratios follow data.use") {
   const Playground& p = playground();
   REQUIRE(
@@ -456,7 +457,7 @@ TEST_CASE("data.ratios follow data.use") {
   CHECK(!has(metrics, "general"));
 }
 
-TEST_CASE("data check names each fault with file, index and reason") {
+TEST_CASE("data check prints each fault with file, index and reason") {
   const Playground& p = playground();
   p.write("bad.json",
           "[{\"id\":\"a\",\"conversations\":[{\"from\":\"human\",\"value\":\"what type is the "

@@ -1,4 +1,4 @@
-// The training loop itself, in memory: what a step computes, changes and says.
+// The training loop in memory: what a step computes, changes and logs.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "train/run/trainer.h"
 
@@ -77,7 +77,7 @@ double sum(const Json& values) {
 
 }  // namespace
 
-TEST_CASE("metrics: losses, each auxiliary term, rate, gradient norm, and what the routers did by domain") {
+TEST_CASE("metrics: losses, each auxiliary term, learning rate, gradient norm, and routing by domain") {
   const std::vector<Json> lines = metrics_of("mole", {"method.name=mole", "train.max_steps=6"});
   REQUIRE(lines.size() == 4);  // steps 0, 2, 4, and the last
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -92,7 +92,7 @@ TEST_CASE("metrics: losses, each auxiliary term, rate, gradient norm, and what t
     for (const Json& site : line.at("routing")) {
       int dead = 3;
       std::vector<bool> used(3, false);
-      REQUIRE(site.at("load").size() >= 2);  // 300 tokens hold several domains
+      REQUIRE(site.at("load").size() >= 2);  // 300 tokens contain several domains
       for (const auto& [domain, load] : site.at("load").items()) {
         REQUIRE(load.size() == 3);
         CHECK(sum(load) == doctest::Approx(1).epsilon(1e-6));
@@ -108,7 +108,7 @@ TEST_CASE("metrics: losses, each auxiliary term, rate, gradient norm, and what t
   }
 }
 
-TEST_CASE("metrics: no balance loss without its weight, no routing without a router") {
+TEST_CASE("metrics: no balance loss when its weight is 0, no routing without a router") {
   const std::vector<Json> dense = metrics_of("dense", {"method.name=dense", "train.max_steps=1"});
   CHECK(!dense.at(0).contains("balance"));
   CHECK(dense.at(0).at("routing").size() == 2);
@@ -117,7 +117,7 @@ TEST_CASE("metrics: no balance loss without its weight, no routing without a rou
   CHECK(!lora.at(0).contains("routing"));
 }
 
-// In f64, where the order of a sum costs 1e-16.
+// In f64, where the order of summation changes results by about 1e-16.
 TEST_CASE("a step does not depend on its micro-batches") {
   for (const char* method : {"method.name=lora", "method.name=mole", "method.name=dense"}) {
     CAPTURE(method);
@@ -153,9 +153,9 @@ StepOf first_step(const std::vector<std::string>& overrides) {
 
 }  // namespace
 
-// Dropout's masks, losses and gradients, to the bit: an auxiliary loss's gradient reaches what a router gave
-// before the block's own does, in either case, and a residual sum is the same one or within a norm.
-TEST_CASE("layers that are computed again change no step, with any method") {
+// Dropout masks, losses and gradients are equal to the bit: with and without recomputation the gradient of an
+// auxiliary loss reaches a router's outputs before that of the block, and residual sums are the same.
+TEST_CASE("recomputed layers change no step, with any method") {
   for (const moe::Method& method : moe::methods()) {
     const moe::MethodConfig& c = method.config;
     CAPTURE(c.name);
@@ -177,10 +177,9 @@ TEST_CASE("layers that are computed again change no step, with any method") {
   }
 }
 
-TEST_CASE("a step changes what is trained alone, and computes no gradient of a frozen weight") {
-  // Of the experts' two sides masked execution computes dA and dB by matmul_tn, of three Linears in two
-  // layers, gate's and up's dA in one, and of a router in each layer its dW; grouped execution has kernels of
-  // its own for the sides.
+TEST_CASE("a step changes only trainable parameters, and computes no gradient of a frozen weight") {
+  // Masked execution computes dA and dB of three Linears in two layers by matmul_tn (dA of gate and up in one
+  // call), and dW of each layer's router. Grouped execution has its own kernels for dA and dB.
   struct Row {
     const char *method, *execution;
     int64_t products;
@@ -200,7 +199,7 @@ TEST_CASE("a step changes what is trained alone, and computes no gradient of a f
     const auto before = values();
     const int64_t calls = kernel_calls(KernelId::matmul_tn);
     trainer.step(0, trainer.plan().step(0));
-    CHECK(kernel_calls(KernelId::matmul_tn) - calls == products);  // none is of a frozen weight
+    CHECK(kernel_calls(KernelId::matmul_tn) - calls == products);  // none for a frozen weight
     trainer.step(1, trainer.plan().step(1));
     std::map<std::string, bool> trained;
     for (const auto& entry : setup.attachment.trainable()) trained[entry.first] = true;
@@ -215,7 +214,7 @@ TEST_CASE("a step changes what is trained alone, and computes no gradient of a f
   }
 }
 
-TEST_CASE("what is not finite stops the run and names step, tensor, kernel and samples") {
+TEST_CASE("a value that is not finite stops the run; the error names step, tensor, kernel and samples") {
   Setup setup = setup_of({"method.name=mole"});
   Trainer trainer(setup, quiet);
   trainer.step(0, trainer.plan().step(0));
@@ -246,7 +245,7 @@ TEST_CASE("what is not finite stops the run and names step, tensor, kernel and s
 // Runs `f` in a process whose stderr is a terminal or a pipe, and returns what it wrote there.
 template <class F>
 std::string stderr_of(bool terminal, F&& f) {
-  int ends[2] = {-1, -1};  // where it is read, where it is written
+  int ends[2] = {-1, -1};  // read end, write end
   REQUIRE((terminal ? ::openpty(&ends[0], &ends[1], nullptr, nullptr, nullptr) : ::pipe(ends)) == 0);
   const pid_t child = ::fork();
   if (child == 0) {
@@ -265,7 +264,7 @@ std::string stderr_of(bool terminal, F&& f) {
   return text;
 }
 
-TEST_CASE("progress: one line that is rewritten on a terminal, none of its signs in a pipe") {
+TEST_CASE("progress: one rewritten line on a terminal, no control characters in a pipe") {
   const auto work = [] {
     ProgressLine line("train", 3);
     for (int64_t i = 1; i <= 3; ++i) {
@@ -277,5 +276,5 @@ TEST_CASE("progress: one line that is rewritten on a terminal, none of its signs
   CHECK(terminal.find("\rtrain 1/3  9 tokens/s") != std::string::npos);
   CHECK(terminal.find("\rtrain 3/3") != std::string::npos);
   CHECK(terminal.find('\n') == terminal.size() - 1);
-  CHECK(stderr_of(false, work).empty());  // less than 20 seconds are not worth a line
+  CHECK(stderr_of(false, work).empty());  // no line in the first 20 seconds
 }

@@ -17,25 +17,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Counts are records of each domain; with `pretrain`, images and records_per_image of the stage-1 set.
+// make, make-tasks and make-languages. Counts are records per domain, family or language.
 struct MakeCommand {
   std::string folder;
-  int64_t seed = 0, train = 32000, validation = 1500, test = 1500;
+  int64_t train, validation, test, seed = 0;
   bool pretrain = false;
-  int64_t images = 60000, records_per_image = 8;
-};
-
-// Counts are items of each family, and lines of the pretraining text.
-struct MakeTasksCommand {
-  std::string folder;
-  int64_t seed = 0, train = 16000, validation = 1000, test = 2000, texts = 300000;
-};
-
-// Counts are of each language; with `pretrain`, the lessons of a base model instead.
-struct MakeLanguagesCommand {
-  std::string folder;
-  int64_t seed = 0, train = 8000, validation = 400, test = 400;
-  bool pretrain = false;
+  int64_t images = 60000, records_per_image = 8;  // make --pretrain
+  int64_t texts = 300000;                         // make-tasks
 };
 
 // A file of records and how to read it; `sample` is for show.
@@ -44,7 +32,7 @@ struct DataFile {
   int64_t max_tokens = 2048, sample = 0;
 };
 
-// A list is llava's; of JSON lines the first object says what they are.
+// A JSON list has the format llava; for JSON lines the first object decides.
 data::Format format_of(const DataFile& file) {
   if (!file.format.empty()) return value_named<data::Format>("--format", file.format);
   std::ifstream stream(file.path);
@@ -56,7 +44,7 @@ data::Format format_of(const DataFile& file) {
   return first.contains("text") && !first.contains("choices") ? data::Format::text : data::Format::choices;
 }
 
-// The image folder of a list is the one named images beside it, or its own.
+// The default image folder is `images` beside the file if it exists, else the folder of the file.
 data::DatasetSettings settings_of(const DataFile& f) {
   BURROW_CHECK(fs::exists(f.path), "{}: no such file", f.path);
   data::DatasetSettings s;
@@ -83,10 +71,11 @@ data::Tokenizer tokenizer_near(const std::string& path, const std::string& given
       if (fs::exists(place / name)) return data::Tokenizer::load(place / name);
     }
   }
-  fail("{}: no tokenizer.json or tokenizer.model beside it or above it; name one with --tokenizer", path);
+  fail("{}: no tokenizer.json or tokenizer.model in its folder or the one above; name one with --tokenizer",
+       path);
 }
 
-// A line for each file in the making.
+// One progress line per file that is being made.
 data::Progress progress_of(const char* unit) {
   struct State {
     std::unique_ptr<ProgressLine> line;
@@ -106,44 +95,42 @@ int report(const std::string& folder, bool written) {
   return 0;
 }
 
-int run_make(const MakeCommand& c) {
-  if (c.pretrain) {
-    data::PretrainOptions o;
-    o.seed = static_cast<uint64_t>(c.seed);
-    o.images = c.images;
-    o.records_per_image = static_cast<int>(c.records_per_image);
-    return report(c.folder, data::make_pretrain(c.folder, o, progress_of("images")));
-  }
-  data::MakeOptions o;
+template <class Options>
+Options options_of(const MakeCommand& c) {
+  Options o;
   o.seed = static_cast<uint64_t>(c.seed);
   o.train = c.train;
   o.validation = c.validation;
   o.test = c.test;
-  return report(c.folder, data::make_domains(c.folder, o, progress_of("images")));
+  return o;
 }
 
-int run_make_tasks(const MakeTasksCommand& c) {
-  data::TaskOptions o;
+int run_make(const MakeCommand& c) {
+  if (!c.pretrain) {
+    const auto o = options_of<data::MakeOptions>(c);
+    return report(c.folder, data::make_domains(c.folder, o, progress_of("images")));
+  }
+  data::PretrainOptions o;
   o.seed = static_cast<uint64_t>(c.seed);
-  o.train = c.train;
-  o.validation = c.validation;
-  o.test = c.test;
+  o.images = c.images;
+  o.records_per_image = static_cast<int>(c.records_per_image);
+  return report(c.folder, data::make_pretrain(c.folder, o, progress_of("images")));
+}
+
+int run_make_tasks(const MakeCommand& c) {
+  auto o = options_of<data::TaskOptions>(c);
   o.texts = c.texts;
   return report(c.folder, data::make_tasks(c.folder, o, progress_of("lines")));
 }
 
-int run_make_languages(const MakeLanguagesCommand& c) {
-  if (c.pretrain) {
-    data::LanguagePretrainOptions o;
-    o.seed = static_cast<uint64_t>(c.seed);
-    return report(c.folder, data::make_language_pretrain(c.folder, o, progress_of("records")));
+int run_make_languages(const MakeCommand& c) {
+  if (!c.pretrain) {
+    const auto o = options_of<data::LanguageOptions>(c);
+    return report(c.folder, data::make_languages(c.folder, o, progress_of("records")));
   }
-  data::LanguageOptions o;
+  data::LanguagePretrainOptions o;
   o.seed = static_cast<uint64_t>(c.seed);
-  o.train = c.train;
-  o.validation = c.validation;
-  o.test = c.test;
-  return report(c.folder, data::make_languages(c.folder, o, progress_of("records")));
+  return report(c.folder, data::make_language_pretrain(c.folder, o, progress_of("records")));
 }
 
 int run_convert(const data::ConvertOptions& options) {
@@ -184,15 +171,20 @@ int run_show(const DataFile& file) {
   return 0;
 }
 
+// `of_each`: "records of each domain".
+void add_make_options(CLI::App& command, MakeCommand& c, const std::string& of_each) {
+  command.add_option("folder", c.folder, "where to")->required();
+  command.add_option("--seed", c.seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
+  command.add_option("--train", c.train, "training " + of_each);
+  command.add_option("--validation", c.validation, "validation " + of_each);
+  command.add_option("--test", c.test, "test " + of_each);
+}
+
 void add_make(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<MakeCommand>();
+  const auto c = std::make_shared<MakeCommand>(MakeCommand{"", 32000, 1500, 1500});
   CLI::App* make = data.add_subcommand(
       "make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
-  make->add_option("folder", c->folder, "where to")->required();
-  make->add_option("--seed", c->seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
-  make->add_option("--train", c->train, "training records of each domain");
-  make->add_option("--validation", c->validation, "validation records of each domain");
-  make->add_option("--test", c->test, "test records of each domain");
+  add_make_options(*make, *c, "records of each domain");
   make->add_flag("--pretrain", c->pretrain,
                  "the stage-1 set instead: captions, grounding, counting, copying");
   make->add_option("--images", c->images, "images of the stage-1 set");
@@ -203,28 +195,20 @@ void add_make(CLI::App& data, std::vector<Command>& commands) {
 }
 
 void add_make_tasks(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<MakeTasksCommand>();
+  const auto c = std::make_shared<MakeCommand>(MakeCommand{"", 16000, 1000, 2000});
   CLI::App* tasks = data.add_subcommand(
       "make-tasks", "Write the eight reasoning tasks and their pretraining text: JSON lines, tokenizer");
-  tasks->add_option("folder", c->folder, "where to")->required();
-  tasks->add_option("--seed", c->seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
-  tasks->add_option("--train", c->train, "training items of each family");
-  tasks->add_option("--validation", c->validation, "validation items of each family");
-  tasks->add_option("--test", c->test, "test items of each family");
+  add_make_options(*tasks, *c, "items of each family");
   tasks->add_option("--texts", c->texts, "lines of the pretraining text");
   commands.push_back({tasks, [c] { return run_make_tasks(*c); }});
 }
 
 void add_make_languages(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<MakeLanguagesCommand>();
+  const auto c = std::make_shared<MakeCommand>(MakeCommand{"", 8000, 400, 400});
   CLI::App* languages = data.add_subcommand(
       "make-languages",
       "Write conversations and multiple-choice items about one set of scenes in six artificial languages");
-  languages->add_option("folder", c->folder, "where to")->required();
-  languages->add_option("--seed", c->seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
-  languages->add_option("--train", c->train, "training records of each language");
-  languages->add_option("--validation", c->validation, "validation records of each language");
-  languages->add_option("--test", c->test, "test records of each language");
+  add_make_options(*languages, *c, "records of each language");
   languages->add_flag("--pretrain", c->pretrain,
                       "a base model's lessons instead: captions in English, text in all languages");
   commands.push_back({languages, [c] { return run_make_languages(*c); }});
@@ -257,7 +241,7 @@ void add_convert(CLI::App& data, std::vector<Command>& commands) {
   commands.push_back({convert, [c] { return run_convert(*c); }});
 }
 
-// What check and show have in common.
+// Options of check and show.
 void add_file(CLI::App& command, DataFile& file) {
   command.add_option("path", file.path, "file of records")->required();
   command.add_option(

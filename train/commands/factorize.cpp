@@ -1,4 +1,4 @@
-// burrow factorize: a dense decoder's FFNs dealt to blocks with a router each (FactorLLM, arXiv 2408.11855).
+// factorize: splits the FFNs of a dense decoder into blocks with a router each (FactorLLM, arXiv 2408.11855).
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -14,13 +14,13 @@
 namespace burrow::train {
 namespace {
 
-// `model` is a run of method full, or a config with model.weights.
+// `model`: a run of method full, or a config with model.weights.
 struct FactorizeCommand {
   std::string model, out, split = "contiguous";
   int64_t experts = 4, top_k = 1, seed = 0;
 };
 
-// The dense model of a run that trained all of it, or of a run's config with model.weights.
+// The dense model of a run with method full, or of a config with model.weights.
 Setup dense_model(const std::string& path) {
   if (std::filesystem::is_directory(path)) {
     Setup run = load_run(path);

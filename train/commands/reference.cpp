@@ -1,4 +1,4 @@
-// device, methods, config: what the program and the machine offer.
+// device, methods, config: lists of what the machine and the program offer.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>

@@ -1,4 +1,4 @@
-// routing: how a finished run's routers weigh their experts, by language or data set.
+// routing: the weights that a finished run's routers give their experts, by language or data set.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -20,14 +20,14 @@ struct RoutingCommand {
   DeviceChoice device = {};
 };
 
-// Of one router on the rows of one group.
+// The weights of one router on the rows of one group.
 struct Weights {
   std::vector<double> sum, squares;  // by expert
   int64_t rows = 0;
 };
 using ByGroup = std::map<std::pair<std::string, std::string>, Weights>;  // by group and router
 
-// What a sample counts under: the language that its record names, or its data set.
+// The group of a sample: the language that its record names, or else its data set.
 std::string group_of(const data::Dataset& set, const data::Sample& sample) {
   return sample.language < 0 ? set.name() : set.languages()[static_cast<size_t>(sample.language)];
 }
@@ -54,7 +54,7 @@ void add(ByGroup& groups, const moe::Routing& r, const nn::Pass& pass,
 
 void add_set(ByGroup& groups, const Setup& setup, const data::Dataset& set, const FeatureCache& features,
              int32_t index, int64_t limit) {
-  moe::Attachment gathered = setup.attachment;  // shares the routings
+  moe::Attachment gathered = setup.attachment;  // shares the list of routings
   const int64_t P = setup.config.model.sizes.vision.visual_tokens();
   const int64_t count = limit > 0 ? std::min(limit, set.size()) : set.size();
   for (int64_t begin = 0; begin < count;) {
@@ -77,8 +77,8 @@ void add_set(ByGroup& groups, const Setup& setup, const data::Dataset& set, cons
   }
 }
 
-// Writes CSV: of each router and expert the mean weight, its standard deviation over rows and their number,
-// by the language that records name, or else by data set.
+// Writes CSV: for each group, router and expert the mean weight, its standard deviation over rows, and the
+// number of rows.
 int run_routing(const RoutingCommand& c) {
   const NoGrad no_grad;
   const Setup setup = load_run(c.run, choose_device(c.device, say));

@@ -23,7 +23,7 @@ const DataSet& set_of(const RunConfig& config, const std::string& set) {
                        [&](const DataSet& d) { return d.name == set; });
 }
 
-// What a score means: how it was taken, and which tokens the model was trained on.
+// How a score was taken, and on which tokens the model was trained.
 Json scoring_json(const RunConfig& config, const DataSet& set) {
   Json json = {{"score", scoring_of(config.eval, set)}};
   if (set.format == data::Format::choices) {
@@ -34,7 +34,7 @@ Json scoring_json(const RunConfig& config, const DataSet& set) {
   return json;
 }
 
-// Chance and majority of the sets of choices that have a training file; `limit` as of the scores.
+// Baselines of the sets of choices that have a training file, over the same samples as the scores.
 std::map<std::string, Baselines> baselines_of(const RunConfig& config, const std::string& split) {
   std::map<std::string, Baselines> found;
   const std::vector<std::string>& asked = config.eval.sets;

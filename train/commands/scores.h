@@ -1,5 +1,5 @@
 #pragma once
-// The scores of a split: taken, printed, and written to result.json.
+// The scores of a split: evaluation, print-out, and their part of result.json.
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -8,11 +8,11 @@
 
 namespace burrow::train {
 
-// Of the sets of eval.sets that have this split.
+// Evaluates the sets of eval.sets that have this split.
 std::vector<SetScore> score_split(const Setup& setup, const std::string& split);
-// Prints them beside the baselines.
+// Prints the scores and the baselines.
 void print_scores(const RunConfig& config, const std::vector<SetScore>& scores, const std::string& split);
-// The part of result.json that they make up.
+// The keys of result.json that describe the scores.
 nlohmann::ordered_json scores_json(const RunConfig& config, const std::vector<SetScore>& scores,
                                    const std::string& split);
 

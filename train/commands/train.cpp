@@ -36,8 +36,8 @@ Json run_provenance(const Setup& setup) {
   return p;
 }
 
-// A run goes on with the base and the data that it began with: on others it would be neither the old run nor
-// a new one, and nothing in its directory would say so.
+// A run may only be continued with the base and the data that it began with: nothing in its directory would
+// record a change.
 void check_unchanged(const RunDirectory& run, const Json& now) {
   const auto path = run.path() / "provenance.json";
   if (!run.begun() || !std::filesystem::exists(path)) return;
@@ -71,14 +71,14 @@ int run_train(const TrainCommand& command) {
   }
   const std::string out =
       command.out.empty() ? "runs/" + std::filesystem::path(command.config).stem().string() : command.out;
-  const Device device = choose_device(command.device, say);  // before the directory is touched
+  const Device device = choose_device(command.device, say);  // before the directory is created
   RunDirectory run(out, write_run_config(config), command.resume);
   if (run.finished()) {
     say(fmt::format("{}: finished already; nothing to do", out));
     return 0;
   }
   if (!run.abandoned_by().empty())
-    say(fmt::format("{}: {} was killed here; going on from what it left", out, run.abandoned_by()));
+    say(fmt::format("{}: {} was killed here; continuing from what it left", out, run.abandoned_by()));
   Setup setup = make_setup(config, false, device);
   Json origin = run_provenance(setup);
   origin["device"] = describe(device);

@@ -6,7 +6,7 @@ struct ParserStopped {};
 [[noreturn]] void parser_stopped() { throw ParserStopped(); }
 }  // namespace
 }  // namespace burrow::train
-// toml++, where it is not a library but all in its header, asserts where it should refuse: on "[[[a]]]".
+// The header-only toml++ fails an assertion on some malformed input, such as "[[[a]]]".
 #define TOML_ASSERT(condition) ((condition) ? void() : ::burrow::train::parser_stopped())
 #include <toml++/toml.h>
 
@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::string_view kOverride = "--set ";
 
-// Where a value was written. toml++ keeps this through moves and loses it in copies: no node is copied.
+// Where a value was written. A copy of a node loses this, a move keeps it: nodes are never copied here.
 std::string place(const toml::node& node) {
   const toml::source_region& source = node.source();
   if (!source.path) return "?";
@@ -63,7 +63,7 @@ toml::table parse_table(std::string_view text, const std::string& name) {
   }
 }
 
-// Lays `over` on `base`, by moves.
+// Moves the values of `over` into `base`.
 void merge(toml::table& base, toml::table&& over) {
   for (auto&& item : over) {
     const toml::key& key = item.first;
@@ -77,7 +77,7 @@ void merge(toml::table& base, toml::table&& over) {
   }
 }
 
-// `chain` holds the files that led here, to notice a circle.
+// `chain` holds the files on the way here, to detect a cycle.
 toml::table load_table(const std::string& path, std::vector<std::string>& chain) {
   toml::table table = parse_table(read_file(path), path);
   const toml::node* base = table.get("base");
@@ -86,7 +86,7 @@ toml::table load_table(const std::string& path, std::vector<std::string>& chain)
   BURROW_CHECK(base->is_string(), "{}: base: expected a string, found {}", at, found(*base));
   namespace fs = std::filesystem;
   const std::string base_path = (fs::path(path).parent_path() / base->as_string()->get()).lexically_normal();
-  // A device or a pipe could be read without end.
+  // Reading a device or a pipe might not end.
   std::error_code error;
   BURROW_CHECK(base_path.find('\0') == std::string::npos && fs::is_regular_file(base_path, error),
                "{}: base: there is no file {}", at, base_path);
@@ -138,7 +138,7 @@ const toml::node* node_at(const toml::table& root, std::string_view path) {
   return node;
 }
 
-// The key as the list of fields knows it: "sets[3].name" -> the field "name" of the list "sets".
+// The field of a key: "sets[3].name" is the field "name" of the list "sets".
 const Field* find_field(const std::vector<Field>& fields, std::string_view path) {
   for (const Field& f : fields) {
     if (f.path == path) return &f;
@@ -152,7 +152,7 @@ const Field* find_field(const std::vector<Field>& fields, std::string_view path)
   return nullptr;
 }
 
-// Every path that could have been meant: keys, the sections around them, keys of list elements.
+// Every valid path: keys, the sections that contain them, keys of list elements.
 void add_paths(const std::vector<Field>& fields, const std::string& prefix, std::vector<std::string>& paths) {
   for (const Field& f : fields) {
     for (size_t dot = f.path.find('.'); dot != f.path.npos; dot = f.path.find('.', dot + 1)) {
@@ -169,7 +169,7 @@ void add_paths(const std::vector<Field>& fields, const std::string& prefix, std:
                               const std::vector<Field>& fields) {
   std::vector<std::string> paths, indices;
   add_paths(fields, "", paths);
-  // Compared without the indices of list elements, which the suggestion gets back.
+  // Compared without the indices of list elements, which are put back into the suggestion.
   std::string bare;
   for (const std::string& step : steps_of(path)) {
     const bool index = index_of(step).has_value();
@@ -192,11 +192,11 @@ void add_paths(const std::vector<Field>& fields, const std::string& prefix, std:
   fail("{}: {}: expected {}, found {}{}", place(node), path, expected, found(node), detail);
 }
 
-// One value, if the node holds one of the type.
+// The value, if the node has this type.
 template <class T>
 std::optional<T> value_of(const toml::node& node) {
   if constexpr (std::is_same_v<T, double>) {
-    constexpr int64_t kExact = int64_t{1} << 53;  // beyond it a double skips integers
+    constexpr int64_t kExact = int64_t{1} << 53;  // larger integers have no exact double
     if (const auto* i = node.as_integer(); i && -kExact <= i->get() && i->get() <= kExact) {
       return static_cast<double>(i->get());
     }
@@ -215,7 +215,7 @@ constexpr std::string_view kName<double> = "number";
 template <>
 constexpr std::string_view kName<std::string> = "string";
 
-// Reads nodes into fields. `root` is the whole declaration, for the nearest key.
+// Reads nodes into fields. `root` is the whole declaration, to find the nearest key.
 struct Reader {
   const std::vector<Field>& root;
 
@@ -227,7 +227,7 @@ struct Reader {
     }
   }
 
-  // `prefix` leads from the root to `fields`, `inner` from there to `table`.
+  // `prefix` is the path from the root to `fields`, `inner` the path from there to `table`.
   void refuse_unknown(const toml::table& table, const std::vector<Field>& fields, const std::string& prefix,
                       const std::string& inner) const {
     for (auto&& [key, node] : table) {
@@ -293,7 +293,7 @@ struct Reader {
   }
 };
 
-// The table that `steps` lead to, made where it is missing.
+// The table at the path `steps`, created where it is missing.
 toml::table& table_for(toml::table& root, const std::vector<std::string>& steps, const std::string& at) {
   toml::node* node = &root;
   for (const std::string& step : steps) {
@@ -355,7 +355,7 @@ void Document::apply_override(const std::string& assignment, const std::vector<F
   try {
     parsed = parse_table("value = " + text, at);
   } catch (const Error&) {
-    // Its words speak of a file that nobody wrote; checked below.
+    // The message would name a file that does not exist; the check below has a better one.
   }
   toml::node* value = parsed.get("value");
   BURROW_CHECK(value && parsed.size() == 1, "{}: '{}' is not a TOML value ({})", at, text, type_of(*field));

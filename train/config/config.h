@@ -39,7 +39,7 @@ namespace burrow::train {
 
 struct Field;
 
-// An enum behind its list of names.
+// An enum with its type erased: the names, and the index of the value.
 struct EnumField {
   std::vector<std::string> names;
   std::function<size_t()> get;
@@ -49,13 +49,13 @@ struct EnumField {
 // A vector of structs. `element` holds the keys of a struct in its default state.
 struct ListField {
   std::function<size_t()> size;
-  std::function<void(size_t)> resize;  // to this many default elements; old ones are gone
+  std::function<void(size_t)> resize;  // to this many elements, all with default values
   std::function<std::vector<Field>(size_t)> at;
   std::vector<Field> element;
   std::shared_ptr<void> element_values;  // what the pointers in `element` point to
 };
 
-// One key: its path from the root of the struct, what it says of itself, and where its value lives.
+// One key: its path from the root of the struct, its unit and help text, and a pointer to its value.
 struct Field {
   std::string path, unit, help;
   std::variant<bool*, int64_t*, double*, std::string*, std::vector<double>*, std::vector<int64_t>*,
@@ -63,8 +63,8 @@ struct Field {
       value;
 };
 
-// The visitor that visit_fields meets here: it turns a struct into its list of fields, in order of
-// declaration. The pointers live as long as the struct does.
+// The visitor that turns a struct into its list of fields, in order of declaration. The pointers are valid
+// as long as the struct is.
 class FieldCollector {
  public:
   // One key. `value` holds the default; its type is one of Field::value's, or an enum with enum_names.
@@ -95,9 +95,9 @@ std::vector<Field> fields_of(Config& config) {
 // A TOML file with its bases merged in and overrides applied; not yet read into a struct.
 class Document {
  public:
-  // `base = "other.toml"` at the top level names a file, relative to this one, whose values hold where
-  // this file is silent. Tables merge key by key; arrays, with those of tables, are replaced whole.
-  // Throws, with file and line, on bad TOML, a base that is missing and bases in a circle.
+  // `base = "other.toml"` at the top level names a file, relative to this one, that gives the values of keys
+  // missing here. Tables merge key by key; arrays, also arrays of tables, are replaced as a whole.
+  // Throws, with file and line, on bad TOML, a missing base and a cycle of bases.
   static Document load(const std::string& path);
   static Document parse(std::string_view text, const std::string& name);  // `name` is for messages
   Document(Document&&) noexcept;
@@ -108,8 +108,8 @@ class Document {
   // one of an enum's names. Throws on an unknown key, naming the nearest, and on text that is not a value.
   void apply_override(const std::string& assignment, const std::vector<Field>& known);
 
-  // Writes the values that are present into the fields. Throws, with file, line and key, on an unknown key
-  // (with the nearest) and on a value of another type; an integer passes for a number.
+  // Writes the values that are present to the fields. Throws, with file, line and key, on an unknown key
+  // (with the nearest) and on a value of another type; an integer is accepted as a number.
   void read(const std::vector<Field>& fields) const;
 
   // The string at a dotted path, for a key that decides the defaults of others before they are read.
@@ -123,8 +123,8 @@ class Document {
   std::unique_ptr<Tables> tables_;
 };
 
-// Reads over what `config` holds: keys that the document lacks keep their values. On an error `config` is
-// as it was.
+// Overwrites `config` with the values of the document; other keys keep theirs. On an error `config` is
+// unchanged.
 template <class Config>
 void read_config(const Document& document, Config& config) {
   Config copy = config;
@@ -143,13 +143,13 @@ std::string fields_to_help(const std::vector<Field>& fields);
 // The struct as TOML; with comments, each key's meaning above it.
 template <class Config>
 std::string to_toml(const Config& config, bool comments = false) {
-  Config copy = config;  // visiting wants references that could be written through
+  Config copy = config;  // visit_fields takes non-const references
   return fields_to_toml(fields_of(copy), comments);
 }
 
 // "number", "array of strings", "none | scaled", ...
 std::string type_of(const Field& field);
-// The member of `known` that a mistyped `key` probably meant, or "".
+// The member of `known` nearest to a mistyped `key`, or "" when none is near.
 std::string nearest_key(std::string_view key, const std::vector<std::string>& known);
 
 namespace detail {
@@ -177,7 +177,7 @@ void FieldCollector::field(std::string_view key, T& value, std::string_view unit
     e.set = [&value, values](size_t i) { value = values.at(i); };
     f.value = std::move(e);
   } else {
-    f.value = &value;  // an error here: the type is none of those listed at the top
+    f.value = &value;  // fails to compile for a type that is not listed at the top
   }
   add(key, std::move(f));
 }

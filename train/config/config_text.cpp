@@ -1,4 +1,4 @@
-// The texts that a list of fields can be turned into, and what they share.
+// Lists of fields as text: TOML, Markdown and help.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -43,7 +43,8 @@ std::string toml_value(int64_t v) { return fmt::format("{}", v); }
 std::string toml_value(double v) {
   if (std::isnan(v)) return "nan";
   std::string text = fmt::format("{}", v);  // the shortest text that reads back to the same bits
-  if (text.find_first_of(".en") == text.npos) text += ".0";  // not an integer; "inf" has its n
+  if (text.find_first_of(".en") == text.npos)
+    text += ".0";  // else it would read as an integer; "inf" contains an n
   return text;
 }
 std::string toml_value(const std::string& v) { return detail::toml_string(v); }
@@ -61,7 +62,7 @@ struct Overloaded : F... {
 template <class... F>
 Overloaded(F...) -> Overloaded<F...>;
 
-// Of a list only what fits on a line: whether it is empty.
+// For a list of tables only its length, to fit on a line.
 std::string value_text(const Field& f) {
   return std::visit(
       Overloaded{[](const auto* v) { return toml_value(*v); },
@@ -96,7 +97,7 @@ void comment_on(const Field& f, std::string& text) {
                       std::holds_alternative<EnumField>(f.value) ? fmt::format(": {}", type_of(f)) : "");
 }
 
-// In TOML a table's own keys come before the tables below it, so each section is its keys, then its lists.
+// TOML requires a table's own keys before the tables below it, so a section is written as keys, then lists.
 void write_fields(const std::vector<Field>& fields, const std::string& prefix, bool comments,
                   std::string& text) {
   for (const std::string& section : sections_of(fields)) {
@@ -141,7 +142,7 @@ void add_rows(const std::vector<Field>& fields, const std::string& prefix, std::
 std::vector<Row> rows_of(const std::vector<Field>& fields) {
   std::vector<Row> rows;
   add_rows(fields, "", rows);
-  // The elements of a list are a section of their own, after the rest of the section that has the list.
+  // List elements form a section of their own, after the rest of the section that contains the list.
   std::vector<std::string> order;
   for (const Row& r : rows) {
     if (std::find(order.begin(), order.end(), r.section) == order.end()) order.push_back(r.section);
@@ -175,11 +176,11 @@ std::string nearest_key(std::string_view key, const std::vector<std::string>& kn
   std::string best;
   size_t best_distance = std::max<size_t>(2, key.size() / 4) + 1;
   for (const std::string& k : known) {
-    // A right key in a wrong section is as near as one typing error.
+    // The right key in the wrong section counts as one typing error.
     const std::string last = key_of(k);
     const size_t moved = bare.size() > 1 && last.size() > 1 && bare == last ? 1 : best_distance;
     const size_t distance = std::min(edit_distance(key, k), moved);
-    // What has no letter in common with the key was not meant, however short both are.
+    // A candidate that shares no letter with the key is not suggested, however short both are.
     if (distance < best_distance && distance < std::max(bare.size(), last.size())) {
       best = k;
       best_distance = distance;
@@ -211,8 +212,9 @@ void FieldCollector::add(std::string_view key, Field field) {
   BURROW_CHECK(legal, "[config] '{}' is not a bare TOML key", field.path);
   for (const Field& f : fields_) {
     const bool nested = f.path.starts_with(field.path + ".") || field.path.starts_with(f.path + ".");
-    BURROW_CHECK(f.path != field.path && !nested, "[config] the keys '{}' and '{}' are in each other's way",
-                 f.path, field.path);
+    BURROW_CHECK(f.path != field.path && !nested,
+                 "[config] the keys '{}' and '{}' conflict: one equals or is a prefix of the other", f.path,
+                 field.path);
   }
   fields_.push_back(std::move(field));
 }
@@ -224,8 +226,8 @@ std::string fields_to_toml(const std::vector<Field>& fields, bool comments) {
 }
 
 std::string fields_to_markdown(const std::vector<Field>& fields) {
-  std::string text, section = "\n";      // no section has this name
-  const auto cell = [](std::string s) {  // a bar would end the cell
+  std::string text, section = "\n";      // differs from every section name
+  const auto cell = [](std::string s) {  // an unescaped bar would end the cell
     for (size_t i = 0; (i = s.find('|', i)) != s.npos; i += 2) s.insert(i, "\\");
     return s;
   };

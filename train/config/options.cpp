@@ -35,7 +35,7 @@ namespace {
 
 constexpr double kNoLimit = std::numeric_limits<double>::max();
 
-// Written so that a NaN fails.
+// Fails for NaN.
 void in_range(const char* key, double value, double least, double most) {
   const std::string range =
       most == kNoLimit ? fmt::format("at least {}, and finite", least) : fmt::format("{} to {}", least, most);
@@ -55,12 +55,12 @@ void check_sets(const DataConfig& c, const std::vector<std::string>& evaluated) 
     BURROW_CHECK(!d.name.empty(), "data.sets[{}].name is missing", names.size());
     BURROW_CHECK(names.insert(d.name).second, "data.sets: two sets are named '{}'", d.name);
     BURROW_CHECK(d.format != data::Format::text || d.images.empty(),
-                 "data.sets[{}].images: sets of the format text have no images, as '{}' is", names.size() - 1,
+                 "data.sets[{}].images: sets of the format text have no images ('{}')", names.size() - 1,
                  d.name);
-    BURROW_CHECK(
-        d.format == data::Format::choices || !d.circular,
-        "data.sets[{}].circular: only sets of the format choices have choices to turn, '{}' is of {}",
-        names.size() - 1, d.name, name_of(d.format));
+    BURROW_CHECK(d.format == data::Format::choices || !d.circular,
+                 "data.sets[{}].circular: only sets of the format choices have choices to rotate; '{}' has "
+                 "the format {}",
+                 names.size() - 1, d.name, name_of(d.format));
   }
   for (const auto& [key, listed] : {std::pair{"data.use", &c.use}, {"eval.sets", &evaluated}}) {
     std::set<std::string> used;
@@ -103,7 +103,8 @@ void check_training(const TrainConfig& c) {
 
 void check_sizes(const RunConfig& c) {
   nn::ModelConfig sizes = c.model.sizes;
-  if (sizes.decoder.vocabulary == 0) sizes.decoder.vocabulary = 1;  // the tokenizer's size, not yet known
+  if (sizes.decoder.vocabulary == 0)
+    sizes.decoder.vocabulary = 1;  // becomes the tokenizer's size, not yet known
   nn::check(sizes);
   moe::check(c.method);
   BURROW_CHECK(c.model.projector.empty() || sizes.vision.present(),

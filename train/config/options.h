@@ -1,6 +1,6 @@
 #pragma once
-// Everything that a run is asked for, in one struct with its defaults. visit_fields declares each key once:
-// for reading TOML, for --set, for the resolved config in the run directory, and for the reference.
+// All settings of a run, in one struct with its defaults. visit_fields declares each key once: for reading
+// TOML, for --set, for the resolved config in the run directory, and for the reference.
 #include <string>
 #include <vector>
 
@@ -46,7 +46,7 @@ inline std::vector<std::pair<const char*, Protocol>> enum_names(Protocol) {
           {"label_logits", Protocol::label_logits},
           {"generation", Protocol::generation}};
 }
-enum class LabelRange { item, shape };  // those of the item's choices, or all that its shape has
+enum class LabelRange { item, shape };  // the labels of the item's choices, or all labels of its shape
 inline std::vector<std::pair<const char*, LabelRange>> enum_names(LabelRange) {
   return {{"item", LabelRange::item}, {"shape", LabelRange::shape}};
 }
@@ -67,19 +67,18 @@ struct RunConfig {
 
 template <class V>
 void visit_fields(V& v, DataSet& c) {
-  v.field("name", c.name, "", "how the set is called in reports");
+  v.field("name", c.name, "", "name of the set in reports");
   v.field("format", c.format, "",
-          "of the files: llava, a JSON list of conversations; choices, JSON lines of multiple-choice items; "
-          "text, "
-          "JSON lines {\"text\": \"...\"}");
+          "format of the files: llava, a JSON list of conversations; choices, JSON lines of multiple-choice "
+          "items; text, JSON lines {\"text\": \"...\"}");
   v.field("train", c.train, "file", "training records");
   v.field("validation", c.validation, "file", "validation records");
   v.field("test", c.test, "file", "test records");
-  v.field("images", c.images, "folder", "where the records' image paths begin (llava, choices)");
+  v.field("images", c.images, "folder", "base folder of the records' image paths (llava, choices)");
   v.field(
       "circular", c.circular, "",
-      "of choices: validation and test ask an item once for each rotation of its choices, and it is right "
-      "when all are (MMBench)");
+      "choices only: validation and test present each item once for every rotation of its choices, and it "
+      "is correct when all rotations are (MMBench)");
 }
 template <class V>
 void visit_fields(V& v, DataConfig& c) {
@@ -87,12 +86,12 @@ void visit_fields(V& v, DataConfig& c) {
   v.field("chat", c.chat, "", "chat template of conversations: plain or vicuna_v1");
   v.field("use", c.use, "names", "sets to train on; empty: all");
   v.field("ratios", c.ratios, "", "share of each set of `use` in the mixture; empty: by size");
-  v.field("samples", c.samples, "samples", "drawn in the whole run; 0: as many as the sets hold");
+  v.field("samples", c.samples, "samples", "number drawn in the whole run; 0: as many as the sets hold");
   v.field("loss", c.loss, "",
-          "which tokens are supervised: the answers', or all of a sample, prompts too; of a text always all");
-  v.field("feature_cache", c.feature_cache, "folder",
-          "where a frozen tower's features are kept; empty: not kept");
-  v.list("sets", c.sets, "the data sets; every one that has the asked split is evaluated");
+          "supervised tokens of a sample: those of its answers, or all, prompts included; text sets always "
+          "supervise every token");
+  v.field("feature_cache", c.feature_cache, "folder", "cache of a frozen tower's features; empty: none");
+  v.list("sets", c.sets, "the data sets; each that has the evaluated split is evaluated");
 }
 template <class V>
 void visit_fields(V& v, ModelOptions& c) {
@@ -100,52 +99,55 @@ void visit_fields(V& v, ModelOptions& c) {
           "safetensors with every weight of the model; empty: random, from the seed");
   v.field(
       "projector", c.projector, "file",
-      "safetensors with the projector's weights, over those of `weights`: what a run that trained it left "
-      "as trained.safetensors; empty: none");
-  v.field("dtype", c.dtype, "",
-          "of the frozen weights and the arithmetic: f32 or f64; bf16: matrices in bf16, arithmetic in f32");
-  v.field("compute", c.compute, "",
-          "of the activations with dtype f32 or bf16: f32, or bf16 with sums in f32 (--device cuda alone)");
+      "safetensors with the projector's weights, which replace those of `weights`: the trained.safetensors "
+      "of a run that trained it; empty: none");
+  v.field(
+      "dtype", c.dtype, "",
+      "type of the frozen weights and of arithmetic: f32 or f64; bf16: matrices in bf16, arithmetic in f32");
+  v.field(
+      "compute", c.compute, "",
+      "type of the activations with dtype f32 or bf16: f32, or bf16 with sums in f32 (--device cuda only)");
   visit_fields(v, c.sizes);
 }
 template <class V>
 void visit_fields(V& v, TrainConfig& c) {
-  v.field("seed", c.seed, "", "of adapters, sample order and dropout");
+  v.field("seed", c.seed, "", "seed of adapters, sample order and dropout");
   v.field("tokens_per_step", c.tokens_per_step, "tokens",
-          "budget of one optimiser step, visual tokens counted");
-  v.field("accumulation", c.accumulation, "micro-batches", "a step's samples are computed in so many parts");
-  v.field("recompute_layers", c.recompute_layers, "layers",
-          "so many of the decoder's blocks, from the first, keep only their input for the backward and are "
-          "computed again there: less memory, up to half as much work again");
+          "budget of one optimiser step, visual tokens included");
+  v.field("accumulation", c.accumulation, "micro-batches", "parts in which a step's samples are computed");
+  v.field(
+      "recompute_layers", c.recompute_layers, "layers",
+      "number of decoder blocks, from the first, that keep only their input for the backward pass and are "
+      "recomputed there: less memory, up to half as much work again");
   v.field("lr", c.lr, "", "peak learning rate");
-  v.field("router_lr", c.router_lr, "", "peak learning rate of the routers; 0: as the rest");
+  v.field("router_lr", c.router_lr, "", "peak learning rate of the routers; 0: train.lr");
   v.field("warmup", c.warmup, "of the steps", "share of the steps in which the learning rate rises");
-  v.field("final_lr", c.final_lr, "of the peak", "where the cosine ends");
+  v.field("final_lr", c.final_lr, "of the peak", "learning rate at the end of the cosine");
   v.field("beta1", c.beta1, "", "AdamW");
   v.field("beta2", c.beta2, "", "AdamW");
   v.field("eps", c.eps, "", "AdamW");
   v.field("weight_decay", c.weight_decay, "", "AdamW, decoupled");
   v.field("clip", c.clip, "", "largest norm of the whole gradient; 0: no clipping");
-  v.field("max_steps", c.max_steps, "steps", "stop there, as if the data ended; 0: the whole plan");
-  v.field("log_every", c.log_every, "steps", "between lines of metrics.jsonl");
-  v.field("checkpoint_every", c.checkpoint_every, "steps", "between checkpoints; 0: none");
-  v.field("keep_checkpoints", c.keep_checkpoints, "files", "older ones are removed");
+  v.field("max_steps", c.max_steps, "steps", "training stops there, as if the data ended; 0: the whole plan");
+  v.field("log_every", c.log_every, "steps", "interval between lines of metrics.jsonl");
+  v.field("checkpoint_every", c.checkpoint_every, "steps", "interval between checkpoints; 0: none");
+  v.field("keep_checkpoints", c.keep_checkpoints, "files", "number kept; older ones are removed");
 }
 template <class V>
 void visit_fields(V& v, EvalConfig& c) {
-  v.field("split", c.split, "", "what is evaluated at the end of training: test or validation");
+  v.field("split", c.split, "", "split evaluated at the end of training: test or validation");
   v.field(
       "protocol", c.protocol, "",
-      "of sets of choices. label_logits: the likeliest label where the prompt ends; generation: the first "
-      "label in a greedy answer of at most max_new tokens; exact_match: the likeliest of all tokens is the "
-      "label. Conversations are always scored by exact match, texts by the next token");
+      "scoring of sets of choices. label_logits: the most likely label after the prompt; generation: the "
+      "first label in a greedy answer of at most max_new tokens; exact_match: the most likely token must be "
+      "the label. Conversations are always scored by exact match, texts by the next token");
   v.field(
       "labels", c.labels, "",
-      "which labels label_logits and generation look for: those of the item's choices, or all of its shape");
+      "labels that label_logits and generation consider: those of the item's choices, or all of its shape");
   v.field("sets", c.sets, "names", "sets to evaluate; empty: all that have the split");
-  v.field("limit", c.limit, "samples", "of each set; 0: all");
-  v.field("batch_tokens", c.batch_tokens, "tokens", "prompts decoded together");
-  v.field("max_new", c.max_new, "tokens", "longest answer");
+  v.field("limit", c.limit, "samples", "samples evaluated of each set; 0: all");
+  v.field("batch_tokens", c.batch_tokens, "tokens", "size of a batch of prompts decoded together");
+  v.field("max_new", c.max_new, "tokens", "maximum length of an answer");
 }
 template <class V>
 void visit_fields(V& v, RunConfig& c) {

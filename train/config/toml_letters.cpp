@@ -29,7 +29,7 @@ class Scanner {
   }
 
  private:
-  // A quote within a bare word, as in 1"2, begins no string: the parser reads on to the end of the word.
+  // A quote within a bare word, as in 1"2, does not begin a string: the parser reads to the end of the word.
   bool may_begin_string() const {
     return at_ == 0 || std::string_view(" \t\r\n=[,{\xBF").find(text_[at_ - 1]) != std::string_view::npos;
   }
@@ -37,7 +37,7 @@ class Scanner {
     return std::min(text_.find_first_not_of(quote, at_), text_.size()) - at_;
   }
 
-  // At the opening quote; leaves at_ behind the string. False when a stray letter is in it.
+  // Expects at_ at the opening quote and moves it past the string. False when the string has a stray letter.
   bool skip_string(char quote) {
     const bool multi_line = quotes(quote) >= 3;
     at_ += multi_line ? 3 : 1;

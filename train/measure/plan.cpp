@@ -16,10 +16,10 @@ namespace burrow::train {
 namespace {
 
 constexpr size_t kMiB = size_t{1} << 20, kGiB = size_t{1} << 30;
-// The driver's context with the kernels' code, and cuBLASLt's workspace.
+// The driver's context, including kernel code, and the workspace of cuBLASLt.
 constexpr size_t kContext = 600 * kMiB, kWorkspace = 32 * kMiB;
 
-// While it lives, memory on cuda is counted and nothing runs there.
+// While it exists, cuda allocations are counted and no kernel runs.
 class Planned {
  public:
   Planned() { cuda::options().planned = true; }
@@ -30,7 +30,7 @@ class Planned {
 
 size_t bytes_now() { return memory_report(Device::cuda).live; }
 
-// Weights in bf16 are converted for a product in f32, one matrix at a time.
+// For products in f32, weights in bf16 are converted one matrix at a time.
 size_t largest_conversion(nn::Llava& model) {
   size_t most = 0;
   if (model.compute == DType::bf16) return most;
@@ -52,11 +52,11 @@ size_t parse_memory(const std::string& text) {
   }
   const std::string unit = text.substr(used);
   BURROW_CHECK(used > 0 && value > 0 && (unit == "GiB" || unit == "GB" || unit == "MiB"),
-               "--memory {}: a number with GiB, GB or MiB, such as 80GiB", text);
+               "--memory {}: must be a number with GiB, GB or MiB, such as 80GiB", text);
   return static_cast<size_t>(value * (unit == "GiB" ? 0x1p30 : unit == "GB" ? 1e9 : 0x1p20));
 }
 
-// The fewest layers computed again with which the step fits; none where not even all of them do.
+// The smallest number of recomputed layers with which the step fits; nullopt when all are not enough.
 std::optional<int64_t> enough_layers(RunConfig config, size_t memory) {
   const auto fits = [&](int64_t layers) {
     config.train.recompute_layers = layers;
@@ -71,8 +71,8 @@ std::optional<int64_t> enough_layers(RunConfig config, size_t memory) {
   return most;
 }
 
-// Changes that would make the step fit, each tried by planning it: weights and activations in bf16; where
-// that is not enough, layers computed again, or smaller micro-batches; where neither is, both.
+// Changes that would make the step fit, each checked by a plan: weights and activations in bf16; if that is
+// not enough, recomputed layers, or smaller micro-batches; if neither is, both.
 std::vector<std::string> advice(const RunConfig& config, size_t memory) {
   std::vector<std::string> found;
   RunConfig half = config;
@@ -106,7 +106,7 @@ std::vector<std::string> advice(const RunConfig& config, size_t memory) {
 }
 
 void print_plan(const MemoryPlan& p) {
-  fmt::print("parameters        {:>14}  ({} of them train)\n", p.total_parameters, p.trainable_parameters);
+  fmt::print("parameters        {:>14}  ({} trainable)\n", p.total_parameters, p.trainable_parameters);
   fmt::print("a micro-batch     {:>14} tokens in {} sequences\n\n", p.tokens, p.sequences);
   const auto row = [](const char* name, size_t bytes) { fmt::print("{:<18}{:>14}\n", name, gib(bytes)); };
   row("weights", p.weights);
@@ -114,7 +114,7 @@ void print_plan(const MemoryPlan& p) {
   row("activations", p.activations);
   row("driver, libraries", p.reserved);
   row("peak", p.peak());
-  fmt::print("\nalive at the peak of the tensors, by name:\n");
+  fmt::print("\nlargest allocations at the peak, by name:\n");
   for (size_t i = 0; i < std::min<size_t>(p.at_peak.size(), 10); ++i)
     fmt::print("  {:<20}{:>12} in {} blocks\n", p.at_peak[i].what, gib(p.at_peak[i].bytes),
                p.at_peak[i].blocks);
@@ -124,7 +124,7 @@ void print_plan(const MemoryPlan& p) {
 
 MemoryPlan plan_memory(const RunConfig& config) {
   BURROW_CHECK(config.model.sizes.decoder.vocabulary > 0,
-               "model.decoder.vocabulary = 0: the tokenizer's size is not known here; give it");
+               "model.decoder.vocabulary = 0: must be given, as the tokenizer is not read here");
   BURROW_CHECK(config.model.dtype != "f64", "model.dtype = 'f64': a GPU computes in f32");
   const Planned planned;
   MemoryPlan plan;
@@ -180,9 +180,8 @@ int run_plan(const PlanCommand& command) {
   const std::vector<std::string> helps = advice(config, memory);
   fail("the step needs {}, and --memory is {}. {}", gib(plan.peak()), gib(memory),
        helps.empty()
-           ? std::string(
-                 "Neither bf16 weights nor layers computed again nor smaller micro-batches make it fit: "
-                 "fewer trainable parameters (method.rank, method.experts) or a larger card would")
+           ? std::string("Neither bf16 weights nor recomputed layers nor smaller micro-batches make it fit: "
+                         "use fewer trainable parameters (method.rank, method.experts) or a larger GPU")
            : fmt::format("It fits with {}", fmt::join(helps, "; or with ")));
 }
 

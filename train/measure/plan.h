@@ -1,7 +1,7 @@
 #pragma once
-// burrow plan: the memory that a training step takes on a GPU, before there is one. The step itself runs, on
-// a device whose allocations are counted and whose kernels do nothing, so that the figures are those of the
-// code and not of a formula beside it.
+// burrow plan: predicts the memory of a training step on a GPU, without a GPU. The step itself runs on a
+// device that counts allocations and whose kernels do nothing, so the figures come from the code and not from
+// a separate formula.
 #include <string>
 #include <vector>
 
@@ -14,21 +14,21 @@ struct PlanCommand {
   std::string config, memory, json;  // memory: "80GiB", or empty
   std::vector<std::string> overrides;
 };
-// All in bytes. The peak is that of tensors; what the driver and the libraries take is `reserved`.
+// Sizes in bytes. `reserved` is the memory of the driver and the libraries.
 struct MemoryPlan {
   int64_t total_parameters = 0, trainable_parameters = 0;
-  size_t weights = 0;      // of the model, frozen ones and what the method adds
-  size_t optimiser = 0;    // f32 values, gradients and two moments of what trains
-  size_t activations = 0;  // what a micro-batch's forward and backward add to that, at the most
+  size_t weights = 0;      // all weights that are not trained
+  size_t optimiser = 0;    // f32 values, gradients and two moments of the trainable parameters
+  size_t activations = 0;  // peak of what the forward and backward of a micro-batch add
   size_t reserved = 0;
   int64_t tokens = 0, sequences = 0;  // of the micro-batch
   std::vector<MemoryReport::Line> at_peak;
 
   size_t peak() const { return weights + optimiser + activations + reserved; }
 };
-// Of one optimiser step with this config.
+// The plan of one optimiser step with this config.
 MemoryPlan plan_memory(const RunConfig& config);
-// Prints the plan; with `memory`, fails where it does not fit, and says what would help.
+// Prints the plan. With `memory`, throws when it does not fit; the Error lists changes that would help.
 int run_plan(const PlanCommand& command);
 
 }  // namespace burrow::train

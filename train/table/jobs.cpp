@@ -18,7 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// While it lives, the signals that matter here wait to be taken by `next`.
+// While it exists, the signals handled here are blocked and returned by `next`.
 class SignalInbox {
  public:
   SignalInbox() {
@@ -27,7 +27,8 @@ class SignalInbox {
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
       struct sigaction action {};
       sigaction(signal, nullptr, &action);
-      if (action.sa_handler != SIG_IGN) sigaddset(&wanted_, signal);  // nohup, shells' background jobs
+      if (action.sa_handler != SIG_IGN)
+        sigaddset(&wanted_, signal);  // ignored under nohup and for background jobs of a shell
     }
     pthread_sigmask(SIG_BLOCK, &wanted_, &before_);
   }
@@ -64,22 +65,22 @@ std::vector<std::string> environment_with(int64_t threads) {
   return environment;
 }
 
-// What a child is given. All memory is had before the fork: after it only system calls are safe.
+// The input of a child. All memory is allocated before the fork: after it only system calls are safe.
 struct Start {
   std::vector<std::string> command;
   std::vector<char*> arguments, environment;
   std::string log;
-  int report[2];  // a pipe: the error of a child that did not become the command, else closed by exec
+  int report[2];  // a pipe that exec closes; a child that cannot exec writes its errno
   pid_t parent = getpid();
 };
 
 // The child's side of the fork.
 [[noreturn]] void become(const Start& start, const SignalInbox& inbox) {
-  // A group of its own: what a child starts ends with it, and a terminal's Ctrl-C comes to us alone.
+  // A process group of its own: its own children end with it, and Ctrl-C reaches only the parent.
   setpgid(0, 0);
-  // A parent that is killed takes its children along: they would hold their folders' locks against the next.
+  // Children die with the parent: otherwise they would hold the locks of their folders.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != start.parent) _exit(127);  // it went before that was set
+  if (getppid() != start.parent) _exit(127);  // the parent died before prctl
   for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) {
     if (sigismember(&inbox.wanted(), signal)) ::signal(signal, SIG_DFL);
   }
@@ -93,7 +94,7 @@ struct Start {
   _exit(write(start.report[1], &error, sizeof error) > 0 ? 127 : 126);
 }
 
-// The pid, once the child has become the command.
+// Returns the pid after the child's exec has succeeded.
 pid_t spawn(Start& start, const SignalInbox& inbox) {
   int error = pipe2(start.report, O_CLOEXEC) == 0 ? 0 : errno;
   pid_t pid = -1;
@@ -110,7 +111,7 @@ pid_t spawn(Start& start, const SignalInbox& inbox) {
   return pid;
 }
 
-// The children that run now. Whatever way the scope is left, none outlives it.
+// The running children. The destructor ends them all.
 class Children {
  public:
   ~Children() { end_all(); }
@@ -122,7 +123,7 @@ class Children {
     running_.push_back({index, pid, Clock::now()});
   }
 
-  // Calls ended(job, code, seconds) for each that has ended since.
+  // Calls ended(job, code, seconds) for each child that has ended since the last call.
   template <class Ended>
   void reap(Ended&& ended) {
     for (size_t i = 0; i < running_.size();) {
@@ -137,8 +138,8 @@ class Children {
     }
   }
 
-  // A checkpoint is whole or absent, so that SIGKILL loses nothing but steps; SIGTERM comes first for those
-  // who want to say something.
+  // Checkpoints are written atomically, so SIGKILL loses only steps since the last one. SIGTERM comes first,
+  // for programs that handle it.
   void end_all() {
     signal_all(SIGTERM);
     const auto begin = Clock::now();

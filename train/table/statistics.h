@@ -1,6 +1,6 @@
 #pragma once
-// The few statistics that tables of runs need. Values are in whatever unit the caller's are; p-values are
-// two-sided. Every function throws on too few values and on values that are not finite.
+// The statistics that tables and timings need. Results have the unit of the values; p-values are two-sided.
+// Every function throws on too few values and on values that are not finite.
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -23,18 +23,18 @@ struct PairedTest {
   int64_t pairs = 0;
   double difference = 0;      // mean of a - b
   double standard_error = 0;  // of that mean
-  double low = 0, high = 0;   // the two-sided interval at the confidence asked for
+  double low = 0, high = 0;   // the two-sided interval at the given confidence
   double t = 0, p = 1;
 };
 
-// Pairs are the same seed under two settings: a[i] belongs to b[i]. Needs at least 2 pairs and
-// 0 < confidence < 1. Differences that are all equal have standard error 0: the interval is a point, and p
-// is 1 where the point is 0 and 0 elsewhere.
+// a[i] and b[i] are the same seed under two settings. Needs at least 2 pairs and 0 < confidence < 1. When all
+// differences are equal, the standard error is 0, the interval is a point, and p is 1 when the point is 0,
+// otherwise 0.
 PairedTest paired_test(std::span<const double> a, std::span<const double> b, double confidence = 0.95);
 
-// Holm's step-down correction (1979) of a family of p-values, in the order given: a hypothesis is rejected
-// at level alpha, with the probability of any false rejection at most alpha, where its corrected value is
-// <= alpha. Throws on a value outside [0, 1].
+// Holm's step-down correction (1979) of a family of p-values, in the given order. Rejecting the hypotheses
+// with a corrected value <= alpha keeps the probability of any false rejection at most alpha. Throws on a
+// value outside [0, 1].
 std::vector<double> holm(std::span<const double> p_values);
 
 }  // namespace burrow::train

@@ -16,14 +16,14 @@ namespace burrow::train {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr int kInterrupted = 130;  // as shells say it of SIGINT
+constexpr int kInterrupted = 130;  // exit code of shells after SIGINT
 constexpr size_t kLogLines = 15;
 
 std::string cell_name(const TablePlan& plan, const Cell& cell) {
   return fmt::format("{}/seed-{}", plan.config.rows[cell.row].name, cell.seed);
 }
 
-// The mean over sets, or the scores of a row for which it says little.
+// The mean over sets, or for a partial row the scores of the sets it is trained on.
 std::string scores_of(const TablePlan& plan, const Cell& cell) {
   const auto result = read_cell(cell, plan.sets);
   if (!result) return "";
@@ -48,10 +48,10 @@ std::string time_text(double seconds) {
   return fmt::format("{:.1f} h", seconds / 3600);
 }
 
-// Progress on stderr: a line for each finished cell, and on a terminal one that is rewritten.
+// Progress on stderr: a line for each finished cell, and on a terminal a status line that is rewritten.
 class TableProgress {
  public:
-  // The cells that are run, of `total`; `cells` in the order of the jobs.
+  // `cells`: those to run, in the order of the jobs.
   TableProgress(const TablePlan& plan, const std::vector<const Cell*>& cells, int64_t at_once)
       : plan_(plan), cells_(cells), at_once_(at_once), terminal_(isatty(2) == 1) {
     done_ = plan.cells.size() - cells.size();
@@ -93,7 +93,7 @@ class TableProgress {
   }
 
   void interrupted() {
-    say(fmt::format("interrupted with {} of {} cells finished; the same command goes on from here", done_,
+    say(fmt::format("interrupted with {} of {} cells finished; the same command continues from here", done_,
                     plan_.cells.size()));
   }
 
@@ -104,13 +104,13 @@ class TableProgress {
     if (cell.samples > 0) return static_cast<double>(cell.samples);
     return longest_ > 0 ? longest_ : 1;
   }
-  // `spent`: seconds that the cells that run now have run.
+  // `spent`: total seconds so far of the cells that are running.
   std::string time_left(double spent) const {
     if (work_done_ == 0) return "time left unknown";
     const double all = seconds_ / work_done_ * work_left_ - spent;
     return fmt::format("about {} left", time_text(std::max(0.0, all) / static_cast<double>(at_once_)));
   }
-  // Not fmt::print, which throws where stderr takes nothing any more.
+  // Not fmt::print, which throws when stderr is closed or full.
   void say(const std::string& line) {
     clear();
     std::fputs((line + "\n").c_str(), stderr);
@@ -130,8 +130,8 @@ class TableProgress {
 
 int64_t cores() { return std::max<int64_t>(1, std::thread::hardware_concurrency()); }
 
-// Cells of one thread each are faster together than one cell with many threads: the matrices are small. A GPU
-// is one machine, whose memory the cells would share.
+// On the CPU many cells of one thread are faster than one cell with many threads: the matrices are small. On
+// a GPU the cells would share its memory.
 int64_t default_jobs(const TableCommand& command) { return command.device.name == "cpu" ? cores() : 1; }
 
 std::string program_of(const TableCommand& command) {
@@ -158,7 +158,7 @@ Job job_of(const TablePlan& plan, const Cell& cell, const std::string& program, 
   return job;
 }
 
-// Once for all, so that cells beside each other do not compute the same features. False: interrupted.
+// Computes the features once, so that concurrent cells do not repeat it. False: interrupted.
 bool compute_features(const TablePlan& plan, const std::string& program, const DeviceChoice& device) {
   if (plan.run.data.feature_cache.empty() || !plan.run.model.sizes.vision.present()) return true;
   const fs::path log = plan.out / "features.log";
@@ -175,7 +175,7 @@ bool compute_features(const TablePlan& plan, const std::string& program, const D
   return true;
 }
 
-// Those that are to be run, the long ones first, and then by seed, so that rows fill up together.
+// The cells to run: long ones first, then by seed, so that all rows progress together.
 std::vector<const Cell*> unfinished(const TablePlan& plan) {
   std::vector<const Cell*> cells;
   for (const Cell& cell : plan.cells) {
@@ -205,8 +205,8 @@ int run_cells(const TablePlan& plan, const TableCommand& command) {
   JobEvents events;
   events.ended = [&](size_t job, int code, double seconds) { progress.ended(*cells[job], code, seconds); };
   events.tick = [&](std::span<const RunningJob> running) { progress.tick(running); };
-  // The threads depend on --jobs alone, not on how many cells are left: results are equal to the bit for
-  // one number of threads.
+  // The number of threads depends on --jobs alone, not on how many cells are left: results are equal to the
+  // bit only for equal numbers of threads.
   if (!run_jobs(jobs, at_once, std::max<int64_t>(1, cores() / at_once), events)) {
     progress.interrupted();
     return kInterrupted;

@@ -1,6 +1,6 @@
 #pragma once
-// A table is a set of runs plus a query over their directories. Cells are run directories
-// OUT/<row>/seed-<k>; finished ones are never repeated; any launcher can run them in any order.
+// A table is a set of runs and a query over their directories. A cell is a run directory OUT/<row>/seed-<k>.
+// Finished cells are never repeated; any launcher can run the others, in any order.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,15 +12,15 @@ namespace burrow::train {
 struct TableCommand {
   std::string config, out;
   std::vector<std::string> overrides;
-  int64_t jobs = 0;   // 0: the faster on this machine; on a GPU one
-  int64_t seeds = 0;  // 0: as many as the table says
+  int64_t jobs = 0;   // at once; 0: one for each CPU core, or 1 on a GPU
+  int64_t seeds = 0;  // the first so many; 0: all of the table
   bool list = false, report_only = false;
-  DeviceChoice device = {};  // of every cell that is trained now
-  std::string program = {};  // what trains a cell; empty: this very program
+  DeviceChoice device = {};  // for every cell trained now
+  std::string program = {};  // program that trains a cell; empty: this one
 };
 
-// Trains what is not finished, each cell in a process of its own, and writes OUT/table.md, .csv and .json.
-// Returns 0, or 1 when a cell failed, or 130 when a signal stopped it.
+// Trains the unfinished cells, each in its own process, and writes OUT/table.md, .csv and .json. Returns 0, 1
+// when a cell failed, or 130 when a signal stopped it.
 int run_table(const TableCommand& command);
 
 }  // namespace burrow::train

@@ -36,13 +36,13 @@ std::vector<std::string> trained_sets(const RunConfig& run) {
   return names;
 }
 
-// Those of the table, of the row, the share of samples and last the command line's.
+// In order: the overrides of the table, of the row, the share of samples, and the command line's.
 std::vector<std::string> overrides_of(const TablePlan& plan, const TableRow& row) {
   std::vector<std::string> overrides = plan.config.set;
   overrides.insert(overrides.end(), row.set.begin(), row.set.end());
   if (plan.config.samples_share != 1) {
     const auto all = static_cast<double>(read_run_config(plan.config.run, overrides).data.samples);
-    BURROW_CHECK(all > 0, "{}: samples_share needs data.samples, which row '{}' leaves open", plan.file,
+    BURROW_CHECK(all > 0, "{}: samples_share needs data.samples, which row '{}' does not set", plan.file,
                  row.name);
     const int64_t share = std::max<int64_t>(1, std::llround(all * plan.config.samples_share));
     overrides.push_back(fmt::format("data.samples={}", share));
@@ -51,7 +51,7 @@ std::vector<std::string> overrides_of(const TablePlan& plan, const TableRow& row
   return overrides;
 }
 
-// Rows with `alone` become a part for each set, and a row that is assembled of these.
+// Replaces a row with `alone` by one part per set and a row assembled from them.
 void split_rows(TablePlan& plan) {
   std::vector<TableRow> rows;
   for (TableRow& row : plan.config.rows) {
@@ -68,7 +68,7 @@ void split_rows(TablePlan& plan) {
   plan.config.rows = std::move(rows);
   for (const TableRow& row : plan.config.rows) {
     BURROW_CHECK(plan.row_named(row.name) == static_cast<size_t>(&row - plan.config.rows.data()),
-                 "{}: '{}' is a row, and a part of a row with `alone`", plan.file, row.name);
+                 "{}: '{}' names both a row and a part of a row with `alone`", plan.file, row.name);
   }
 }
 
@@ -81,9 +81,9 @@ void add_row(TablePlan& plan, size_t r) {
     const std::vector<std::string> overrides = overrides_of(plan, row);
     RunConfig run = read_run_config(plan.config.run, overrides);
     BURROW_CHECK(run.eval.split == plan.run.eval.split && (row.part || evaluated_sets(run) == plan.sets),
-                 "it is evaluated on other sets than the run config of the table");
+                 "it is evaluated on other sets than the table's run config");
     BURROW_CHECK(run.eval.protocol == plan.run.eval.protocol && run.eval.labels == plan.run.eval.labels,
-                 "it is scored by another eval.protocol or eval.labels than the table");
+                 "its eval.protocol or eval.labels differ from the table's");
     plan.trained_on[r] = trained_sets(run);
     plan.losses[r] = run.data.loss;
     for (const int64_t seed : plan.seeds) {
@@ -127,10 +127,11 @@ void check_claim(const TablePlan& plan, const TableClaim& claim) {
     return;
   }
   for (const std::string& side : {claim.left, claim.right}) {
-    BURROW_CHECK(!plan.partial(plan.row_named(side)),
-                 "{}: claim '{}': '{}' trains on a part of the sets and has no mean; name a set as the score,"
-                 " or an assembled row",
-                 plan.file, claim.text, side);
+    BURROW_CHECK(
+        !plan.partial(plan.row_named(side)),
+        "{}: claim '{}': '{}' trains on only some of the sets and has no mean; name a set as the score,"
+        " or an assembled row",
+        plan.file, claim.text, side);
   }
 }
 
@@ -142,7 +143,7 @@ Json parse_file(const fs::path& path) {
   }
 }
 
-// The first line in which two texts differ, for a message.
+// The first line in which two texts differ, as text for an error.
 std::string first_difference(const std::string& mine, const std::string& theirs) {
   const size_t end = std::min(mine.size(), theirs.size());
   const auto at = static_cast<size_t>(
@@ -178,7 +179,7 @@ TablePlan plan_table(const TableCommand& command) {
   plan.file = command.config;
   plan.out = command.out.empty() ? fs::path("runs") / fs::path(command.config).stem() : fs::path(command.out);
   for (const std::string& o : command.overrides) {
-    BURROW_CHECK(!o.starts_with("train.seed"), "--set {}: train.seed is the table's to set, by `seeds`", o);
+    BURROW_CHECK(!o.starts_with("train.seed"), "--set {}: the table sets train.seed, by `seeds`", o);
   }
   plan.command_line = command.overrides;
   plan.seeds = plan.config.seeds;
@@ -213,7 +214,7 @@ CellState state_of(const Cell& cell) {
   if (!fs::exists(config)) return CellState::missing;
   const std::string found = read_file(config.string());
   BURROW_CHECK(found == cell.config,
-               "{}: a run of another config: {}; choose another --out, or remove that folder",
+               "{}: holds a run with another config: {}; choose another --out, or remove that folder",
                cell.path.string(), first_difference(cell.config, found));
   return fs::exists(cell.path / "result.json") ? CellState::finished : CellState::started;
 }
@@ -230,7 +231,7 @@ double active_experts(const fs::path& run) {
   const Json metrics = Json::parse(last);
   if (!metrics.contains("routing")) return 0;
   for (const Json& site : metrics["routing"]) {
-    if (!site.contains("active")) continue;  // of an earlier version
+    if (!site.contains("active")) continue;  // written by an earlier version
     for (const Json& active : site["active"]) {
       sum += active.get<double>();
       ++count;

@@ -32,7 +32,7 @@ class Checker {
     fail("{}: {}: {}", place(key), key, fmt::format(text, std::forward<Args>(args)...));
   }
 
-  // Where the key is written, or what is around it when it is not.
+  // Where the key is written, or where its section is.
   std::string place(const std::string& key) const {
     std::string at = document_.where(key);
     if (at != "the defaults") return at;
@@ -62,7 +62,7 @@ class Checker {
 
   void check_overrides(const std::string& key, const std::vector<std::string>& overrides) const {
     for (const std::string& o : overrides) {
-      require(!o.starts_with("train.seed"), key, "train.seed is the table's to set, by `seeds`");
+      require(!o.starts_with("train.seed"), key, "the table sets train.seed, by `seeds`");
     }
   }
 
@@ -70,14 +70,14 @@ class Checker {
     const TableRow& row = config_.rows[i];
     const std::string at = fmt::format("rows[{}]", i);
     const bool good = !row.name.empty() && row.name.find_first_not_of(kNameLetters) == row.name.npos;
-    require(good, at + ".name", "'{}': letters, digits, _ and - make a name", row.name);
+    require(good, at + ".name", "'{}': a name consists of letters, digits, _ and -", row.name);
     require(std::count(names_.begin(), names_.end(), row.name) == 1, at + ".name", "two rows are named '{}'",
             row.name);
     for (const std::string& part : row.assemble) {
       check_name(at + ".assemble", part);
       const auto& other =
           *std::find_if(config_.rows.begin(), config_.rows.end(), [&](auto& r) { return r.name == part; });
-      require(other.assemble.empty(), at + ".assemble", "'{}' is assembled itself", part);
+      require(other.assemble.empty(), at + ".assemble", "'{}' is itself an assembled row", part);
     }
     require(row.assemble.empty() || row.set.empty(), at + ".set", "an assembled row trains nothing");
     require(row.assemble.empty() || !row.alone, at + ".alone", "an assembled row trains nothing");
@@ -92,7 +92,7 @@ class Checker {
     require(claim.left != claim.right, at + ".right", "'{}' is on both sides", claim.right);
     const bool equal = claim.direction == Direction::equal;
     require(equal == (claim.margin > 0), at + ".margin", "{}: {}", claim.margin,
-            equal ? "equal needs a positive margin" : "only equal has a margin");
+            equal ? "equal needs a positive margin" : "only equal takes a margin");
   }
 
   const std::string& path_;

@@ -29,7 +29,7 @@ double median_speed(std::vector<double> speeds) {
   return speeds.empty() ? 0 : median(speeds);
 }
 
-// The rows whose cells a row is made of: itself, or its parts.
+// The rows that a row takes its cells from: itself, or its parts.
 std::vector<size_t> parts_of(const TablePlan& plan, size_t r) {
   const TableRow& row = plan.config.rows[r];
   if (row.assemble.empty()) return {r};
@@ -38,7 +38,7 @@ std::vector<size_t> parts_of(const TablePlan& plan, size_t r) {
   return parts;
 }
 
-// Which of the parts a set's score is taken from.
+// The part that a set's score is taken from.
 size_t part_for(const TablePlan& plan, const std::vector<size_t>& parts, const std::string& set) {
   if (parts.size() == 1) return parts[0];
   return *std::find_if(parts.begin(), parts.end(), [&](size_t p) { return plan.trained_on[p][0] == set; });
@@ -60,7 +60,7 @@ void add_facts(RowReport& row, const std::vector<Results>& results, const std::v
       row.peak_memory = std::max(row.peak_memory, cell->peak_memory);
     }
     if (!last) continue;
-    // Of parts of one config the parameters of one: they are adapters for one set each.
+    // Parts of a row with `alone` are adapters of equal size, one per set: count the parameters of one.
     row.trainable = row.row.alone ? last->trainable : row.trainable + last->trainable;
     row.active = row.row.alone ? last->active : row.active + last->active;
     row.total = std::max(row.total, last->total);
@@ -71,7 +71,7 @@ void add_facts(RowReport& row, const std::vector<Results>& results, const std::v
   if (!speeds.empty()) row.active_experts = experts / static_cast<double>(speeds.size());
 }
 
-// The values of some sets, of one for each.
+// The values of some sets, from the values of all.
 template <class T>
 std::vector<T> named(const TablePlan& plan, const std::vector<std::string>& sets,
                      const std::vector<T>& values) {
@@ -131,7 +131,7 @@ void add_baselines(TableReport& report) {
     for (const TableAverage& a : report.plan->config.averages)
       report.baselines.push_back(average(named(*report.plan, a.sets, of_sets)));
     report.baselines.push_back(average(of_sets));
-  } catch (const Error& e) {  // a table copied from elsewhere is still worth reading
+  } catch (const Error& e) {  // a table copied from another machine can be printed without its data
     report.baselines.clear();
     report.no_baselines = e.what();
   }

@@ -9,13 +9,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-size_t width_of(const std::string& text) {  // in characters of UTF-8
+size_t width_of(const std::string& text) {  // in UTF-8 characters
   size_t width = 0;
   for (const char c : text) width += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
   return width;
 }
 
-// Cells padded to equal width, so that the text reads well as it is; the first column is on the left.
+// Cells are padded to equal width, so that the source is readable too; the first column is left-aligned.
 std::string markdown_table(const std::vector<std::vector<std::string>>& lines, bool numbers) {
   std::vector<size_t> widths(lines[0].size(), 3);
   for (const auto& line : lines) {
@@ -107,7 +107,7 @@ std::string scores_table(const TableReport& report) {
   return markdown_table(lines, true);
 }
 
-// Of tables of multiple-choice items: which rows are trained on what.
+// For tables of multiple-choice items: the supervised tokens of each row.
 std::string losses(const TablePlan& plan) {
   const bool choices = std::any_of(plan.run.data.sets.begin(), plan.run.data.sets.end(),
                                    [](const DataSet& d) { return d.format == data::Format::choices; });
@@ -200,7 +200,7 @@ std::string or_unknown(const std::vector<std::string>& values) {
   return values.empty() ? "unknown" : fmt::format("{}", fmt::join(values, " and "));
 }
 
-// Where the cells were trained, unless it was the CPU: that is named already.
+// The devices of the cells, unless all ran on the CPU, which is named already.
 std::string devices_text(const TableReport& report) {
   if (report.devices.empty() || report.devices == std::vector<std::string>{"cpu"}) return "";
   return fmt::format("; on {}", fmt::join(report.devices, " and "));
