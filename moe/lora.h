@@ -30,6 +30,7 @@ struct LoraBank {
 // input and the product with all A sides that rows meet masked are computed once for all of them.
 class LoraProjections : public nn::Projections {
  public:
+  // Of one Linear.
   struct Adapter {
     std::optional<LoraBank> bank;
     std::optional<Router> router;

@@ -1,10 +1,6 @@
 #pragma once
-// Names of an enum's values. An enum that has them lists them in a function beside it, which name lookup
-// finds:
-//   enum class Gate { none, scaled };
-//   inline std::vector<std::pair<const char*, Gate>> enum_names(Gate) {
-//     return {{"none", Gate::none}, {"scaled", Gate::scaled}};
-//   }
+// Enums whose values have names, in configs and on the command line.
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -13,9 +9,29 @@
 
 #include "tensor/check.h"
 
+// enum class Name { values }, and its enum_names, which name lookup finds beside it. A value that is named
+// otherwise, such as "auto", needs an enum_names written out.
+#define BURROW_ENUM(Name, ...)                                        \
+  enum class Name { __VA_ARGS__ };                                    \
+  inline std::vector<std::pair<std::string, Name>> enum_names(Name) { \
+    return ::burrow::named_values<Name>(#__VA_ARGS__);                \
+  }
+
 namespace burrow {
 
-// An enum with such a function.
+// The values 0, 1, ... of an enum by their names in `listed`, "a, b, c".
+template <class E>
+std::vector<std::pair<std::string, E>> named_values(std::string_view listed) {
+  std::vector<std::pair<std::string, E>> values;
+  while (!listed.empty()) {
+    const size_t end = std::min(listed.find(", "), listed.size());
+    values.emplace_back(listed.substr(0, end), static_cast<E>(values.size()));
+    listed.remove_prefix(std::min(end + 2, listed.size()));
+  }
+  return values;
+}
+
+// An enum with enum_names.
 template <class E>
 concept NamedEnum = std::is_enum_v<E> && requires(E e) {
   enum_names(e);

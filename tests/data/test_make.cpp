@@ -228,7 +228,7 @@ TEST_CASE("answers to knowledge questions are the scene's code") {
     const BiomedicineSlide slide = draw_biomedicine(random, image);
     if (const auto q = ask(random, slide, slides, 100)) {
       const int most = index_of(cell_words, truth(slide, "dominant", {}));
-      const bool often = slide.counts[static_cast<size_t>(most)] >= 3;
+      const bool often = slide.counts()[static_cast<size_t>(most)] >= 3;
       CHECK(q->answer == slides[static_cast<size_t>(slide.tissue * 8 + most * 2 + often)]);
     }
   }

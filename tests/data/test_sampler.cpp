@@ -68,7 +68,7 @@ TEST_CASE("samples are drawn by ratio, and none repeats before all were drawn") 
   const Dataset a = text_samples("a", 10), b = text_samples("b", 7);
   const Plan plan({{&a, 2}, {&b, 1}}, options(50));
   CHECK(plan.draws() == 50);
-  CHECK(plan.counts == Counts{33, 17});
+  CHECK(plan.counts() == Counts{33, 17});
   std::map<std::pair<int, int>, int> times;
   for (const auto& draw : sequence(plan)) ++times[draw];
   CHECK(times.size() == 17);
@@ -80,7 +80,7 @@ TEST_CASE("samples are drawn by ratio, and none repeats before all were drawn") 
   times.clear();
   for (const auto& draw : sequence(some)) ++times[draw];
   CHECK(times.size() == 10);
-  CHECK(some.counts == Counts{10, 0});
+  CHECK(some.counts() == Counts{10, 0});
 }
 
 TEST_CASE("a plan is a function of its options alone") {

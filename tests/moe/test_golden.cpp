@@ -240,7 +240,7 @@ TEST_CASE("the generator") {
   CHECK(same_bits(generated("generator.check", {3, 4}, 2), check));
 }
 
-TEST_CASE("models and methods in f64 and f32") {
+TEST_CASE("models and methods") {
   for (const GoldenCase& c : golden_cases()) {
     SUBCASE(c.name.c_str()) {
       for (const Precision& p : {kDouble, kSingle}) {

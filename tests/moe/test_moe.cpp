@@ -1,5 +1,6 @@
 // Identities that mixtures of LoRA experts obey exactly, or to rounding. All in f64 unless it says otherwise:
 // there rounding is 1e-16, and 1e-12 leaves room for its growth through four layers.
+#include "moe/lora.h"
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 

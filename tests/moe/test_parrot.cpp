@@ -123,7 +123,7 @@ void check_golden(const std::string& name, const moe::MethodConfig& method, DTyp
   CHECK(compared >= 5);
 }
 
-std::vector<std::pair<std::string, moe::MethodConfig>> golden_cases() {
+std::vector<std::pair<std::string, moe::MethodConfig>> module_cases() {
   moe::MethodConfig dense = golden_method(), image = dense, constant = dense;
   dense.visual.residual_weight = 0.1;
   image.visual.guidance = moe::Guidance::image;
@@ -154,7 +154,7 @@ nn::ModelConfig mini_sizes() {
 }  // namespace
 
 TEST_CASE("the module is PyTorch's, forward and backward") {
-  for (const auto& [name, method] : golden_cases()) {
+  for (const auto& [name, method] : module_cases()) {
     for (const DType dtype : {DType::f64, DType::f32}) check_golden(name, method, dtype);
   }
 }

@@ -6,16 +6,10 @@ namespace burrow::testing {
 namespace {
 
 using Method = moe::MethodConfig;
-constexpr auto kAsItIs = [](Method&) {};
-
-// A row of the table of methods, made small, with what `change` makes of it.
-template <class F = decltype(kAsItIs)>
-Method small(const char* row, F change = kAsItIs) {
-  Method c = moe::method(row);
-  if (c.experts > 1) c.experts = 3;
-  c.experts_by_layer.clear();
-  c.rank = 2;
-  c.alpha = 4;
+// A small row of the table of methods, with what `change` makes of it.
+template <class F>
+Method small(const char* row, F change) {
+  Method c = testing::small(row);
   change(c);
   return c;
 }
@@ -58,6 +52,15 @@ nn::ModelConfig grouped_queries() {
 }
 
 }  // namespace
+
+moe::MethodConfig small(const std::string& row) {
+  moe::MethodConfig c = moe::method(row);
+  if (c.experts > 1) c.experts = 3;
+  c.experts_by_layer.clear();
+  c.rank = 2;
+  c.alpha = 4;
+  return c;
+}
 
 nn::ModelConfig mini_config() {
   nn::ModelConfig c;

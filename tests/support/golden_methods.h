@@ -17,6 +17,8 @@ struct GoldenCase {
 const std::vector<GoldenCase>& golden_cases();
 // The method of a row.
 moe::MethodConfig small_method(const std::string& golden);
+// A row of the table of methods at these sizes, as it is.
+moe::MethodConfig small(const std::string& row);
 nn::ModelConfig mini_config();
 
 }  // namespace burrow::testing

@@ -187,7 +187,7 @@ double TrainingSteps::step(const Batch& batch, double balance_weight) {
   const train::StepResult result = train::compute_gradients(learner, totals_of(batch), kOptions,
                                                             [&](int64_t) { return inputs_of(mini_, batch); });
   optimizer_.step(result.gradient_norm, 1);
-  return result.loss + result.weighted;
+  return result.total();
 }
 
 }  // namespace burrow::testing

@@ -280,8 +280,8 @@ Steps train_on(Device device, const std::vector<std::string>& overrides) {
   {
     Trainer trainer(setup, [](const std::string&) {});
     for (int64_t i = 0; i < 2; ++i) {
-      const Trainer::StepFigures f = trainer.step(i, trainer.plan().step(i));
-      s.figures.insert(s.figures.end(), {f.loss, f.gradient_norm});
+      const StepResult f = trainer.step(i, trainer.plan().step(i));
+      s.figures.insert(s.figures.end(), {f.total(), f.gradient_norm});
     }
   }
   const std::vector<data::Dataset> sets = load_sets(setup, Split::test, {"general"});

@@ -186,7 +186,7 @@ margin = 1
   fs::remove(folder / "train.json");
   const TableReport without = make_report(plan);
   CHECK(without.baselines.empty());
-  CHECK(to_markdown(without).find("No baselines: [file] cannot open ") != std::string::npos);
+  CHECK(to_markdown(without).find("No baselines: [files] cannot open ") != std::string::npos);
 }
 
 TEST_CASE("cells: order, overrides, states") {

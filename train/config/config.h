@@ -3,10 +3,6 @@
 //
 // A struct names its keys in a free function beside it, which needs nothing from this header:
 //
-//   enum class Gate { none, scaled };
-//   inline std::vector<std::pair<const char*, Gate>> enum_names(Gate) {
-//     return {{"none", Gate::none}, {"scaled", Gate::scaled}};
-//   }
 //   struct TrainConfig {
 //     double learning_rate = 1e-3;
 //     Gate gate = Gate::none;
@@ -20,7 +16,7 @@
 //
 // The struct's initialisers are the defaults. A key may be dotted: "moe.gate" is the same key as above.
 // The keys must not depend on the values. Field types: bool, int64_t, double, std::string, enums with
-// enum_names, and vectors of double, int64_t or std::string.
+// enum_names (tensor/enum_names.h), and vectors of double, int64_t or std::string.
 #include <cstdint>
 #include <functional>
 #include <memory>

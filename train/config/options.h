@@ -40,16 +40,8 @@ struct TrainConfig {
   int64_t log_every = 50, checkpoint_every = 1000, keep_checkpoints = 2;
 };
 // How multiple-choice items are scored (docs/data.md).
-enum class Protocol { exact_match, label_logits, generation };
-inline std::vector<std::pair<const char*, Protocol>> enum_names(Protocol) {
-  return {{"exact_match", Protocol::exact_match},
-          {"label_logits", Protocol::label_logits},
-          {"generation", Protocol::generation}};
-}
-enum class LabelRange { item, shape };  // the labels of the item's choices, or all labels of its shape
-inline std::vector<std::pair<const char*, LabelRange>> enum_names(LabelRange) {
-  return {{"item", LabelRange::item}, {"shape", LabelRange::shape}};
-}
+BURROW_ENUM(Protocol, exact_match, label_logits, generation)
+BURROW_ENUM(LabelRange, item, shape)  // the labels of the item's choices, or all labels of its shape
 struct EvalConfig {
   std::string split = "test";
   Protocol protocol = Protocol::label_logits;

@@ -81,7 +81,7 @@ void print_memory(Device device) {
 }
 
 Json to_json(const Figures& f, const moe::MethodConfig& method, Device device) {
-  Json j = {{"first_loss", f.first.loss + f.first.weighted},
+  Json j = {{"first_loss", f.first.total()},
             {"first_gradient_norm", f.first.gradient_norm},
             {"lora_scale", method.alpha / static_cast<double>(method.rank)},
             {"balance_weight", method.balance.weight},

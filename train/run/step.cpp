@@ -42,8 +42,6 @@ Losses losses_of(const nn::Llava& model, const moe::MethodConfig& method, const 
   return losses;
 }
 
-bool StepResult::finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
-
 StepResult compute_gradients(Learner& learner, const StepTotals& totals, const StepOptions& options,
                              const std::function<MicroInputs(int64_t)>& micro_batch) {
   StepResult result;

@@ -1,6 +1,7 @@
 #pragma once
 // One training step: the forward, the losses and the backward of its micro-batches. The trainer, `burrow
 // bench train`, `burrow plan` and the tests take the same one.
+#include <cmath>
 #include <map>
 
 #include "moe/attach.h"
@@ -22,6 +23,7 @@ struct StepTotals {
   int64_t samples = 1, tokens = 1, supervised = 1, micro_batches = 1;
 };
 
+// Of the pass, the same for every micro-batch.
 struct StepOptions {
   uint64_t seed = 0, step = 0;  // of dropout
   int64_t recompute_layers = 0;
@@ -32,6 +34,7 @@ struct StepOptions {
 // A pass over the micro-batch that trains, on the model's device.
 nn::Pass training_pass(const nn::Llava& model, const MicroInputs& inputs, const StepOptions& options);
 
+// Of one micro-batch.
 struct Losses {
   Var hidden;                             // [N,C]
   Var task;                               // [1] sum over the micro-batch / supervised tokens of the step
@@ -51,13 +54,15 @@ struct Learner {
   Readback readback = {};
 };
 
+// Of one step, before its update.
 struct StepResult {
   double loss = 0, weighted = 0;            // the task's, and the auxiliary terms' with their weights
   std::map<std::string, double> auxiliary;  // without
   std::vector<moe::RouterStatistics> routing;
   double gradient_norm = 0;
 
-  bool finite() const;
+  double total() const { return loss + weighted; }
+  bool finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
 };
 // Sets the arena's gradients to those of a step's loss; `micro_batch` gives the inputs of its i-th part. The
 // update is Optimizer::step. The host waits for the device once, at the end.

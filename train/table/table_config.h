@@ -8,10 +8,7 @@
 
 namespace burrow::train {
 
-enum class Direction { greater, less, equal };
-inline std::vector<std::pair<const char*, Direction>> enum_names(Direction) {
-  return {{"greater", Direction::greater}, {"less", Direction::less}, {"equal", Direction::equal}};
-}
+BURROW_ENUM(Direction, greater, less, equal)
 
 struct TableRow {
   std::string name, label, group;
