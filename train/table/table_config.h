@@ -3,8 +3,9 @@
 // Its paths are relative to the current directory, as in the run config; only `base` is relative to the file.
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "tensor/enum_names.h"
 
 namespace burrow::train {
 
