@@ -159,7 +159,7 @@ int run_bench_train(const BenchTrainCommand& command) {
   Optimizer optimizer(arena, config.train);
   const int64_t tokens =
       (config.train.tokens_per_step + config.train.accumulation - 1) / config.train.accumulation;
-  const MicroInputs batch =
+  MicroInputs batch =
       synthetic_inputs(model, sequences_of(config.model.sizes, read_lengths(command.lengths), tokens));
   Learner learner{model, config.method, arena, optimizer};
   std::vector<double> seconds;
