@@ -1,7 +1,6 @@
 // data: makes, converts, checks and shows data sets. No model is needed.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <fstream>
 
 #include "data/published/convert.h"
@@ -172,51 +171,45 @@ int run_show(const DataFile& file) {
 }
 
 // `of_each`: "records of each domain".
-void add_make_options(CLI::App& command, MakeCommand& c, const std::string& of_each) {
-  command.add_option("folder", c.folder, "where to")->required();
-  command.add_option("--seed", c.seed, "of everything drawn")->check(CLI::Range(int64_t{0}, INT64_MAX));
-  command.add_option("--train", c.train, "training " + of_each);
-  command.add_option("--validation", c.validation, "validation " + of_each);
-  command.add_option("--test", c.test, "test " + of_each);
+void add_make_options(Command& command, MakeCommand& c, const std::string& of_each) {
+  command.option("folder", c.folder, "where to");
+  command.option("--seed", c.seed, "of everything drawn", {.range = {0, INT64_MAX}});
+  command.option("--train", c.train, "training " + of_each);
+  command.option("--validation", c.validation, "validation " + of_each);
+  command.option("--test", c.test, "test " + of_each);
 }
 
-void add_make(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<MakeCommand>(MakeCommand{"", 32000, 1500, 1500});
-  CLI::App* make = data.add_subcommand(
-      "make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer");
-  add_make_options(*make, *c, "records of each domain");
-  make->add_flag("--pretrain", c->pretrain,
-                 "the stage-1 set instead: captions, grounding, counting, copying");
-  make->add_option("--images", c->images, "images of the stage-1 set");
-  make->add_option("--records-per-image", c->records_per_image,
-                   "records that share an image of the stage-1 set")
-      ->check(CLI::Range(1, 1000));
-  commands.push_back({make, [c] { return run_make(*c); }});
+void add_make(Command& data) {
+  auto [make, c] =
+      data.command("make", "Write the three generated domains (or the stage-1 set): JSON, PNG, tokenizer",
+                   run_make, {"", 32000, 1500, 1500});
+  add_make_options(make, c, "records of each domain");
+  make.flag("--pretrain", c.pretrain, "the stage-1 set instead: captions, grounding, counting, copying");
+  make.option("--images", c.images, "images of the stage-1 set");
+  make.option("--records-per-image", c.records_per_image, "records that share an image of the stage-1 set",
+              {.range = {1, 1000}});
 }
 
-void add_make_tasks(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<MakeCommand>(MakeCommand{"", 16000, 1000, 2000});
-  CLI::App* tasks = data.add_subcommand(
-      "make-tasks", "Write the eight reasoning tasks and their pretraining text: JSON lines, tokenizer");
-  add_make_options(*tasks, *c, "items of each family");
-  tasks->add_option("--texts", c->texts, "lines of the pretraining text");
-  commands.push_back({tasks, [c] { return run_make_tasks(*c); }});
+void add_make_tasks(Command& data) {
+  auto [tasks, c] = data.command(
+      "make-tasks", "Write the eight reasoning tasks and their pretraining text: JSON lines, tokenizer",
+      run_make_tasks, {"", 16000, 1000, 2000});
+  add_make_options(tasks, c, "items of each family");
+  tasks.option("--texts", c.texts, "lines of the pretraining text");
 }
 
-void add_make_languages(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<MakeCommand>(MakeCommand{"", 8000, 400, 400});
-  CLI::App* languages = data.add_subcommand(
+void add_make_languages(Command& data) {
+  auto [languages, c] = data.command(
       "make-languages",
-      "Write conversations and multiple-choice items about one set of scenes in six artificial languages");
-  add_make_options(*languages, *c, "records of each language");
-  languages->add_flag("--pretrain", c->pretrain,
-                      "a base model's lessons instead: captions in English, text in all languages");
-  commands.push_back({languages, [c] { return run_make_languages(*c); }});
+      "Write conversations and multiple-choice items about one set of scenes in six artificial languages",
+      run_make_languages, {"", 8000, 400, 400});
+  add_make_options(languages, c, "records of each language");
+  languages.flag("--pretrain", c.pretrain,
+                 "a base model's lessons instead: captions in English, text in all languages");
 }
 
-void add_convert(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<data::ConvertOptions>();
-  CLI::App* convert = data.add_subcommand(
+void add_convert(Command& data) {
+  auto [convert, c] = data.command(
       "convert",
       "Write multiple-choice items (the format choices) from a task's published file. What is read of each "
       "line:\n"
@@ -227,58 +220,53 @@ void add_convert(CLI::App& data, std::vector<Command>& commands) {
       "  winogrande  sentence, option1, option2, answer (1 or 2)\n"
       "  arc, obqa   question.stem, question.choices (label, text), answerKey\n"
       "  mmmb        tab-separated: index, image (in base64), question, A to D, answer; hint, category\n"
-      "e.g. burrow data convert piqa train.jsonl piqa/train.jsonl --labels train-labels.lst");
-  convert->add_option("shape", c->shape, "boolq, piqa, siqa, hellaswag, winogrande, arc, obqa or mmmb")
-      ->required();
-  convert->add_option("in", c->in, "the published file, JSON lines or TSV")->required();
-  convert->add_option("out", c->out, "file of items to write")->required();
-  convert->add_option("--labels", c->labels, "piqa, siqa: the file with a label a line (.lst)");
-  convert->add_option("--images", c->images, "mmmb: the folder that images are written to");
-  convert->add_option("--language", c->language, "mmmb: what the items say of their language");
-  convert->add_flag("--passage", c->passage, "boolq: give the passage, which MixLoRA's protocol leaves out");
-  convert->add_flag("--leave-out", c->leave_out,
-                    "drop items that are none (equal choices, empty ones), and say how many");
-  commands.push_back({convert, [c] { return run_convert(*c); }});
+      "e.g. burrow data convert piqa train.jsonl piqa/train.jsonl --labels train-labels.lst",
+      run_convert);
+  convert.option("shape", c.shape, "boolq, piqa, siqa, hellaswag, winogrande, arc, obqa or mmmb");
+  convert.option("in", c.in, "the published file, JSON lines or TSV");
+  convert.option("out", c.out, "file of items to write");
+  convert.option("--labels", c.labels, "piqa, siqa: the file with a label a line (.lst)");
+  convert.option("--images", c.images, "mmmb: the folder that images are written to");
+  convert.option("--language", c.language, "mmmb: what the items say of their language");
+  convert.flag("--passage", c.passage, "boolq: give the passage, which MixLoRA's protocol leaves out");
+  convert.flag("--leave-out", c.leave_out,
+               "drop items that are none (equal choices, empty ones), and say how many");
 }
 
 // Options of check and show.
-void add_file(CLI::App& command, DataFile& file) {
-  command.add_option("path", file.path, "file of records")->required();
-  command.add_option(
-      "--format", file.format,
-      "llava (a JSON list of conversations), choices (JSON lines of multiple-choice items) or text "
-      "(JSON lines {\"text\": \"...\"}); default: what the file looks like");
-  command.add_option("--images", file.images, "image folder of conversations (default: the file's folder)");
-  command.add_option("--tokenizer", file.tokenizer,
-                     "tokenizer.json or .model (default: found beside the file or above it)");
-  command.add_option("--chat", file.chat, "chat template of conversations: plain or vicuna_v1");
-  positive(command.add_option("--max-tokens", file.max_tokens, "longest sample, as model.decoder.max_tokens"))
-      ->capture_default_str();
+void add_file(Command& command, DataFile& file) {
+  command.option("path", file.path, "file of records");
+  command.option("--format", file.format,
+                 "llava (a JSON list of conversations), choices (JSON lines of multiple-choice items) "
+                 "or text (JSON lines {\"text\": \"...\"}); default: what the file looks like");
+  command.option("--images", file.images, "image folder of conversations (default: the file's folder)");
+  command.option("--tokenizer", file.tokenizer,
+                 "tokenizer.json or .model (default: found beside the file or above it)");
+  command.option("--chat", file.chat, "chat template of conversations: plain or vicuna_v1");
+  command.option("--max-tokens", file.max_tokens, "longest sample, as model.decoder.max_tokens",
+                 {.show_default = true, .range = kPositive});
 }
 
-void add_check(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<DataFile>();
-  CLI::App* check = data.add_subcommand(
-      "check", "Read every record and image; print each fault with file, record or line, field and reason");
-  add_file(*check, *c);
-  commands.push_back({check, [c] { return run_check(*c); }});
+void add_check(Command& data) {
+  auto [check, c] = data.command(
+      "check", "Read every record and image; print each fault with file, record or line, field and reason",
+      run_check);
+  add_file(check, c);
 }
 
-void add_show(CLI::App& data, std::vector<Command>& commands) {
-  const auto c = std::make_shared<DataFile>();
-  CLI::App* show = data.add_subcommand("show", "Print one sample's token stream, supervised tokens marked");
-  add_file(*show, *c);
-  show->add_option("--sample", c->sample, "index of the sample")->required();
-  commands.push_back({show, [c] { return run_show(*c); }});
+void add_show(Command& data) {
+  auto [show, c] =
+      data.command("show", "Print one sample's token stream, supervised tokens marked", run_show);
+  add_file(show, c);
+  show.option("--sample", c.sample, "index of the sample", {.required = true});
 }
 
 }  // namespace
 
-void add_data(CLI::App& app, std::vector<Command>& commands) {
-  CLI::App* data =
-      app.add_subcommand("data", "Make, convert, check and show data sets")->require_subcommand(1);
+void add_data(Command& app) {
+  Command data = app.group("data", "Make, convert, check and show data sets");
   for (const auto add : {add_make, add_make_tasks, add_make_languages, add_convert, add_check, add_show})
-    add(*data, commands);
+    add(data);
 }
 
 }  // namespace burrow::train

@@ -1,7 +1,6 @@
 // eval and ask: a finished run's scores, and its answer to one question.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "train/commands/commands.h"
@@ -53,38 +52,33 @@ int run_ask(const AskCommand& command) {
 
 }  // namespace
 
-void add_eval(CLI::App& app, std::vector<Command>& commands) {
-  const auto c = std::make_shared<EvalCommand>();
-  CLI::App* eval = app.add_subcommand(
-      "eval",
-      "Score a finished run, by data set and type of question: exact match of conversations, "
-      "accuracy on multiple-choice items, next tokens of texts");
-  eval->add_option("run", c->run, "run directory")->required();
-  eval->add_option("--split", c->split, "test or validation (default: the config's)");
-  eval->add_option("--sets", c->sets, "sets to score, by commas (default: the config's)")->delimiter(',');
-  positive(eval->add_option("--limit", c->limit, "samples of each set (default: all)"));
-  eval->add_option(
-      "--protocol", c->protocol,
-      "of multiple-choice items: label_logits, generation or exact_match (default: the config's)");
-  eval->add_option(
-      "--labels", c->labels,
-      "labels to choose from: item (its choices') or shape (all of its kind of task; default: the "
-      "config's)");
-  add_device_options(*eval, c->device);
-  commands.push_back({eval, [c] { return run_eval(*c); }});
+void add_eval(Command& app) {
+  auto [eval, c] =
+      app.command("eval",
+                  "Score a finished run, by data set and type of question: exact match of conversations, "
+                  "accuracy on multiple-choice items, next tokens of texts",
+                  run_eval);
+  eval.option("run", c.run, "run directory");
+  eval.option("--split", c.split, "test or validation (default: the config's)");
+  eval.option("--sets", c.sets, "sets to score, by commas (default: the config's)", {.by_commas = true});
+  eval.option("--limit", c.limit, "samples of each set (default: all)", {.range = kPositive});
+  eval.option("--protocol", c.protocol,
+              "of multiple-choice items: label_logits, generation or exact_match (default: the config's)");
+  eval.option("--labels", c.labels,
+              "labels to choose from: item (its choices') or shape (all of its kind of task; default: the "
+              "config's)");
+  add_device_options(eval, c.device);
 }
 
-void add_ask(CLI::App& app, std::vector<Command>& commands) {
-  const auto c = std::make_shared<AskCommand>();
-  CLI::App* ask = app.add_subcommand(
-      "ask",
-      "One question, about an image or not, answered greedily; a run without conversations goes on with "
-      "the question as with any text");
-  ask->add_option("run", c->run, "run directory")->required();
-  ask->add_option("question", c->question, "the question")->required();
-  ask->add_option("--image", c->image, "PNG file (default: no image)");
-  add_device_options(*ask, c->device);
-  commands.push_back({ask, [c] { return run_ask(*c); }});
+void add_ask(Command& app) {
+  auto [ask, c] = app.command("ask",
+                              "One question, about an image or not, answered greedily; a run without "
+                              "conversations goes on with the question as with any text",
+                              run_ask);
+  ask.option("run", c.run, "run directory");
+  ask.option("question", c.question, "the question");
+  ask.option("--image", c.image, "PNG file (default: no image)");
+  add_device_options(ask, c.device);
 }
 
 }  // namespace burrow::train

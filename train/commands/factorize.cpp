@@ -1,7 +1,6 @@
 // factorize: splits the FFNs of a dense decoder into blocks with a router each (FactorLLM, arXiv 2408.11855).
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 
 #include "moe/shards.h"
@@ -75,21 +74,18 @@ int run_factorize(const FactorizeCommand& c) {
 
 }  // namespace
 
-void add_factorize(CLI::App& app, std::vector<Command>& commands) {
-  const auto c = std::make_shared<FactorizeCommand>();
-  CLI::App* cut = app.add_subcommand(
-      "factorize",
-      "Cut a dense decoder's FFNs into blocks with a router each (FactorLLM); the folder that it "
-      "writes is read by train (its config.toml), eval and ask");
-  cut->add_option("model", c->model, "run directory of method full, or TOML file with model.weights")
-      ->required();
-  cut->add_option("--out", c->out, "folder to write")->required();
-  positive(cut->add_option("--experts", c->experts, "blocks of each FFN"))->capture_default_str();
-  positive(cut->add_option("--top-k", c->top_k, "blocks that a token passes through"))->capture_default_str();
-  cut->add_option("--split", c->split, "contiguous, random or clustered")->capture_default_str();
-  cut->add_option("--seed", c->seed, "of the routers and of the split")
-      ->check(CLI::Range(int64_t{0}, INT64_MAX));
-  commands.push_back({cut, [c] { return run_factorize(*c); }});
+void add_factorize(Command& app) {
+  auto [cut, c] = app.command("factorize",
+                              "Cut a dense decoder's FFNs into blocks with a router each (FactorLLM); the "
+                              "folder that it writes is read by train (its config.toml), eval and ask",
+                              run_factorize);
+  cut.option("model", c.model, "run directory of method full, or TOML file with model.weights");
+  cut.option("--out", c.out, "folder to write", {.required = true});
+  cut.option("--experts", c.experts, "blocks of each FFN", {.show_default = true, .range = kPositive});
+  cut.option("--top-k", c.top_k, "blocks that a token passes through",
+             {.show_default = true, .range = kPositive});
+  cut.option("--split", c.split, "contiguous, random or clustered", {.show_default = true});
+  cut.option("--seed", c.seed, "of the routers and of the split", {.range = {0, INT64_MAX}});
 }
 
 }  // namespace burrow::train

@@ -1,5 +1,4 @@
 // features: fills the feature caches of every set and split of a config, so that runs side by side find them.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "train/commands/commands.h"
@@ -31,14 +30,12 @@ int run_features(const FeaturesCommand& c) {
 
 }  // namespace
 
-void add_features(CLI::App& app, std::vector<Command>& commands) {
-  const auto c = std::make_shared<FeaturesCommand>();
-  CLI::App* features =
-      app.add_subcommand("features", "Compute the cached visual features of every set of a config");
-  features->add_option("config", c->config, "TOML file")->required();
-  features->add_option("--set", c->overrides, "key=value, over the file (repeatable)");
-  add_device_options(*features, c->device);
-  commands.push_back({features, [c] { return run_features(*c); }});
+void add_features(Command& app) {
+  auto [features, c] =
+      app.command("features", "Compute the cached visual features of every set of a config", run_features);
+  features.option("config", c.config, "TOML file");
+  features.option("--set", c.overrides, "key=value, over the file (repeatable)");
+  add_device_options(features, c.device);
 }
 
 }  // namespace burrow::train

@@ -1,8 +1,6 @@
 // device, methods, config: lists of what the machine and the program offer.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-
 #include "tensor/device.h"
 #include "train/commands/commands.h"
 #include "train/config/options.h"
@@ -35,7 +33,7 @@ int run_methods() {
   return 0;
 }
 
-int run_config(bool markdown) {
+int run_config(const bool& markdown) {
   RunConfig config;
   const auto fields = fields_of(config);
   fmt::print("{}", markdown ? fields_to_markdown(fields) : fields_to_help(fields));
@@ -44,21 +42,15 @@ int run_config(bool markdown) {
 
 }  // namespace
 
-void add_device(CLI::App& app, std::vector<Command>& commands) {
-  CLI::App* device =
-      app.add_subcommand("device", "Print the device that --device cuda takes, or why there is none");
-  commands.push_back({device, run_device});
+void add_device(Command& app) {
+  app.command("device", "Print the device that --device cuda takes, or why there is none", run_device);
 }
 
-void add_methods(CLI::App& app, std::vector<Command>& commands) {
-  commands.push_back({app.add_subcommand("methods", "List the table of methods"), run_methods});
-}
+void add_methods(Command& app) { app.command("methods", "List the table of methods", run_methods); }
 
-void add_config(CLI::App& app, std::vector<Command>& commands) {
-  const auto markdown = std::make_shared<bool>(false);
-  CLI::App* config = app.add_subcommand("config", "List every key of a run's config");
-  config->add_flag("--markdown", *markdown, "as Markdown tables");
-  commands.push_back({config, [markdown] { return run_config(*markdown); }});
+void add_config(Command& app) {
+  auto [config, markdown] = app.command("config", "List every key of a run's config", run_config);
+  config.flag("--markdown", markdown, "as Markdown tables");
 }
 
 }  // namespace burrow::train

@@ -1,7 +1,6 @@
 // routing: the weights that a finished run's routers give their experts, by language or data set.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <map>
 
@@ -105,16 +104,15 @@ int run_routing(const RoutingCommand& c) {
 
 }  // namespace
 
-void add_routing(CLI::App& app, std::vector<Command>& commands) {
-  const auto c = std::make_shared<RoutingCommand>();
-  CLI::App* routing = app.add_subcommand(
-      "routing", "How a finished run's routers weigh their experts: CSV, by language or data set");
-  routing->add_option("run", c->run, "run directory")->required();
-  routing->add_option("--split", c->split, "train, validation or test (default: the config's eval.split)");
-  positive(routing->add_option("--limit", c->limit, "samples of each set (default: all)"));
-  routing->add_option("--out", c->out, "file to write (default: printed)");
-  add_device_options(*routing, c->device);
-  commands.push_back({routing, [c] { return run_routing(*c); }});
+void add_routing(Command& app) {
+  auto [routing, c] =
+      app.command("routing", "How a finished run's routers weigh their experts: CSV, by language or data set",
+                  run_routing);
+  routing.option("run", c.run, "run directory");
+  routing.option("--split", c.split, "train, validation or test (default: the config's eval.split)");
+  routing.option("--limit", c.limit, "samples of each set (default: all)", {.range = kPositive});
+  routing.option("--out", c.out, "file to write (default: printed)");
+  add_device_options(routing, c.device);
 }
 
 }  // namespace burrow::train

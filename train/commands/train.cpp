@@ -1,8 +1,6 @@
 // train: one run, its dry run and its profile.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-
 #include "tensor/json.h"
 #include "train/commands/commands.h"
 #include "train/commands/scores.h"
@@ -107,29 +105,26 @@ int run_train(const TrainCommand& command) {
 
 }  // namespace
 
-void add_train(CLI::App& app, std::vector<Command>& commands) {
-  const auto c = std::make_shared<TrainCommand>();
-  CLI::App* train =
-      app.add_subcommand("train",
-                         "Train one run, then evaluate it. A run is a directory (--out); it can be "
-                         "killed at any time and continued with --resume, to the same bytes.");
-  train->add_option("config", c->config, "TOML file; `burrow config` lists the keys")->required();
-  train->add_option("--set", c->overrides, "key=value, over the file (repeatable), e.g. --set train.lr=5e-3");
-  train->add_option("--out", c->out, "run directory (default: runs/<name of the config>)");
-  train->add_flag("--resume", c->resume, "continue the run in the directory, or start it");
-  train->add_flag("--dry-run", c->dry_run, "print the resolved config and the parameter counts, and stop");
-  CLI::Option* profile = train->add_flag(
-      "--profile", c->profile, "train a few steps in memory only, print where their time goes, and stop");
-  train->add_option("--profile-seconds", c->profile_seconds, "how long to measure (default: 6)")
-      ->needs(profile);
-  train->add_option("--profile-json", c->profile_json, "write the profile's figures to this file")
-      ->needs(profile);
-  train
-      ->add_option("--profile-batches", c->profile_batches,
-                   "write the model and the profiled batches, as safetensors, for other programs")
-      ->needs(profile);
-  add_device_options(*train, c->device);
-  commands.push_back({train, [c] { return run_train(*c); }});
+void add_train(Command& app) {
+  auto [train, c] = app.command("train",
+                                "Train one run, then evaluate it. A run is a directory (--out); it can be "
+                                "killed at any time and continued with --resume, to the same bytes.",
+                                run_train);
+  train.option("config", c.config, "TOML file; `burrow config` lists the keys");
+  train.option("--set", c.overrides, "key=value, over the file (repeatable), e.g. --set train.lr=5e-3");
+  train.option("--out", c.out, "run directory (default: runs/<name of the config>)");
+  train.flag("--resume", c.resume, "continue the run in the directory, or start it");
+  train.flag("--dry-run", c.dry_run, "print the resolved config and the parameter counts, and stop");
+  train.flag("--profile", c.profile,
+             "train a few steps in memory only, print where their time goes, and stop");
+  train.option("--profile-seconds", c.profile_seconds, "how long to measure (default: 6)",
+               {.needs = "--profile"});
+  train.option("--profile-json", c.profile_json, "write the profile's figures to this file",
+               {.needs = "--profile"});
+  train.option("--profile-batches", c.profile_batches,
+               "write the model and the profiled batches, as safetensors, for other programs",
+               {.needs = "--profile"});
+  add_device_options(train, c.device);
 }
 
 }  // namespace burrow::train

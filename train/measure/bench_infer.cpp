@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <omp.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 
@@ -255,25 +254,20 @@ int run_bench_infer(const BenchInferCommand& c) {
 
 }  // namespace
 
-void add_bench_infer(CLI::App& bench, std::vector<Command>& commands) {
-  const auto c = std::make_shared<BenchInferCommand>();
-  CLI::App* infer = bench.add_subcommand(
-      "infer", "Tokens a second of a decoder, dense and with its FFNs in blocks, in one run");
-  infer
-      ->add_option("config", c->config,
-                   "TOML file with the model's sizes; without model.weights they are random")
-      ->required();
-  infer->add_option("--set", c->overrides, "key=value, over the file (repeatable)");
-  infer
-      ->add_option("--variants", c->variants,
-                   "e.g. 1R4E1K,1R4E2K: one router, 4 blocks, 1 or 2 of them a token")
-      ->delimiter(',');
-  positive(infer->add_option("--prompt", c->prompt, "tokens of the prompt"))->capture_default_str();
-  positive(infer->add_option("--new", c->new_tokens, "tokens decoded after it"))->capture_default_str();
-  positive(infer->add_option("--rounds", c->rounds, "of which medians are printed"))->capture_default_str();
-  infer->add_option("--json", c->json, "write the figures to this file");
-  add_device_options(*infer, c->device);
-  commands.push_back({infer, [c] { return run_bench_infer(*c); }});
+void add_bench_infer(Command& bench) {
+  auto [infer, c] =
+      bench.command("infer", "Tokens a second of a decoder, dense and with its FFNs in blocks, in one run",
+                    run_bench_infer);
+  infer.option("config", c.config, "TOML file with the model's sizes; without model.weights they are random");
+  infer.option("--set", c.overrides, "key=value, over the file (repeatable)");
+  infer.option("--variants", c.variants, "e.g. 1R4E1K,1R4E2K: one router, 4 blocks, 1 or 2 of them a token",
+               {.by_commas = true});
+  infer.option("--prompt", c.prompt, "tokens of the prompt", {.show_default = true, .range = kPositive});
+  infer.option("--new", c.new_tokens, "tokens decoded after it", {.show_default = true, .range = kPositive});
+  infer.option("--rounds", c.rounds, "of which medians are printed",
+               {.show_default = true, .range = kPositive});
+  infer.option("--json", c.json, "write the figures to this file");
+  add_device_options(infer, c.device);
 }
 
 }  // namespace burrow::train

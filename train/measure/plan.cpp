@@ -1,6 +1,5 @@
 #include "train/measure/plan.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <optional>
 
@@ -188,18 +187,15 @@ int run_plan(const PlanCommand& command) {
            : fmt::format("It fits with {}", fmt::join(helps, "; or with ")));
 }
 
-void add_plan(CLI::App& app, std::vector<Command>& commands) {
-  const auto c = std::make_shared<PlanCommand>();
-  CLI::App* plan = app.add_subcommand(
-      "plan", "Predict the memory that training with a config takes on a GPU, without one");
-  plan->add_option("config", c->config, "TOML file; one of model sizes alone will do")->required();
-  plan->add_option("--set", c->overrides, "key=value, over the file (repeatable)");
-  plan->add_option(
-      "--memory", c->memory,
-      "refuse what does not fit, e.g. 80GiB, and say what would help: bf16, layers computed again, smaller "
-      "micro-batches");
-  plan->add_option("--json", c->json, "write the figures to this file");
-  commands.push_back({plan, [c] { return run_plan(*c); }});
+void add_plan(Command& app) {
+  auto [plan, c] = app.command(
+      "plan", "Predict the memory that training with a config takes on a GPU, without one", run_plan);
+  plan.option("config", c.config, "TOML file; one of model sizes alone will do");
+  plan.option("--set", c.overrides, "key=value, over the file (repeatable)");
+  plan.option("--memory", c.memory,
+              "refuse what does not fit, e.g. 80GiB, and say what would help: bf16, layers "
+              "computed again, smaller micro-batches");
+  plan.option("--json", c.json, "write the figures to this file");
 }
 
 }  // namespace burrow::train

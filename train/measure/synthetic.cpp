@@ -1,6 +1,5 @@
 #include "train/measure/synthetic.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <sstream>
@@ -133,7 +132,7 @@ namespace {
 
 // `lengths` is a file with the text tokens of each sample.
 struct BenchTrainCommand {
-  std::string config, lengths, json;
+  std::string config, lengths = "configs/bench/llava_lengths.txt", json;
   std::vector<std::string> overrides;
   int64_t steps = 10;
   DeviceChoice device = {};
@@ -203,18 +202,17 @@ int run_bench_train(const BenchTrainCommand& command) {
 
 }  // namespace
 
-void add_bench_train(CLI::App& bench, std::vector<Command>& commands) {
-  const auto c = std::make_shared<BenchTrainCommand>();
-  CLI::App* train = bench.add_subcommand(
-      "train", "Tokens a second of training steps with random weights and words, at a config's sizes");
-  train->add_option("config", c->config, "TOML file; one of model sizes alone will do")->required();
-  train->add_option("--set", c->overrides, "key=value, over the file (repeatable)");
-  train->add_option("--lengths", c->lengths, "file with the text tokens of each sample")
-      ->default_val("configs/bench/llava_lengths.txt");
-  positive(train->add_option("--steps", c->steps, "of which the median is printed"))->capture_default_str();
-  train->add_option("--json", c->json, "write the figures to this file");
-  add_device_options(*train, c->device);
-  commands.push_back({train, [c] { return run_bench_train(*c); }});
+void add_bench_train(Command& bench) {
+  auto [train, c] = bench.command(
+      "train", "Tokens a second of training steps with random weights and words, at a config's sizes",
+      run_bench_train);
+  train.option("config", c.config, "TOML file; one of model sizes alone will do");
+  train.option("--set", c.overrides, "key=value, over the file (repeatable)");
+  train.option("--lengths", c.lengths, "file with the text tokens of each sample", {.show_default = true});
+  train.option("--steps", c.steps, "of which the median is printed",
+               {.show_default = true, .range = kPositive});
+  train.option("--json", c.json, "write the figures to this file");
+  add_device_options(train, c.device);
 }
 
 }  // namespace burrow::train
