@@ -120,20 +120,20 @@ TEST_CASE("a second backward throws") {
   const Var x = leaf_of({3});
   const Var y = mul(x, x), z = scale(y, 2);
   backward(z);
-  CHECK(contains(message_of([&] { backward(z); }), "[backward] scale: this graph was already consumed"));
+  CHECK(contains(error_of([&] { backward(z); }), "[backward] scale: this graph was already consumed"));
   const Var through = scale(y, 3);  // a new op on a consumed part
-  CHECK(contains(message_of([&] { backward(through); }), "[backward] mul: this graph was already consumed"));
+  CHECK(contains(error_of([&] { backward(through); }), "[backward] mul: this graph was already consumed"));
   CHECK(x.grad().item() == 12);  // neither added anything
 }
 
 TEST_CASE("backward's own errors") {
-  CHECK(contains(message_of([] { backward(Var(ones({1}))); }),
+  CHECK(contains(error_of([] { backward(Var(ones({1}))); }),
                  "[backward] nothing that leads here needs a gradient"));
   const Var y = scale(leaf_of({1, 2}), 2);
-  CHECK(contains(message_of([&] { backward(y); }), "[backward] the root has shape (2)"));
-  CHECK(contains(message_of([&] { backward(y, ones({3})); }), "gradient (3)"));
-  CHECK(contains(message_of([&] { (void)y.grad(); }), "only a leaf keeps its gradient"));
-  CHECK(contains(message_of([] { Var::leaf(ones({2}), ones({3})); }), "[leaf] value (2) and gradient (3)"));
+  CHECK(contains(error_of([&] { backward(y); }), "[backward] the root has shape (2)"));
+  CHECK(contains(error_of([&] { backward(y, ones({3})); }), "gradient (3)"));
+  CHECK(contains(error_of([&] { (void)y.grad(); }), "only a leaf keeps its gradient"));
+  CHECK(contains(error_of([] { Var::leaf(ones({2}), ones({3})); }), "[leaf] value (2) and gradient (3)"));
 }
 
 TEST_CASE("several outputs: those that no gradient reached are undefined") {
@@ -172,7 +172,7 @@ TEST_CASE("backward from several roots runs what leads to them once") {
   CHECK(runs == 1);
   CHECK(values_of(x.grad()) == Values{7, 70});
   CHECK(values_of(dy) == Values{1, 10});
-  CHECK(contains(message_of([&] {
+  CHECK(contains(error_of([&] {
                    backward(std::vector<Root>{{scale(x, 1), dy}, {Var(dy), dy}});
                  }),
                  "[backward] nothing that leads here needs a gradient"));

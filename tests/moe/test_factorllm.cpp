@@ -44,7 +44,7 @@ Tensor gradients_of(Mini& mini, const Var& loss) {
   return mini.arena.grads.clone();
 }
 
-bool is_router(const std::string& name) { return name.find(".router.") != std::string::npos; }
+bool is_router(const std::string& name) { return contains(name, ".router."); }
 
 double prior_of(Mini& mini, moe::PriorForm form) {
   return moe::prior_loss(evaluate(mini, batch()).routings, {.weight = 1, .form = form}).value().item();
@@ -53,7 +53,7 @@ double prior_of(Mini& mini, moe::PriorForm form) {
 std::string attach_error(const moe::MethodConfig& method) {
   const auto source = nn::random_weights(1, DType::f32);
   nn::Llava model(mini_config(), *source);
-  return message_of([&] { moe::attach(model, method, 1); });
+  return error_of([&] { moe::attach(model, method, 1); });
 }
 
 }  // namespace
@@ -109,9 +109,8 @@ TEST_CASE("a LoRA beside each block adds nothing at step 0, and is the only thin
   lora.shard.train = moe::BlockTraining::lora;
   Mini a = random_mini(full, DType::f64), b = random_mini(lora, DType::f64);
   CHECK(distance(hidden_of(a), hidden_of(b)) == 0);
-  for (const auto& slot : a.arena.slots()) CHECK(slot.name.find(".lora_") == std::string::npos);
-  for (const auto& slot : b.arena.slots())
-    CHECK((slot.name.find(".lora_") != std::string::npos || is_router(slot.name)));
+  for (const auto& slot : a.arena.slots()) CHECK(!contains(slot.name, ".lora_"));
+  for (const auto& slot : b.arena.slots()) CHECK((contains(slot.name, ".lora_") || is_router(slot.name)));
   CHECK(b.arena.slots().size() == 4 * (6 + 2));
 }
 
@@ -127,7 +126,7 @@ TEST_CASE("merged LoRAs of blocks are the unmerged ones") {
     if (p.role != nn::Role::teacher) weights[p.name] = p.var->value();
   });
   for (auto& [name, weight] : weights) {
-    if (name.find(".experts.") == std::string::npos || name.find(".lora_") != std::string::npos) continue;
+    if (!contains(name, ".experts.") || contains(name, ".lora_")) continue;
     const std::string site = name.substr(0, name.rfind(".weight"));
     Tensor b = weights.at(site + ".lora_B.weight");
     const Tensor a = weights.at(site + ".lora_A.weight");
@@ -294,7 +293,7 @@ TEST_CASE("the labels name the blocks nearest to the dense FFN's output") {
   for (const int64_t far : {0, 1}) {
     Mini mini = random_mini(blocks(2, 1), DType::f64);
     for (const auto& slot : mini.arena.slots()) {  // one block of layer 0 is nowhere near
-      if (slot.name.find("layers.0.mlp.experts.down_proj") == std::string::npos) continue;
+      if (!contains(slot.name, "layers.0.mlp.experts.down_proj")) continue;
       Tensor block = mini.arena.value(slot).slice_rows(far * 128, far * 128 + 128);
       kernel::scale(block, block, 100);
     }

@@ -261,7 +261,7 @@ void check_balance(const Precision& p, const moe::BalanceConfig& config, const s
   backward(l.balance);
   int routers = 0;
   for (const auto& slot : mini.arena.slots()) {
-    if (slot.name.find(".router.") == std::string::npos) continue;
+    if (!contains(slot.name, ".router.")) continue;
     check_digest(p, form + ", " + slot.name, slot.name, mini.arena.grad(slot),
                  golden.at("digest." + form + "." + slot.name));
     ++routers;

@@ -186,7 +186,7 @@ TEST_CASE("settings of the entropy that make no sense are refused") {
   const auto message = [](auto set) {
     moe::MethodConfig c = moe::method("dynmole");
     set(c);
-    return message_of([&] { moe::check(c); });
+    return error_of([&] { moe::check(c); });
   };
   using C = moe::MethodConfig;
   CHECK(contains(message([](C& c) { c.entropy.index = 0; }), "method.entropy.index = 0"));
@@ -224,7 +224,7 @@ TEST_CASE("mola: the balance loss is a sum over layers") {
   method.experts_by_layer = {2, 4};
   Mini mini = random_mini(method, DType::f64);
   for (const auto& slot : mini.arena.slots()) {
-    if (slot.name.find(".router.") != std::string::npos) mini.arena.value(slot).zero();
+    if (contains(slot.name, ".router.")) mini.arena.value(slot).zero();
   }
   const OwnLosses l = evaluate_own(mini, batch());
   CHECK(l.terms.at("balance").value().item() == doctest::Approx(4).epsilon(1e-13));
@@ -285,16 +285,16 @@ TEST_CASE("loramoe: the localised balancing constraint by hand") {
   config.types = {1, 0};  // experts change places
   CHECK(loss() != doctest::Approx(want));
   config.types = {0, 2};
-  CHECK(contains(message_of(loss), "method.localised.types: 3 types of data for 2 experts"));
+  CHECK(contains(error_of(loss), "method.localised.types: 3 types of data for 2 experts"));
   config.types = {0};
-  CHECK(contains(message_of(loss), "method.localised.types: 1 values for 2 data sets"));
+  CHECK(contains(error_of(loss), "method.localised.types: 1 values for 2 data sets"));
 }
 
 TEST_CASE("mixlora: what whole FFNs as experts need is said") {
   const auto message = [](auto set) {
     moe::MethodConfig c = moe::method("mixlora");
     set(c);
-    return message_of([&] { moe::check(c); });
+    return error_of([&] { moe::check(c); });
   };
   using C = moe::MethodConfig;
   for (const std::string& said : {message([](C& c) { c.expert_targets = {"up_proj"}; }),
@@ -418,5 +418,5 @@ TEST_CASE_TEMPLATE("rules of selection", T, float, double) {
   Tensor mask = outputs.template make<T>({N, E});
   kernel::sparsegen_mask(mask, probs, lambda);
   check_near("sparsegen_mask", mask, want);
-  CHECK(contains(message_of([&] { kernel::sparsegen_mask(mask, probs, probs); }), "[sparsegen_mask] lambda"));
+  CHECK(contains(error_of([&] { kernel::sparsegen_mask(mask, probs, probs); }), "[sparsegen_mask] lambda"));
 }

@@ -41,7 +41,7 @@ std::vector<std::pair<std::string, moe::MethodConfig>> mixtures() {
   return all;
 }
 
-bool is_router(const std::string& name) { return name.find(".router.") != std::string::npos; }
+bool is_router(const std::string& name) { return contains(name, ".router."); }
 
 Tensor hidden_of_frozen_model(DType dtype) {
   const auto source = nn::random_weights(1, dtype);
@@ -256,7 +256,7 @@ TEST_CASE("execution is chosen by the config and the device alone") {
   CHECK_FALSE(grouped(64));
   c.execution = moe::Execution::grouped;
   c.router.selection = moe::Selection::soft;
-  CHECK(contains(message_of([&] { moe::check(c); }),
+  CHECK(contains(error_of([&] { moe::check(c); }),
                  "method.execution = 'grouped' with method.router.selection = 'soft'"));
 }
 
@@ -302,8 +302,8 @@ TEST_CASE("a step changes what is trained and nothing else") {
   TrainingSteps(mini, 1e-2).step(batch(DType::f32), 0.1);
   size_t frozen = 0;
   for (const auto& [name, value] : snapshot()) {
-    const bool trained = name.find(".lora_") != std::string::npos || is_router(name) ||
-                         name.starts_with("multi_modal_projector.");
+    const bool trained =
+        contains(name, ".lora_") || is_router(name) || name.starts_with("multi_modal_projector.");
     CHECK_MESSAGE(same_bits(value, before.at(name)) == !trained, name);
     frozen += !trained;
   }
@@ -319,10 +319,8 @@ TEST_CASE("permuting experts together with the router's rows changes nothing") {
     for (const auto& slot : mini.arena.slots()) {
       const Tensor from = mini.arena.value(slot);
       Tensor to = other.arena.value(slot);
-      if (slot.name.find("self_attn") != std::string::npos && !method.lora_targets.empty()) continue;
-      if (slot.name.find(".threshold.") != std::string::npos ||
-          slot.name.find(".lambda_") != std::string::npos)
-        continue;
+      if (contains(slot.name, "self_attn") && !method.lora_targets.empty()) continue;
+      if (contains(slot.name, ".threshold.") || contains(slot.name, ".lambda_")) continue;
       const bool columns = slot.name.ends_with("lora_B.weight");  // [out, E*R]; all others by rows
       const int64_t cols = from.cols(), group = (columns ? cols : from.dim(0)) / 3;
       for (int64_t i = 0; i < from.numel(); ++i) {

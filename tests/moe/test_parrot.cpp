@@ -142,7 +142,7 @@ std::vector<std::pair<std::string, moe::MethodConfig>> module_cases() {
 std::string attach_error(moe::MethodConfig method, const nn::ModelConfig& sizes) {
   const auto source = nn::random_weights(1, DType::f32);
   nn::Llava model(sizes, *source);
-  return message_of([&] { moe::attach(model, method, 1); });
+  return error_of([&] { moe::attach(model, method, 1); });
 }
 
 nn::ModelConfig mini_sizes() {
@@ -303,9 +303,9 @@ TEST_CASE("images without a prompt, and rows that are no images, are refused") {
   for (TokenKind& kind : silent.segments.kind) {
     if (kind == TokenKind::prompt) kind = TokenKind::answer;
   }
-  CHECK(contains(message_of([&] { m.run(silent); }), "sample 0 of the batch has an image and no prompt"));
+  CHECK(contains(error_of([&] { m.run(silent); }), "sample 0 of the batch has an image and no prompt"));
   in.visual = Var(Tensor::zeros({kTokens, kWidth}, DType::f64));
-  CHECK(contains(message_of([&] { m.run(in); }), "5 visual rows, but 5 images of 5"));
+  CHECK(contains(error_of([&] { m.run(in); }), "5 visual rows, but 5 images of 5"));
 }
 
 TEST_CASE("in a model: what is trained, counted and learnt") {

@@ -13,7 +13,7 @@ std::string attach_error(const std::function<void(moe::MethodConfig&)>& change) 
   change(method);
   const auto source = nn::random_weights(1, DType::f32);
   nn::Llava model(mini_config(), *source);
-  return message_of([&] { moe::attach(model, method, 1); });
+  return error_of([&] { moe::attach(model, method, 1); });
 }
 
 nn::ModelConfig llava_7b() {
@@ -186,7 +186,7 @@ TEST_CASE("what attach refuses, with the key's name") {
     c.experts_by_layer = {1, 2};
     c.router.top_k = 3;
   });
-  CHECK(contains(message_of([] { (void)moe::method("mola2"); }),
+  CHECK(contains(error_of([] { (void)moe::method("mola2"); }),
                  "method.name = 'mola2': no such method; the table has full, lora"));
 }
 
@@ -204,10 +204,9 @@ TEST_CASE("experts by layer: equal blocks of layers") {
   Mini mini = random_mini(method, DType::f32);
   for (const auto& slot : mini.arena.slots()) {
     CAPTURE(slot.name);
-    const bool late =
-        slot.name.find("layers.2.") != std::string::npos || slot.name.find("layers.3.") != std::string::npos;
+    const bool late = contains(slot.name, "layers.2.") || contains(slot.name, "layers.3.");
     if (slot.name.ends_with("lora_A.weight")) CHECK(slot.shape[0] == (late ? 6 : 2));
-    if (slot.name.find(".router.") != std::string::npos) CHECK(late);
+    if (contains(slot.name, ".router.")) CHECK(late);
   }
   CHECK(routings_of(mini, Batch(golden_samples(), DType::f32)).size() == 2);
   method.experts_by_layer = {4, 3, 2, 1};

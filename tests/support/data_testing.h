@@ -4,25 +4,15 @@
 
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <map>
 #include <string>
 
 #include "data/sets/dataset.h"
-#include "tensor/check.h"
 #include "tensor/files.h"
+#include "tests/support/errors.h"
 #include "tests/support/folder.h"
 
 namespace burrow {
-
-inline std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 // Every file below a folder with its bytes, but for the lock.
 inline std::map<std::string, std::string> tree(const std::string& dir) {
@@ -31,10 +21,6 @@ inline std::map<std::string, std::string> tree(const std::string& dir) {
     if (entry.is_regular_file() && entry.path().filename() != ".lock")
       files[std::filesystem::relative(entry.path(), dir).string()] = read_file(entry.path().string());
   return files;
-}
-
-inline bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 inline void write_bytes(const std::string& path, const std::string& bytes) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tensor/files.h"
+#include "tests/support/errors.h"
 #include "tests/support/folder.h"
 #include "train/table/table_report.h"
 
@@ -86,16 +87,6 @@ inline const Cell& cell_of(const TablePlan& plan, const std::string& row, int64_
     if (plan.config.rows[cell.row].name == row && cell.seed == seed) return cell;
   }
   fail("no cell {} {}", row, seed);
-}
-
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 inline void close(double value, double reference) {

@@ -92,7 +92,7 @@ TEST_CASE_TEMPLATE("pointwise", T, float, double) {
     check_near("sum_rows added", total, columns);
   }
   Tensor y = Tensor::zeros({3, 4}, DTypeOf<T>::value);
-  CHECK(contains(message_of([&] { kernel::add(y, y, Tensor::zeros({3, 5}, y.dtype())); }), "[add] a"));
+  CHECK(contains(error_of([&] { kernel::add(y, y, Tensor::zeros({3, 5}, y.dtype())); }), "[add] a"));
 }
 
 TEST_CASE_TEMPLATE("exp over the whole range", T, float, double) {
@@ -144,7 +144,7 @@ TEST_CASE_TEMPLATE("dropout", T, float, double) {
     }
   }
   Tensor y = Tensor::zeros({1, 4}, DTypeOf<T>::value), zero = index_of({0});
-  CHECK(message_of([&] { kernel::dropout(y, y, zero, zero, 1, 1.0); }) ==
+  CHECK(error_of([&] { kernel::dropout(y, y, zero, zero, 1, 1.0); }) ==
         "[dropout] p is 1, expected 0 <= p < 1");
 }
 
@@ -259,10 +259,10 @@ TEST_CASE_TEMPLATE("rows", T, float, double) {
   }
   Tensor y = Tensor::zeros({2, 4}, DTypeOf<T>::value);
   const Tensor x = random_tensor<T>({3, 4});
-  CHECK(message_of([&] {
+  CHECK(error_of([&] {
           kernel::gather_rows(y, x, index_of({0, 3}));
         }) == "[gather_rows] index[1] is 3, expected 0 <= index < 3");
-  CHECK(message_of([&] {
+  CHECK(error_of([&] {
           kernel::embedding(y, x, Tensor(), index_of({-1, 0}));
         }) == "[embedding] id[0] is -1, expected 0 <= id < 3");
 }
@@ -328,10 +328,9 @@ TEST_CASE_TEMPLATE("norm", T, float, double) {
     }
   }
   Tensor y = Tensor::zeros({2, 64}, DTypeOf<T>::value), r = Tensor::zeros({2}, y.dtype()), none;
-  CHECK(contains(message_of([&] { kernel::rms_norm(y, r, none, y, y, y, eps); }), "sum and added"));
-  CHECK(
-      contains(message_of([&] { kernel::rms_norm(y, r, none, y, {}, Tensor::zeros({60}, y.dtype()), eps); }),
-               "(60), expected"));
+  CHECK(contains(error_of([&] { kernel::rms_norm(y, r, none, y, y, y, eps); }), "sum and added"));
+  CHECK(contains(error_of([&] { kernel::rms_norm(y, r, none, y, {}, Tensor::zeros({60}, y.dtype()), eps); }),
+                 "(60), expected"));
 }
 
 TEST_CASE_TEMPLATE("softmax, cross entropy, argmax", T, float, double) {
@@ -384,7 +383,7 @@ TEST_CASE_TEMPLATE("softmax, cross entropy, argmax", T, float, double) {
   }
   Tensor loss = Tensor::zeros({1}, DTypeOf<T>::value), none;
   const Tensor x = random_tensor<T>({1, 5});
-  CHECK(message_of([&] { kernel::cross_entropy(loss, none, x, index_of({5})); }) ==
+  CHECK(error_of([&] { kernel::cross_entropy(loss, none, x, index_of({5})); }) ==
         "[cross_entropy] target[0] is 5, expected 0 <= target < 5");
   Tensor index = Tensor::zeros({1}, DType::i32);
   kernel::argmax(index, Tensor::of({1, 4}, std::vector<T>{1, 3, 3, 2}));
@@ -441,7 +440,7 @@ TEST_CASE_TEMPLATE("routing", T, float, double) {
   Tensor mask = Tensor::zeros({1, 4}, DTypeOf<T>::value);
   kernel::top_k_mask(mask, Tensor::full({1, 4}, 0.25, mask.dtype()), 2);
   check_near("ties", mask, {1, 1, 0, 0});
-  CHECK(contains(message_of([&] { kernel::top_k_mask(mask, mask, 5); }),
+  CHECK(contains(error_of([&] { kernel::top_k_mask(mask, mask, 5); }),
                  "[top_k_mask] k is 5, expected 1 <= k <= 4"));
 }
 
@@ -470,5 +469,5 @@ TEST_CASE_TEMPLATE("adamw", T, float, double) {
     check_near("v", v, vv);
   }
   Tensor p = Tensor::zeros({2}, DTypeOf<T>::value), m = p.clone(), v = p.clone();
-  CHECK(contains(message_of([&] { kernel::adamw(p, m, v, p, {}, 0, 1, 1); }), "[adamw] step is 0"));
+  CHECK(contains(error_of([&] { kernel::adamw(p, m, v, p, {}, 0, 1, 1); }), "[adamw] step is 0"));
 }

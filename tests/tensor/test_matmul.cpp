@@ -73,9 +73,9 @@ TEST_CASE_TEMPLATE("matmul", T, float, double) {
   }
   Tensor y = Tensor::zeros({128, 32}, DTypeOf<T>::value);
   const Tensor x = random_tensor<T>({128, 64}), w = random_tensor<T>({32, 60});
-  CHECK(message_of([&] { kernel::matmul_nt(y, x, w, {}, false); }) ==
+  CHECK(error_of([&] { kernel::matmul_nt(y, x, w, {}, false); }) ==
         "[matmul_nt] x (128, 64) and w (32, 60): inner sizes 64 and 60 differ");
-  CHECK(message_of([&] {
+  CHECK(error_of([&] {
           kernel::matmul_nt(y, x, random_tensor<T>({32, 64}), w, false);
         }) == fmt::format("[matmul_nt] bias is {0} (32, 60), expected {0} (32)", DTypeOf<T>::value));
 }

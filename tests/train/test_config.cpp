@@ -7,7 +7,8 @@
 #include <filesystem>
 #include <limits>
 
-#include "tensor/files.h"
+#include "tests/support/errors.h"
+#include "tests/support/folder.h"
 #include "train/config/toml_letters.h"
 
 // Like those of nn/ and moe/, these structs are in another namespace and do not include the visitors.
@@ -74,15 +75,6 @@ Config read(const std::string& toml, const std::vector<std::string>& overrides =
   return c;
 }
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 std::string read_error(const std::string& toml, const std::vector<std::string>& overrides = {}) {
   return error_of([&] { read(toml, overrides); });
 }
@@ -294,13 +286,8 @@ TEST_CASE("non-ASCII letters are accepted in strings and comments only") {
 }
 
 TEST_CASE("base files") {
-  std::string folder = (std::filesystem::temp_directory_path() / "burrow_XXXXXX").string();
-  REQUIRE(::mkdtemp(folder.data()));
-  std::filesystem::create_directory(folder + "/sub");
-  const auto put = [&](const std::string& name, std::string_view text) {
-    write_file_atomically(folder + "/" + name, text);
-    return folder + "/" + name;
-  };
+  const Folder folder;
+  const auto put = [&](const std::string& name, const std::string& text) { return folder.put(name, text); };
   const std::string root = put("root.toml",
                                "name = \"root\"\n[train]\nverbose = true\ntokens_per_step = 1\n"
                                "[moe]\nlayers = [1, 2, 3]\n[[data.sets]]\n[[data.sets]]\n");
@@ -314,7 +301,7 @@ TEST_CASE("base files") {
   CHECK(!document.string_at("moe.layers"));
   CHECK(document.where("name") == leaf + ":2");
   CHECK(document.where("train.tokens_per_step") == middle + ":3");
-  CHECK(document.where("train.verbose") == folder + "/root.toml:3");
+  CHECK(document.where("train.verbose") == folder / "root.toml:3");
   CHECK(document.where("data.sets[0].name") == leaf + ":7");
   CHECK(document.where("moe.gate") == "the defaults");
   document.apply_override("train.tokens_per_step=3", fields_of(c));
@@ -337,7 +324,7 @@ TEST_CASE("base files") {
   CHECK(load_error(put("on_bad.toml", "base = \"bad.toml\"\ntrain.tokens_per_step = 1\n")) ==
         bad + ":3: train.verbose: expected a boolean, found an integer");
   const std::string lost = put("lost.toml", "\nbase = \"nowhere.toml\"");
-  CHECK(load_error(lost) == lost + ":2: base: there is no file " + folder + "/nowhere.toml");
+  CHECK(load_error(lost) == lost + ":2: base: there is no file " + (folder / "nowhere.toml"));
   const std::string endless = put("endless.toml", "base = \"/dev/zero\"");
   CHECK(load_error(endless) == endless + ":1: base: there is no file /dev/zero");
   const std::string overlong = put("overlong.toml", "base = \"" + std::string(300, 'a') + "\"");
@@ -351,9 +338,8 @@ TEST_CASE("base files") {
   CHECK(load_error(a) == fmt::format("{}:1: base: {} -> {} leads back to {}", b, real(a), real(b), real(a)));
   const std::string self = put("self.toml", "base = \"self.toml\"");
   CHECK(load_error(self) == fmt::format("{}:1: base: {} leads back to {}", self, real(self), real(self)));
-  CHECK(load_error(folder + "/none.toml") ==
-        "[files] cannot open " + folder + "/none.toml: No such file or directory");
-  std::filesystem::remove_all(folder);
+  CHECK(load_error(folder / "none.toml") ==
+        "[files] cannot open " + (folder / "none.toml") + ": No such file or directory");
 }
 
 TEST_CASE("reference texts") {
@@ -404,8 +390,8 @@ TEST_CASE("reference texts") {
 | `data.sets[].source.files` | array of strings |  | `[]` | JSON files |
 )");
   const std::string help = fields_to_help(fields_of(c));
-  CHECK(help.find("\n[train]\n  train.tokens_per_step     integer, tokens (default 4096)\n") != help.npos);
-  CHECK(help.find("                            peak of the schedule\n") != help.npos);
+  CHECK(contains(help, "\n[train]\n  train.tokens_per_step     integer, tokens (default 4096)\n"));
+  CHECK(contains(help, "                            peak of the schedule\n"));
 }
 
 namespace sample {
@@ -426,10 +412,11 @@ TEST_CASE("invalid declarations are refused") {
     return error_of([&] { fields_of(t); });
   };
   CHECK(declared("a", "b") == "no error");
-  CHECK(declared("a", "a") ==
-        "[config] the keys 'a' and 'a' conflict: one equals or is a prefix of the other");
-  CHECK(declared("a", "a.b") ==
-        "[config] the keys 'a' and 'a.b' conflict: one equals or is a prefix of the other");
-  CHECK(declared("a", "base").find("'base' names a base file") != std::string::npos);
+  for (const char* key : {"a", "a.b"}) {
+    CHECK(
+        declared("a", key) ==
+        fmt::format("[config] the keys 'a' and '{}' conflict: one equals or is a prefix of the other", key));
+  }
+  CHECK(contains(declared("a", "base"), "'base' names a base file"));
   CHECK(declared("a", "b c") == "[config] 'b c' is not a bare TOML key");
 }

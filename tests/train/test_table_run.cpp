@@ -64,7 +64,7 @@ TEST_CASE("children die with a parent that is killed") {
   // The process that adopts it may reap it late.
   CHECK(eventually([&] {
     const std::string path = fmt::format("/proc/{}/stat", child);
-    return ::kill(child, 0) != 0 || last_lines(path, 1).find(") Z") != std::string::npos;
+    return ::kill(child, 0) != 0 || contains(last_lines(path, 1), ") Z");
   }));
 }
 
@@ -96,7 +96,7 @@ TEST_CASE("progress is one rewritten line on a terminal, and occasional plain li
   };
   const std::string terminal = shown(true);
   CHECK_MESSAGE(terminal.starts_with("\rtrain 2/2  9 tokens/s"), terminal);
-  CHECK(terminal.find("soon") == terminal.npos);
+  CHECK(!contains(terminal, "soon"));
   CHECK(shown(false) == "end\n");  // done within 20 s: no line
 }
 
@@ -136,10 +136,10 @@ echo '{}' > "$2/result.json"
   CHECK(
       calls.starts_with(fmt::format("train {} --set method.name=mole --set train.seed=1 --out {} --resume\n",
                                     folder / "run.toml", folder / "out/mole/seed-1")));
-  CHECK(calls.find("mix/seed-1 ") == calls.npos);
+  CHECK(!contains(calls, "mix/seed-1 "));
   CHECK(calls.rfind("--out " + (folder / "out/mole")) < calls.find("cats/seed"));  // long ones first
   CHECK(last_lines(folder / "out/mole/seed-2/log.txt", 1) == "diverged");
-  CHECK(read_file(folder / "out/table.md").find("7 of 8 cells are finished") != std::string::npos);
+  CHECK(contains(read_file(folder / "out/table.md"), "7 of 8 cells are finished"));
   CHECK(fs::exists(folder / "out/table.csv"));
   CHECK(fs::exists(folder / "out/table.json"));
   command.list = true;
@@ -150,7 +150,7 @@ echo '{}' > "$2/result.json"
   const std::string again = read_file(folder / "calls.txt");
   CHECK(std::count(again.begin(), again.end(), '\n') == 8);
   const FileLock lock(folder / "out/table.lock");
-  CHECK(error_of([&] { run_table(command); }).find("is locked by") != std::string::npos);
+  CHECK(contains(error_of([&] { run_table(command); }), "is locked by"));
   command.report_only = true;
   CHECK(run_table(command) == 0);
 }

@@ -222,14 +222,9 @@ TEST_CASE("a value that is not finite stops the run; the error names step, tenso
     Tensor value = p.var->value();
     value.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
   }
-  std::string message;
-  try {
-    trainer.step(1, trainer.plan().step(1));
-  } catch (const Error& e) {
-    message = e.what();
-  }
+  const std::string message = error_of([&] { trainer.step(1, trainer.plan().step(1)); });
   const auto has = [&](const std::string& part) {
-    CHECK_MESSAGE(message.find(part) != std::string::npos, part, " in ", message);
+    CHECK_MESSAGE(contains(message, part), part, " in ", message);
   };
   has("step 1: not finite: loss nan, gradient of 'language_model.model.layers.");
   has("first in [");
@@ -272,8 +267,8 @@ TEST_CASE("progress: one rewritten line on a terminal, no control characters in 
     }
   };
   const std::string terminal = stderr_of(true, work);
-  CHECK(terminal.find("\rtrain 1/3  9 tokens/s") != std::string::npos);
-  CHECK(terminal.find("\rtrain 3/3") != std::string::npos);
+  CHECK(contains(terminal, "\rtrain 1/3  9 tokens/s"));
+  CHECK(contains(terminal, "\rtrain 3/3"));
   CHECK(terminal.find('\n') == terminal.size() - 1);
   CHECK(stderr_of(false, work).empty());  // no line in the first 20 seconds
 }
