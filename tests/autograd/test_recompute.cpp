@@ -19,11 +19,6 @@ void zero_gradient(const Var& leaf) {
 Tensor ones(const Shape& shape) { return Tensor::full(shape, 1, DType::f64); }
 size_t live() { return memory_report(Device::cpu).live; }
 
-const Batch& batch() {
-  static const Batch b(golden_samples(), DType::f64);
-  return b;
-}
-
 }  // namespace
 
 TEST_CASE(

@@ -348,8 +348,5 @@ int main(int argc, char** argv) {
     fmt::print("SKIPPED (no CUDA device): test_cuda\n");
     return 77;
   }
-  doctest::Context context(argc, argv);
-  const int result = context.run();
-  if (!context.shouldExit()) worst_errors().print();
-  return result;
+  return run_and_print_worst(argc, argv);
 }
