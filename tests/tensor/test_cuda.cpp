@@ -1,10 +1,9 @@
 // Device tests that op_cases.cpp does not cover: kernels without gradients, against the CPU; sizes that span
 // several blocks; and training steps of every method. Exits with 77, skipped, if there is no device.
 #include "autograd/ops.h"
-#include "data/worlds/make.h"
 #include "tensor/cuda/cudnn.h"
 #include "tensor/device.h"
-#include "tests/support/folder.h"
+#include "tests/support/domains_folder.h"
 #include "tests/support/guarded_memory.h"
 #include "tests/support/numbers.h"
 #include "train/run/device.h"
@@ -246,27 +245,8 @@ TEST_CASE("a tensor goes to the device and back, in every dtype") {
 
 namespace {
 
-// A few samples of the generated domains and the config of a small model over them.
-struct Domains : Folder {
-  Domains() {
-    data::make_domains(*this / "data", {.train = 12, .validation = 2, .test = 3});
-    std::string text =
-        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n"
-        "[model.vision]\nlayers = 1\nwidth = 32\nmlp_width = 32\n"
-        "[train]\ntokens_per_step = 120\nlog_every = 2\n";
-    text += fmt::format("[data]\ntokenizer = '{}'\n", *this / "data/tokenizer.json");
-    for (const char* name : {"general", "document", "biomedicine"}) {
-      const std::string domain = *this / (std::string("data/") + name);
-      text += fmt::format(
-          "[[data.sets]]\nname = '{0}'\ntrain = '{1}/train.json'\ntest = '{1}/test.json'\nimages = "
-          "'{1}/images'\n",
-          name, domain);
-    }
-    write_file_atomically(*this / "run.toml", text);
-  }
-};
-const Domains& folder() {
-  static const Domains f;
+const DomainsFolder& folder() {
+  static const DomainsFolder f({.train = 12, .validation = 2, .test = 3}, 120);
   return f;
 }
 

@@ -12,8 +12,7 @@
 #include <map>
 #include <sstream>
 
-#include "data/worlds/make.h"
-#include "tests/support/folder.h"
+#include "tests/support/domains_folder.h"
 #include "tests/support/numbers.h"
 #include "train/run/progress.h"
 
@@ -25,28 +24,9 @@ using namespace burrow::train;
 namespace {
 
 using Json = nlohmann::json;
-constexpr const char* kDomains[] = {"general", "document", "biomedicine"};
 
-// A folder with a few samples of the generated domains and the config of a small model over them.
-struct Domains : Folder {
-  Domains() {
-    data::make_domains(*this / "data", {.train = 60, .validation = 2, .test = 4});
-    std::string text =
-        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n"
-        "[model.vision]\nlayers = 1\nwidth = 32\nmlp_width = 32\n"
-        "[train]\ntokens_per_step = 300\nlog_every = 2\n";
-    text += fmt::format("[data]\ntokenizer = '{}'\n", *this / "data/tokenizer.json");
-    for (const char* name : kDomains) {
-      const std::string domain = *this / (std::string("data/") + name);
-      text += fmt::format("[[data.sets]]\nname = '{0}'\ntrain = '{1}/train.json'\nimages = '{1}/images'\n",
-                          name, domain);
-    }
-    write_file_atomically(*this / "run.toml", text);
-  }
-};
-
-const Domains& folder() {
-  static const Domains f;
+const DomainsFolder& folder() {
+  static const DomainsFolder f({.train = 60, .validation = 2, .test = 4}, 300);
   return f;
 }
 
