@@ -23,6 +23,14 @@ inline std::map<std::string, std::string> tree(const std::string& dir) {
   return files;
 }
 
+// That two trees have the same names and that only the tokenizer's bytes are equal: of another seed.
+inline void check_other_seed(const std::map<std::string, std::string>& files,
+                             const std::map<std::string, std::string>& other) {
+  REQUIRE(other.size() == files.size());
+  for (const auto& [name, bytes] : files)
+    CHECK_MESSAGE((other.at(name) == bytes) == (name == "tokenizer.json"), name);
+}
+
 inline void write_bytes(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
