@@ -4,7 +4,6 @@
 // length alone.
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 #include "tensor/vector_math.h"
 

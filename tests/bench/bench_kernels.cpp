@@ -5,7 +5,6 @@
 #include <omp.h>
 
 #include <chrono>
-#include <numeric>
 #include <string_view>
 
 #include "tensor/kernels.h"

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <vector>
 
 #include "tests/support/errors.h"
 #include "tests/support/folder.h"

@@ -79,6 +79,11 @@ std::string read_error(const std::string& toml, const std::vector<std::string>& 
   return error_of([&] { read(toml, overrides); });
 }
 
+// Each text and its error, without the name of the file.
+void check_errors(const std::vector<std::pair<std::string, std::string>>& errors) {
+  for (const auto& [toml, error] : errors) CHECK(read_error(toml) == "x.toml:" + error);
+}
+
 }  // namespace
 
 TEST_CASE("values replace their defaults only") {
@@ -115,55 +120,45 @@ source.files = ["a.json", "b.json"]
 }
 
 TEST_CASE("the error for an unknown key names the nearest key") {
-  CHECK(read_error("[train]\nlearing_rate = 1") ==
-        "x.toml:2: unknown key 'train.learing_rate'; did you mean 'train.learning_rate'?");
-  CHECK(read_error("train.leanring_rate = 1") ==
-        "x.toml:1: unknown key 'train.leanring_rate'; did you mean 'train.learning_rate'?");
-  CHECK(read_error("\n\n[trian]\nverbose = true") == "x.toml:3: unknown key 'trian'; did you mean 'train'?");
-  // The right key in the wrong section.
-  CHECK(read_error("learning_rate = 1") ==
-        "x.toml:1: unknown key 'learning_rate'; did you mean 'train.learning_rate'?");
-  CHECK(read_error("moe.betas = [1]") ==
-        "x.toml:1: unknown key 'moe.betas'; did you mean 'train.adam.betas'?");
-  CHECK(read_error("[[data.sets]]\n[[data.sets]]\nwieght = 1") ==
-        "x.toml:3: unknown key 'data.sets[1].wieght'; did you mean 'data.sets[1].weight'?");
-  CHECK(read_error("[[data.sets]]\n[data.sets.source]\nfile = 1") ==
-        "x.toml:3: unknown key 'data.sets[0].source.file'; did you mean 'data.sets[0].source.files'?");
-  CHECK(read_error("completely_different = 1") == "x.toml:1: unknown key 'completely_different'");
-  CHECK(read_error("x = 1") == "x.toml:1: unknown key 'x'");
+  check_errors({{"[train]\nlearing_rate = 1",
+                 "2: unknown key 'train.learing_rate'; did you mean 'train.learning_rate'?"},
+                {"train.leanring_rate = 1",
+                 "1: unknown key 'train.leanring_rate'; did you mean 'train.learning_rate'?"},
+                {"\n\n[trian]\nverbose = true", "3: unknown key 'trian'; did you mean 'train'?"},
+                {"learning_rate = 1", "1: unknown key 'learning_rate'; did you mean 'train.learning_rate'?"},
+                {"moe.betas = [1]", "1: unknown key 'moe.betas'; did you mean 'train.adam.betas'?"},
+                {"[[data.sets]]\n[[data.sets]]\nwieght = 1",
+                 "3: unknown key 'data.sets[1].wieght'; did you mean 'data.sets[1].weight'?"},
+                {"[[data.sets]]\n[data.sets.source]\nfile = 1",
+                 "3: unknown key 'data.sets[0].source.file'; did you mean 'data.sets[0].source.files'?"},
+                {"completely_different = 1", "1: unknown key 'completely_different'"},
+                {"x = 1", "1: unknown key 'x'"}});
   CHECK(nearest_key("scald", {"none", "scaled"}) == "scaled");
   CHECK(nearest_key("q", {"a", "b"}).empty());
   CHECK(nearest_key("", {}).empty());
 }
 
 TEST_CASE("the error for a wrong type names the place, the expected and the found type") {
-  CHECK(read_error("[train]\n\nlearning_rate = \"high\"") ==
-        "x.toml:3: train.learning_rate: expected a number, found a string");
-  CHECK(read_error("train.tokens_per_step = 1.0") ==
-        "x.toml:1: train.tokens_per_step: expected an integer, found a number with a fraction");
-  CHECK(read_error("train.verbose = 1") == "x.toml:1: train.verbose: expected a boolean, found an integer");
-  CHECK(read_error("name = 2024-01-01") == "x.toml:1: name: expected a string, found a date or time");
-  CHECK(read_error("train = 1") == "x.toml:1: train: expected a table, found an integer");
-  CHECK(read_error("name.first = 1") == "x.toml:1: name: expected a string, found a table");
-  CHECK(read_error("moe.layers = 1") ==
-        "x.toml:1: moe.layers: expected an array of integers, found an integer");
-  CHECK(read_error("moe.layers = [1,\n 2.5]") ==
-        "x.toml:2: moe.layers: expected an array of integers, found a number with a fraction as element 2");
-  CHECK(read_error("moe.targets = [1]") ==
-        "x.toml:1: moe.targets: expected an array of strings, found an integer as element 1");
-  CHECK(read_error("moe.gate = \"scald\"") ==
-        "x.toml:1: moe.gate: expected one of none, straight_through, scaled, found 'scald'; did you mean "
-        "'scaled'?");
-  CHECK(read_error("moe.gate = true") ==
-        "x.toml:1: moe.gate: expected one of none, straight_through, scaled, found a boolean");
-  CHECK(read_error("data.sets = 1") == "x.toml:1: data.sets: expected an array of tables, found an integer");
-  CHECK(read_error("data.sets = [{}, 1]") ==
-        "x.toml:1: data.sets: expected an array of tables, found an integer as element 2");
-  CHECK(read_error("[[data.sets]]\nweight = \"x\"") ==
-        "x.toml:2: data.sets[0].weight: expected a number, found a string");
-  // An integer without an exact double is not rounded silently.
-  CHECK(read_error("train.learning_rate = 9007199254740993") ==
-        "x.toml:1: train.learning_rate: expected a number, found an integer");
+  check_errors(
+      {{"[train]\n\nlearning_rate = \"high\"", "3: train.learning_rate: expected a number, found a string"},
+       {"train.tokens_per_step = 1.0",
+        "1: train.tokens_per_step: expected an integer, found a number with a fraction"},
+       {"train.verbose = 1", "1: train.verbose: expected a boolean, found an integer"},
+       {"name = 2024-01-01", "1: name: expected a string, found a date or time"},
+       {"train = 1", "1: train: expected a table, found an integer"},
+       {"name.first = 1", "1: name: expected a string, found a table"},
+       {"moe.layers = 1", "1: moe.layers: expected an array of integers, found an integer"},
+       {"moe.layers = [1,\n 2.5]",
+        "2: moe.layers: expected an array of integers, found a number with a fraction as element 2"},
+       {"moe.targets = [1]", "1: moe.targets: expected an array of strings, found an integer as element 1"},
+       {"moe.gate = \"scald\"",
+        "1: moe.gate: expected one of none, straight_through, scaled, found 'scald'; did you mean 'scaled'?"},
+       {"moe.gate = true", "1: moe.gate: expected one of none, straight_through, scaled, found a boolean"},
+       {"data.sets = 1", "1: data.sets: expected an array of tables, found an integer"},
+       {"data.sets = [{}, 1]", "1: data.sets: expected an array of tables, found an integer as element 2"},
+       {"[[data.sets]]\nweight = \"x\"", "2: data.sets[0].weight: expected a number, found a string"},
+       {"train.learning_rate = 9007199254740993",  // has no exact double
+        "1: train.learning_rate: expected a number, found an integer"}});
   CHECK(read_error("name = \"a\"\nname = \"b\"").starts_with("x.toml:2: "));
   CHECK(read_error("\nname = ").starts_with("x.toml:2: "));
 }
@@ -251,22 +246,22 @@ TEST_CASE("overrides") {
   CHECK(read(sets, {"data.sets[0].source.files=['f']"}).sets[0].files == std::vector<std::string>{"f"});
   CHECK(read(sets, {"data.sets=[{name = 'only'}]"}).sets == std::vector<sample::Set>{{"only", 1, {}}});
 
-  CHECK(read_error("", {"train.learning_rat=1"}) ==
-        "--set: unknown key 'train.learning_rat'; did you mean 'train.learning_rate'?");
-  CHECK(read_error("", {"lr=1"}) == "--set: unknown key 'lr'");
+  for (const auto& [override, error] : std::vector<std::pair<std::string, std::string>>{
+           {"train.learning_rat=1",
+            ": unknown key 'train.learning_rat'; did you mean 'train.learning_rate'?"},
+           {"lr=1", ": unknown key 'lr'"},
+           {"name", " name: expected key=value"},
+           {"train.verbose=maybe", " train.verbose=maybe: 'maybe' is not a TOML value (boolean)"},
+           {"train.learning_rate=1\nname = 'x'",
+            " train.learning_rate=1\nname = 'x': '1\nname = 'x'' is not a TOML value (number)"},
+           {"train.learning_rate=\"1\"",
+            " train.learning_rate=\"1\": train.learning_rate: expected a number, found a string"},
+           {"moe.gate=scald",
+            " moe.gate=scald: moe.gate: expected one of none, straight_through, scaled, found 'scald'; did "
+            "you mean 'scaled'?"}})
+    CHECK(read_error("", {override}) == "--set" + error);
   CHECK(read_error("", {"train=1"}).starts_with("--set: unknown key 'train'"));
   CHECK(read_error("", {"data.sets[x].name=1"}).starts_with("--set: unknown key 'data.sets[x].name'"));
-  CHECK(read_error("", {"name"}) == "--set name: expected key=value");
-  CHECK(read_error("", {"train.verbose=maybe"}) ==
-        "--set train.verbose=maybe: 'maybe' is not a TOML value (boolean)");
-  CHECK(read_error("", {"train.learning_rate=1\nname = 'x'"}) ==
-        "--set train.learning_rate=1\nname = 'x': '1\nname = 'x'' is not a TOML value (number)");
-  CHECK(read_error("", {"train.learning_rate=\"1\""}) ==
-        "--set train.learning_rate=\"1\": train.learning_rate: expected a number, found a string");
-  CHECK(read_error("", {"moe.gate=scald"}) ==
-        "--set moe.gate=scald: moe.gate: expected one of none, straight_through, scaled, found 'scald'; did "
-        "you "
-        "mean 'scaled'?");
   CHECK(read_error(sets, {"data.sets[2].weight=3"}) ==
         "--set data.sets[2].weight=3: there is no [2]; the files give 2 entries");
   CHECK(read_error("train = 1", {"train.verbose=true"}) ==

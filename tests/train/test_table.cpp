@@ -266,42 +266,39 @@ TEST_CASE("invalid tables are refused") {
     folder.put("table.toml", table_text(folder, more));
     return error_of([&] { plan_table({path, folder / "out", overrides}); });
   };
-  const std::string claim = "[[claims]]\ntext = \"c\"\n";
+  const std::string rows = kRows, claim = rows + "[[claims]]\ntext = \"c\"\n",
+                    odd = rows + "[[rows]]\nname = \"odd\"\n",
+                    mole = claim + "left = \"mole\"\nright = \"mix\"\n";
   CHECK(error(kRows) == "no error");
   CHECK(error("") == path + ": rows: is missing: [[rows]] tables with name and set");
   CHECK(error("[[rows]]\nname = \"x\"\n") ==
         path + ":4: reference: no row is named 'mix'; did you mean 'x'?");
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"cats\"\n") ==
-        path + ":7: rows[0].name: two rows are named 'cats'");
+  CHECK(error(rows + "[[rows]]\nname = \"cats\"\n") == path + ":7: rows[0].name: two rows are named 'cats'");
   CHECK(error("[[rows]]\nname = \"mix\"\n[[rows]]\nname = \"a/b\"\n") ==
         path + ":8: rows[1].name: 'a/b': a name consists of letters, digits, _ and -");
-  CHECK(error(kRows + claim + "left = \"mile\"\nright = \"mix\"\n") ==
+  CHECK(error(claim + "left = \"mile\"\nright = \"mix\"\n") ==
         path + ":25: claims[0].left: no row is named 'mile'; did you mean 'mole'?");
-  CHECK(contains(error(kRows + claim + "left = \"mole\"\n"), ": claims[0].right: no row is named ''"));
-  CHECK(contains(error(kRows + claim + "left = \"mix\"\nright = \"mix\"\n"), "'mix' is on both sides"));
-  CHECK(contains(error(kRows + claim + "direction = \"bigger\"\n"),
+  CHECK(contains(error(claim + "left = \"mole\"\n"), ": claims[0].right: no row is named ''"));
+  CHECK(contains(error(claim + "left = \"mix\"\nright = \"mix\"\n"), "'mix' is on both sides"));
+  CHECK(contains(error(claim + "direction = \"bigger\"\n"),
                  "claims[0].direction: expected one of greater, less, equal, found 'bigger'"));
-  CHECK(contains(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\ndirection = \"equal\"\n"),
+  CHECK(contains(error(mole + "direction = \"equal\"\n"),
                  "claims[0].margin: 0: equal needs a positive margin"));
-  CHECK(contains(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\nmargin = 1\n"),
-                 "claims[0].margin: 1: only equal takes a margin"));
-  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\nscore = \"birds\"\n") ==
+  CHECK(contains(error(mole + "margin = 1\n"), "claims[0].margin: 1: only equal takes a margin"));
+  CHECK(error(mole + "score = \"birds\"\n") ==
         path + ": claim 'c': score 'birds': mean, or one of cats, dogs");
-  CHECK(contains(error(kRows + claim + "left = \"mole\"\nright = \"cats\"\n"),
-                 "'cats' trains on only some of the"));
-  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"cats\"\nscore = \"cats\"\n") == "no error");
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"half\"\nassemble = [\"cats\"]\n") ==
+  CHECK(contains(error(claim + "left = \"mole\"\nright = \"cats\"\n"), "'cats' trains on only some of the"));
+  CHECK(error(claim + "left = \"mole\"\nright = \"cats\"\nscore = \"cats\"\n") == "no error");
+  CHECK(error(rows + "[[rows]]\nname = \"half\"\nassemble = [\"cats\"]\n") ==
         path + ": row 'half': no part trains on 'dogs'");
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nassemble = [\"mix\"]\n") ==
+  CHECK(error(odd + "assemble = [\"mix\"]\n") ==
         path + ": row 'odd': 'mix' trains on 2 sets; a part trains on one");
-  CHECK(contains(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nassemble = [\"singles\"]\n"),
-                 "'singles' is itself an assembled row"));
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['train.sed=3']\n") ==
+  CHECK(contains(error(odd + "assemble = [\"singles\"]\n"), "'singles' is itself an assembled row"));
+  CHECK(error(odd + "set = ['train.sed=3']\n") ==
         path + ": row 'odd': --set: unknown key 'train.sed'; did you mean 'train.seed'?");
-  CHECK(contains(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['train.seed=3']\n"),
-                 "the table sets train.seed, by `seeds`"));
-  CHECK(contains(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['eval.split=validation']\n"),
-                 "row 'odd': it is evaluated on other sets"));
+  CHECK(contains(error(odd + "set = ['train.seed=3']\n"), "the table sets train.seed, by `seeds`"));
+  CHECK(
+      contains(error(odd + "set = ['eval.split=validation']\n"), "row 'odd': it is evaluated on other sets"));
   CHECK(contains(error(kRows, {"train.seed=3"}), "the table sets train.seed"));
   CHECK(contains(error("samples_share = -1\n" + std::string(kRows)), "-1: must be positive"));
   CHECK(error(kRows) == "no error");

@@ -12,9 +12,7 @@ struct ParserStopped {};
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <filesystem>
-#include <map>
 
 #include "tensor/files.h"
 #include "train/config/toml_letters.h"
