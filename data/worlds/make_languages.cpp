@@ -127,8 +127,7 @@ void make_lessons(const fs::path& work, const Lessons& l, const LanguagePretrain
 bool make_languages(const fs::path& dir, const LanguageOptions& o, const Progress& progress) {
   BURROW_CHECK(
       sound({o.train, o.validation, o.test, o.choices_train, o.choices_test}) && o.threads > 0,
-      "[make] train {}, validation {}, test {}, choices_train {}, choices_test {}, threads {}: out of "
-      "range",
+      "[make] train {}, validation {}, test {}, choices_train {}, choices_test {}, threads {}: out of range",
       o.train, o.validation, o.test, o.choices_train, o.choices_test, o.threads);
   const MakeLock lock(dir);
   make_tokenizer(dir, language_tokenizer());

@@ -126,10 +126,8 @@ constexpr const char* prompt_words =
     "Answer Choose Options Choices Context Passage Sentence Goal Fact Instruction Response User Assistant "
     "Question: Answer: Options: Choices: Context: Passage: Sentence: Goal: Fact: Instruction: Response: "
     "USER: ASSISTANT: Please choose the correct answer to question based on options below from following "
-    "best "
-    "right please given for each one option choice sentence text fact goal story blank fill continue "
-    "complete "
-    "select pick solution ending statement reply letter only your you";
+    "best right please given for each one option choice sentence text fact goal story blank fill continue "
+    "complete select pick solution ending statement reply letter only your you";
 
 }  // namespace
 

@@ -21,12 +21,12 @@ std::string size_story(Random& random) {
   const std::vector<int> o = draw_cast(random, object_words.size(), Cast::all, 3);
   const auto thing = [&](size_t i) { return word(object_words, o[i]); };
   return coin(random) ? fmt::format(
-                            "the {0} is bigger than the {1} . the {1} is bigger than the {2} . so the {0} "
-                            "is bigger than the {2} .",
+                            "the {0} is bigger than the {1} . the {1} is bigger than the {2} . so the {0} is "
+                            "bigger than the {2} .",
                             thing(0), thing(1), thing(2))
                       : fmt::format(
-                            "the {0} is smaller than the {1} . the {1} is smaller than the {2} . so the "
-                            "{0} is smaller than the {2} .",
+                            "the {0} is smaller than the {1} . the {1} is smaller than the {2} . so the {0} "
+                            "is smaller than the {2} .",
                             thing(0), thing(1), thing(2));
 }
 

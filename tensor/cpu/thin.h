@@ -4,6 +4,7 @@
 // itself (EveryRow), or a row that chose an expert. An element is one sum in a fixed order, whatever the tile
 // or the thread.
 #include <algorithm>
+#include <type_traits>
 
 #include "tensor/cpu/parallel.h"
 #include "tensor/cpu/vec.h"

@@ -4,6 +4,7 @@
 // length alone.
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "tensor/vector_math.h"
 

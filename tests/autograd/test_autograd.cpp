@@ -57,8 +57,7 @@ TEST_CASE("a gradient that two edges share is never overwritten") {
        }}};
   for (const auto& [name, seven_times] : more) {
     for (const bool first : {false, true}) {
-      CAPTURE(name);
-      CAPTURE(first);
+      INFO("name = ", name, ", first = ", first);
       const Var a = leaf_of({1}), b = leaf_of({10});
       const Var u = reshape(a, {1, 1}), v = reshape(b, {1, 1});
       const Var shared = add(u, v), extra = seven_times(u);

@@ -258,9 +258,9 @@ TEST_CASE("a thousand mutated records: each fault is reported, and nothing else"
   }
   REQUIRE(lines.size() == line + 1);
   CHECK(lines.back() ==
-        fmt::format("{}: 1000 records, {} faults ({} samples without a supervised token, which "
-                    "training leaves out)",
-                    data.file.string(), line, unsupervised));
+        fmt::format(
+            "{}: 1000 records, {} faults ({} samples without a supervised token, which training leaves out)",
+            data.file.string(), line, unsupervised));
 }
 
 TEST_CASE("invalid JSON ends the list, after the records before it are checked") {

@@ -116,8 +116,7 @@ TEST_CASE("grouped products of several tiles") {
   }
   for (const auto& [C, O, R] : {std::tuple{200, 136, 72}, {77, 65, 66}, {64, 128, 8}}) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
-      CAPTURE(C);
-      CAPTURE(dtype);
+      INFO("C = ", C, ", dtype = ", dtype);
       const auto rounded = [&](const Shape& s) { return random_tensor<float>(s).to(dtype).to(DType::f32); };
       const std::vector<Tensor> inputs{chosen,          rounded({N, C}),     rounded({N, O}),
                                        rounded({M, R}), rounded({E * R, C}), rounded({O, E * R})};

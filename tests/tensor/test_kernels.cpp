@@ -16,8 +16,7 @@ const Size kSizes[] = {{1, 1}, {1, 128}, {0, 5}, {7, 33}, {33, 7}, {40, 109}, {3
 
 TEST_CASE_TEMPLATE("pointwise", T, float, double) {
   for (const auto [N, C] : kSizes) {
-    CAPTURE(N);
-    CAPTURE(C);
+    INFO("N = ", N, ", C = ", C);
     Outputs outputs;
     const Tensor a = random_tensor<T>({N, C}, 3), b = random_tensor<T>({N, C}), g = random_tensor<T>({N, C});
     const Tensor factor = random_tensor<T>({1});
@@ -150,8 +149,7 @@ TEST_CASE_TEMPLATE("dropout", T, float, double) {
 
 TEST_CASE_TEMPLATE("reduce", T, float, double) {
   for (const auto [N, C] : kSizes) {
-    CAPTURE(N);
-    CAPTURE(C);
+    INFO("N = ", N, ", C = ", C);
     Outputs outputs;
     const Tensor a = random_tensor<T>({N, C}), b = random_tensor<T>({N, C});
     const Values va = values_of(a), vb = values_of(b);
@@ -271,9 +269,7 @@ TEST_CASE_TEMPLATE("norm", T, float, double) {
   const double eps = 1e-5;
   for (const auto [N, C] : kSizes) {
     for (const bool centred : {false, true}) {
-      CAPTURE(N);
-      CAPTURE(C);
-      CAPTURE(centred);
+      INFO("N = ", N, ", C = ", C, ", centred = ", centred);
       Outputs outputs;
       const Tensor x = random_tensor<T>({N, C}), w = random_tensor<T>({C}), b = random_tensor<T>({C});
       const Tensor dy = random_tensor<T>({N, C});
@@ -335,8 +331,7 @@ TEST_CASE_TEMPLATE("norm", T, float, double) {
 
 TEST_CASE_TEMPLATE("softmax, cross entropy, argmax", T, float, double) {
   for (const auto [N, C] : kSizes) {
-    CAPTURE(N);
-    CAPTURE(C);
+    INFO("N = ", N, ", C = ", C);
     Outputs outputs;
     const Tensor x = random_tensor<T>({N, C}, 4), dy = random_tensor<T>({N, C});
     const Tensor target = random_index(N, 0, static_cast<int32_t>(C));
@@ -394,9 +389,7 @@ TEST_CASE_TEMPLATE("routing", T, float, double) {
   for (const int64_t N : {1, 0, 7, 33}) {
     for (const int64_t E : {1, 3, 8}) {
       for (const int64_t R : {1, 2, 5}) {
-        CAPTURE(N);
-        CAPTURE(E);
-        CAPTURE(R);
+        INFO("N = ", N, ", E = ", E, ", R = ", R);
         Outputs outputs;
         Tensor probs = Tensor::empty({N, E}, DTypeOf<T>::value);
         kernel::softmax(probs, random_tensor<T>({N, E}));

@@ -42,10 +42,7 @@ void product_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
 TEST_CASE_TEMPLATE("matmul", T, float, double) {
   for (const auto [N, O, C] : kSizes) {
     for (const bool add : {false, true}) {
-      CAPTURE(N);
-      CAPTURE(O);
-      CAPTURE(C);
-      CAPTURE(add);
+      INFO("N = ", N, ", O = ", O, ", C = ", C, ", add = ", add);
       Outputs outputs;
       const Tensor x = random_tensor<T>({N, C}), w = random_tensor<T>({O, C}), g = random_tensor<T>({N, O});
       const Values vx = values_of(x), vw = values_of(w), vg = values_of(g);
@@ -86,10 +83,7 @@ TEST_CASE_TEMPLATE("a bias gives the bits of a product and an addition after it"
     sizes.push_back(large);  // large enough for a team of threads
   for (const auto [N, O, C] : sizes) {
     for (const bool add : {false, true}) {
-      CAPTURE(N);
-      CAPTURE(O);
-      CAPTURE(C);
-      CAPTURE(add);
+      INFO("N = ", N, ", O = ", O, ", C = ", C, ", add = ", add);
       Outputs outputs;
       const Tensor x = random_tensor<T>({N, C}), w = random_tensor<T>({O, C}), bias = random_tensor<T>({O});
       const Tensor start = random_tensor<T>({N, O});

@@ -216,10 +216,9 @@ TEST_CASE("cells: order, overrides, states") {
   CHECK(state_of(cell) == CellState::finished);
   const TablePlan other = plan_table({file, folder / "out", {"train.lr=2e-3"}});
   CHECK(error_of([&] { state_of(cell_of(other, "dogs", 2)); }) ==
-        fmt::format(
-            "{}: holds a run with another config: it has `lr = 0.001`, the table `lr = 0.002`; choose another"
-            " --out, or remove that folder",
-            folder / "out/dogs/seed-2"));
+        fmt::format("{}: holds a run with another config: it has `lr = 0.001`, the table `lr = 0.002`; "
+                    "choose another --out, or remove that folder",
+                    folder / "out/dogs/seed-2"));
   CHECK(contains(error_of([&] { make_report(other); }), "another config"));
   folder.put("out/dogs/seed-2/result.json", "{\"score\": {}}");
   CHECK(contains(error_of([&] { read_cell(cell, plan.sets); }), "not the result of a run of this table"));

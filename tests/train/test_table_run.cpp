@@ -1,9 +1,9 @@
 // Running tables: child processes, and which cells are trained again.
-#include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/stderr_of.h"
 #include "tests/support/table_testing.h"
 #include "train/run/progress.h"
 #include "train/table/jobs.h"
@@ -69,35 +69,18 @@ TEST_CASE("children die with a parent that is killed") {
 }
 
 TEST_CASE("progress is one rewritten line on a terminal, and occasional plain lines in a pipe") {
-  const auto shown = [](bool terminal) {
-    int reads = -1, writes = -1, ends[2];
-    if (terminal) {
-      REQUIRE(openpty(&reads, &writes, nullptr, nullptr, nullptr) == 0);
-    } else {
-      REQUIRE(pipe(ends) == 0);
-      reads = ends[0];
-      writes = ends[1];
-    }
-    const int before = dup(2);
-    dup2(writes, 2);
+  const auto work = [] {
     {
       ProgressLine line("train", 2);
       line.update(1, "soon");  // too early for another line
       line.update(2, "9 tokens/s");
     }
     fmt::print(stderr, "end\n");
-    dup2(before, 2);
-    close(before);
-    char text[256];
-    const ssize_t n = read(reads, text, sizeof text);
-    close(writes);
-    close(reads);
-    return std::string(text, static_cast<size_t>(std::max<ssize_t>(n, 0)));
   };
-  const std::string terminal = shown(true);
+  const std::string terminal = burrow::testing::stderr_of(true, work);
   CHECK_MESSAGE(terminal.starts_with("\rtrain 2/2  9 tokens/s"), terminal);
   CHECK(!contains(terminal, "soon"));
-  CHECK(shown(false) == "end\n");  // done within 20 s: no line
+  CHECK(burrow::testing::stderr_of(false, work) == "end\n");  // done within 20 s: no line
 }
 
 TEST_CASE("a table trains the unfinished cells") {

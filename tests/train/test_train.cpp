@@ -341,8 +341,8 @@ TEST_CASE(
 TEST_CASE("data.ratios follow data.use") {
   const Playground& p = playground();
   p.good(
-      "train run.toml --out ratios --set data.use=['biomedicine','general'] --set data.ratios=[1,0] "
-      "--set train.max_steps=4 --set method.router.granularity=token");
+      "train run.toml --out ratios --set data.use=['biomedicine','general'] --set data.ratios=[1,0] --set "
+      "train.max_steps=4 --set method.router.granularity=token");
   const std::string metrics = p.read("ratios/metrics.jsonl");
   CHECK(contains(metrics, "\"load\":{\"biomedicine\":"));
   CHECK(!contains(metrics, "general"));

@@ -3,8 +3,6 @@
 #include "train/run/trainer.h"
 
 #include <doctest/doctest.h>
-#include <pty.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -14,6 +12,7 @@
 
 #include "tests/support/domains_folder.h"
 #include "tests/support/numbers.h"
+#include "tests/support/stderr_of.h"
 #include "train/run/progress.h"
 
 namespace fs = std::filesystem;
@@ -165,8 +164,7 @@ TEST_CASE("a step changes only trainable parameters, and computes no gradient of
   };
   for (const auto& [method, execution, products] :
        {Row{"lora", "auto", 10}, {"mole", "masked", 12}, {"mole", "grouped", 2}, {"dense", "masked", 12}}) {
-    CAPTURE(method);
-    CAPTURE(execution);
+    INFO("method = ", method, ", execution = ", execution);
     Setup setup =
         setup_of({fmt::format("method.name={}", method), fmt::format("method.execution={}", execution)});
     Trainer trainer(setup, quiet);
@@ -214,28 +212,6 @@ TEST_CASE("a value that is not finite stops the run; the error names step, tenso
     const data::Draw draw = trainer.plan().draw(ordinal);
     has(fmt::format(" {}:{}", kDomains[draw.dataset], trainer.plan().sample(ordinal).record));
   }
-}
-
-// Runs `f` in a process whose stderr is a terminal or a pipe, and returns what it wrote there.
-template <class F>
-std::string stderr_of(bool terminal, F&& f) {
-  int ends[2] = {-1, -1};  // read end, write end
-  REQUIRE((terminal ? ::openpty(&ends[0], &ends[1], nullptr, nullptr, nullptr) : ::pipe(ends)) == 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::dup2(ends[1], 2);
-    f();
-    std::fflush(stderr);
-    ::_exit(0);
-  }
-  ::close(ends[1]);
-  std::string text;
-  char block[4096];
-  for (ssize_t got = 0; (got = ::read(ends[0], block, sizeof(block))) > 0;)
-    text.append(block, static_cast<size_t>(got));
-  ::close(ends[0]);
-  ::waitpid(child, nullptr, 0);
-  return text;
 }
 
 TEST_CASE("progress: one rewritten line on a terminal, no control characters in a pipe") {

@@ -264,15 +264,14 @@ void add_table(CLI::App& app, std::vector<Command>& commands) {
   const auto c = std::make_shared<TableCommand>();
   CLI::App* table =
       app.add_subcommand("table",
-                         "Train the cells of a table that are not finished yet, and print it. Paths "
-                         "in its config are relative to the current directory; docs/tables.md has more.");
+                         "Train the cells of a table that are not finished yet, and print it. Paths in its "
+                         "config are relative to the current directory; docs/tables.md has more.");
   table->add_option("config", c->config, "TOML file of the table")->required();
   table->add_option("--out", c->out,
                     "folder of the cells and the table (default: runs/<name of the config>)");
   positive(table->add_option(
       "--jobs", c->jobs,
-      "cells at once, the threads shared between them (default: the faster on this machine; "
-      "1 on a GPU)"));
+      "cells at once, the threads shared between them (default: the faster on this machine; 1 on a GPU)"));
   table->add_option("--set", c->overrides, "key=value over every cell's config (repeatable)");
   positive(table->add_option("--seeds", c->seeds, "only the first so many seeds"));
   table->add_flag("--list", c->list, "print the cells and whether they are finished, and stop");
