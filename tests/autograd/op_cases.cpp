@@ -5,10 +5,6 @@
 namespace burrow::testing {
 namespace {
 
-using X = const std::vector<Var>&;
-using I = const std::vector<Tensor>&;
-
-constexpr const char* kSums = "sums of up to some hundred terms, each rounded by 6e-8";
 constexpr const char* kExact = "one rounding to f32 a value";
 
 OpFunction unary_function(Unary op) {
@@ -205,7 +201,7 @@ std::vector<OpCase> pointwise_cases() {
        .inputs = {"x"},
        .function =
            [](X x, I) {
-             return reshape(x[0], {x[0].value().numel(), 1});
+             return reshape(x[0], Shape{x[0].value().numel(), 1});
            },
        .sizes = same_shapes(1),
        .f32 = 1e-300,

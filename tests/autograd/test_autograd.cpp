@@ -45,16 +45,13 @@ TEST_CASE("fan-out of an intermediate runs its backward once") {
 
 // add hands the very same tensor to both of its inputs; one of them then gets more, or has it already.
 TEST_CASE("a gradient that two edges share is never overwritten") {
-  const auto seven = [](const Shape& shape) { return Var(Tensor::full(shape, 7, DType::f64)); };
+  const Var seven(Tensor::full({1, 1}, 7, DType::f64));
+  const Tensor first_row = index_of({0});
   const std::vector<std::pair<const char*, std::function<Var(const Var&)>>> more{
       {"added by add", [](const Var& u) { return scale(u, 7); }},
-      {"added by a kernel into its target",
-       [&](const Var& u) {
-         return linear(u, seven({1, 1}));
-       }},
-      {"added by a kernel that only adds", [&](const Var& u) {
-         return mul(gather_rows(u, index_of({0})), seven({1, 1}));
-       }}};
+      {"added by a kernel into its target", [&](const Var& u) { return linear(u, seven); }},
+      {"added by a kernel that only adds",
+       [&](const Var& u) { return mul(gather_rows(u, first_row), seven); }}};
   for (const auto& [name, seven_times] : more) {
     for (const bool first : {false, true}) {
       INFO("name = ", name, ", first = ", first);

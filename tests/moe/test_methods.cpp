@@ -178,11 +178,7 @@ TEST_CASE("entropy loss: equal probabilities have 1, and the gradient sharpens")
 }
 
 TEST_CASE("settings of the entropy that make no sense are refused") {
-  const auto message = [](auto set) {
-    moe::MethodConfig c = moe::method("dynmole");
-    set(c);
-    return error_of([&] { moe::check(c); });
-  };
+  const auto message = [](auto set) { return check_error("dynmole", set); };
   using C = moe::MethodConfig;
   CHECK(contains(message([](C& c) { c.entropy.index = 0; }), "method.entropy.index = 0"));
   CHECK(contains(message([](C& c) { c.entropy.eps = -1; }), "method.entropy.eps = -1"));
@@ -279,11 +275,7 @@ TEST_CASE("loramoe: the localised balancing constraint by hand") {
 }
 
 TEST_CASE("mixlora: what whole FFNs as experts need is said") {
-  const auto message = [](auto set) {
-    moe::MethodConfig c = moe::method("mixlora");
-    set(c);
-    return error_of([&] { moe::check(c); });
-  };
+  const auto message = [](auto set) { return check_error("mixlora", set); };
   using C = moe::MethodConfig;
   for (const std::string& said : {message([](C& c) { c.expert_targets = {"up_proj"}; }),
                                   message([](C& c) { c.router.placement = moe::RouterPlacement::linear; }),

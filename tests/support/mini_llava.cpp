@@ -1,7 +1,5 @@
 #include "tests/support/mini_llava.h"
 
-#include "tests/support/errors.h"
-
 namespace burrow::testing {
 
 // ---- batches

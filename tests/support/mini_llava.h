@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "nn/arena.h"
+#include "tests/support/errors.h"
 #include "tests/support/golden_data.h"
 #include "tests/support/golden_methods.h"
 #include "train/run/step.h"
@@ -59,6 +60,14 @@ bool is_router(const std::string& parameter);
 void zero_routers(Mini& mini);
 // The message of attach's error, or "no error".
 std::string attach_error(const moe::MethodConfig& method, const nn::ModelConfig& config = mini_config());
+
+// The message of moe::check's error on a row of the table that `set` has changed.
+template <class F>
+std::string check_error(const char* row, F set) {
+  moe::MethodConfig method = moe::method(row);
+  set(method);
+  return error_of([&] { moe::check(method); });
+}
 
 // What a micro-batch's forward reads, with its images' features from the model's tower.
 train::MicroInputs inputs_of(const Mini& mini, const Batch& batch);

@@ -270,6 +270,14 @@ Steps train_on(Device device, const std::vector<std::string>& overrides) {
   return s;
 }
 
+// Losses and gradient norms within these bounds, which are relative.
+void check_figures(const std::string& kind, const Steps& got, const Steps& want, double loss, double norm,
+                   const std::string& method) {
+  for (size_t i = 0; i < want.figures.size(); ++i)
+    check_below(kind, std::abs(got.figures[i] / want.figures[i] - 1), i % 2 ? norm : loss,
+                fmt::format("{}, {} of step {}", method, i % 2 ? "gradient norm" : "loss", i / 2));
+}
+
 }  // namespace
 
 // The figures of the second step depend on the first one's update. Both sides use f32; a tie in routing,
@@ -283,10 +291,7 @@ TEST_CASE("every method trains on the device as on the CPU") {
     const Steps want = train_on(Device::cpu, overrides);
     const Steps got = train_on(Device::cuda, overrides), again = train_on(Device::cuda, overrides);
     CHECK_MESSAGE(got.figures == again.figures, method.config.name, ": two runs differ");
-    for (size_t i = 0; i < want.figures.size(); ++i)
-      check_below(
-          "steps on CUDA", std::abs(got.figures[i] / want.figures[i] - 1), 2e-5,
-          fmt::format("{}, {} of step {}", method.config.name, i % 2 ? "gradient norm" : "loss", i / 2));
+    check_figures("steps on CUDA", got, want, 2e-5, 2e-5, method.config.name);
     CHECK_MESSAGE(got.answers == want.answers, method.config.name, ": other answers");
   }
 }
@@ -301,10 +306,7 @@ TEST_CASE("recomputing layers on the device changes its steps only by rounding")
     const Steps want = train_on(Device::cuda, overrides);
     overrides.emplace_back("train.recompute_layers=2");
     const Steps got = train_on(Device::cuda, overrides);
-    for (size_t i = 0; i < want.figures.size(); ++i)
-      check_below(fmt::format("computed again in {}", compute),
-                  std::abs(got.figures[i] / want.figures[i] - 1), bound,
-                  fmt::format("{}, {} of step {}", method, i % 2 ? "gradient norm" : "loss", i / 2));
+    check_figures(fmt::format("computed again in {}", compute), got, want, bound, bound, method);
   }
 }
 
@@ -316,9 +318,7 @@ TEST_CASE("methods train in bf16") {
     const Steps want = train_on(Device::cpu, overrides);
     overrides.emplace_back("model.compute=bf16");
     const Steps got = train_on(Device::cuda, overrides);
-    for (size_t i = 0; i < want.figures.size(); ++i)
-      check_below("steps in bf16", std::abs(got.figures[i] / want.figures[i] - 1), i % 2 ? 5e-2 : 1e-2,
-                  fmt::format("{}, {} of step {}", method, i % 2 ? "gradient norm" : "loss", i / 2));
+    check_figures("steps in bf16", got, want, 1e-2, 5e-2, method);
   }
 }
 

@@ -257,12 +257,11 @@ TEST_CASE_TEMPLATE("rows", T, float, double) {
   }
   Tensor y = Tensor::zeros({2, 4}, DTypeOf<T>::value);
   const Tensor x = random_tensor<T>({3, 4});
-  CHECK(error_of([&] {
-          kernel::gather_rows(y, x, index_of({0, 3}));
-        }) == "[gather_rows] index[1] is 3, expected 0 <= index < 3");
-  CHECK(error_of([&] {
-          kernel::embedding(y, x, Tensor(), index_of({-1, 0}));
-        }) == "[embedding] id[0] is -1, expected 0 <= id < 3");
+  const Tensor above = index_of({0, 3}), below = index_of({-1, 0});
+  CHECK(error_of([&] { kernel::gather_rows(y, x, above); }) ==
+        "[gather_rows] index[1] is 3, expected 0 <= index < 3");
+  CHECK(error_of([&] { kernel::embedding(y, x, Tensor(), below); }) ==
+        "[embedding] id[0] is -1, expected 0 <= id < 3");
 }
 
 TEST_CASE_TEMPLATE("norm", T, float, double) {

@@ -250,11 +250,11 @@ TEST_CASE("a row with an adapter for each set") {
   CHECK(contains(text, "An adapter for each set: own adapters."));
 
   folder.put("table.toml", table_text(folder, kRows + row + "[[rows]]\nname = \"own_cats\"\n"));
-  CHECK(error_of([&] {
-          plan_table({path, folder / "out", {}});
-        }) == path + ": 'own_cats' names both a row and a part of a row with `alone`");
+  const TableCommand command{path, folder / "out", {}};
+  CHECK(error_of([&] { plan_table(command); }) ==
+        path + ": 'own_cats' names both a row and a part of a row with `alone`");
   folder.put("table.toml", table_text(folder, kRows + row + "assemble = [\"cats\"]\n"));
-  CHECK(contains(error_of([&] { plan_table({path, folder / "out", {}}); }), "trains nothing"));
+  CHECK(contains(error_of([&] { plan_table(command); }), "trains nothing"));
 }
 
 TEST_CASE("invalid tables are refused") {
@@ -343,14 +343,7 @@ score = "barking"
   CHECK(report.claims[0].comparison.difference == doctest::Approx(25));
   REQUIRE(report.baselines.size() == 4);
   CHECK(report.baselines[2].majority == report.baselines[1].majority);
-  const auto error = [&](const std::string& average) {
-    try {
-      plan_of(average);
-    } catch (const Error& e) {
-      return std::string(e.what());
-    }
-    return std::string("no error");
-  };
+  const auto error = [&](const std::string& average) { return error_of([&] { plan_of(average); }); };
   CHECK(
       contains(error("[[averages]]\nname = \"barking\"\nsets = [\"cows\"]\n"), "no set 'cows' is evaluated"));
   CHECK(contains(error("[[averages]]\nname = \"cats\"\nsets = [\"dogs\"]\n"), "needs a name of its own"));

@@ -166,20 +166,20 @@ TEST_CASE("a continued text run has the same bytes; profiles and tables work wit
 
 TEST_CASE("errors of a text-only model") {
   const auto& p = text_playground();
-  const auto refused = [&](const std::string& line, const std::string& part) { p.refused(line, {part}); };
   p.write("i.png", "no image");
-  refused("ask tasks p --image i.png", "i.png");
-  refused("features tasks.toml", "without a vision tower has no features");
-  refused("train tasks.toml --dry-run --set method.name=lora --set method.train_projector=true",
-          "method.train_projector: model.vision.layers is 0");
-  refused("train tasks.toml --dry-run --set data.sets[0].format=text --set data.sets[0].images=x",
-          "sets of the format text have no images");
-  refused("train tasks.toml --out r --set data.sets[0].format=llava",
-          "template plain needs a token for separator");
-  refused("train tasks.toml --out r --set data.sets[0].format=text", "items.jsonl, line 1, text: is missing");
-  refused("train tasks.toml --dry-run --set model.vision.layers=-1", "vision.layers = -1");
-  refused("data check items.jsonl --format csv", "--format csv: one of llava, choices, text");
-  refused("data convert boolq absent.jsonl out.jsonl", "absent.jsonl");
+  p.refused("ask tasks p --image i.png", {"i.png"});
+  p.refused("features tasks.toml", {"without a vision tower has no features"});
+  p.refused("train tasks.toml --dry-run --set method.name=lora --set method.train_projector=true",
+            {"method.train_projector: model.vision.layers is 0"});
+  p.refused("train tasks.toml --dry-run --set data.sets[0].format=text --set data.sets[0].images=x",
+            {"sets of the format text have no images"});
+  p.refused("train tasks.toml --out r --set data.sets[0].format=llava",
+            {"template plain needs a token for separator"});
+  p.refused("train tasks.toml --out r --set data.sets[0].format=text",
+            {"items.jsonl, line 1, text: is missing"});
+  p.refused("train tasks.toml --dry-run --set model.vision.layers=-1", {"vision.layers = -1"});
+  p.refused("data check items.jsonl --format csv", {"--format csv: one of llava, choices, text"});
+  p.refused("data convert boolq absent.jsonl out.jsonl", {"absent.jsonl"});
   CHECK(contains(p.good("data check items.jsonl"), "items.jsonl: 120 records, 0 faults"));
   CHECK(contains(p.good("data check texts.jsonl"), "texts.jsonl: 60 records, 0 faults"));
   CHECK(contains(p.good("data show items.jsonl --sample 1"), "(line 2)"));
@@ -204,17 +204,16 @@ TEST_CASE("factorize: the folder works with eval, ask and train; with all blocks
   p.good("eval cut-trained");
   CHECK(contains(p.read("cut-trained/metrics.jsonl"), "\"prior\":"));
   // The split of a factorized model cannot be changed: it keeps its own routers and number of blocks.
-  const auto refused = [&](const std::string& line, const std::string& part) { p.refused(line, {part}); };
-  refused("train tasks.toml --out x1 --set model.weights=cut/trained.safetensors",
-          "cut into 4 blocks (burrow factorize)");
-  refused("train cut/config.toml --out x2 --set method.experts=2", "method.experts asks for 2");
-  refused("train cut/config.toml --out x3 --set method.shard.split=random",
-          "has its channels assigned already");
-  refused("factorize cut --out x4", "a run of method 'factorllm'");
-  refused("factorize tasks --out cut", "cut: exists already");
-  refused("factorize tasks --out x5 --experts 5", "--experts 5");
-  refused("factorize tasks --out x6 --split even", "--split even: one of contiguous, random, clustered");
-  refused("factorize tasks.toml --out x7", "model.weights is empty");
+  p.refused("train tasks.toml --out x1 --set model.weights=cut/trained.safetensors",
+            {"cut into 4 blocks (burrow factorize)"});
+  p.refused("train cut/config.toml --out x2 --set method.experts=2", {"method.experts asks for 2"});
+  p.refused("train cut/config.toml --out x3 --set method.shard.split=random",
+            {"has its channels assigned already"});
+  p.refused("factorize cut --out x4", {"a run of method 'factorllm'"});
+  p.refused("factorize tasks --out cut", {"cut: exists already"});
+  p.refused("factorize tasks --out x5 --experts 5", {"--experts 5"});
+  p.refused("factorize tasks --out x6 --split even", {"--split even: one of contiguous, random, clustered"});
+  p.refused("factorize tasks.toml --out x7", {"model.weights is empty"});
 }
 
 TEST_CASE("bench infer measures the dense model, blocks, and a dense FFN of equal width in one run") {
