@@ -149,7 +149,7 @@ Question describe(Random& random, const BiomedicineSlide& slide) {
     const auto first =
         std::find_if(slide.cells.begin(), slide.cells.end(), [&](const Cell& p) { return p.type == c.type; });
     return {"biomedicine.locate", fmt::format("locate {}", cell(c.type)),
-            place_words(first->row, first->column)};
+            grid_place(first->row, first->column)};
   }
   const int asked = chance(random, 50) ? c.type : draw_below(random, cell_words.size());
   const int found = slide.counts()[static_cast<size_t>(asked)];

@@ -118,7 +118,7 @@ Question describe(Random& random, const GeneralScene& scene) {
   }
   const Object& o = scene.objects[static_cast<size_t>(draw_below(random, scene.objects.size()))];
   if (kind < 25) return describe_at(random, "general", scene.objects, o, name);
-  if (kind < 50) return {"general.locate", fmt::format("locate {}", name(o)), place_words(o.row, o.column)};
+  if (kind < 50) return {"general.locate", fmt::format("locate {}", name(o)), grid_place(o.row, o.column)};
   const bool by_color = chance(random, 50);
   int Object::*attribute = by_color ? &Object::color : &Object::shape;
   const auto word = [&](int value) { return by_color ? color(value) : shape(value); };

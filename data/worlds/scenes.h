@@ -110,8 +110,8 @@ inline int draw_below(Random& random, size_t n) {
 }
 // `count` distinct numbers below n, in random order.
 std::vector<int> draw_distinct(Random& random, int n, int count);
-std::string two_digits(int value);                     // 42 -> "4 2"
-inline std::string place_words(int row, int column) {  // "row1 col2"
+std::string two_digits(int value);                    // 42 -> "4 2"
+inline std::string grid_place(int row, int column) {  // "row1 col2"
   return fmt::format("{} {}", row_words[static_cast<size_t>(row)], column_words[static_cast<size_t>(column)]);
 }
 // Asks for the thing at the place of `thing`, or in one of five questions at any place.
@@ -126,7 +126,7 @@ Question describe_at(Random& random, const char* domain, const std::vector<Thing
   std::string found = "empty";
   for (const Thing& t : things)
     if (t.row == row && t.column == column) found = name(t);
-  return {fmt::format("{}.describe_at", domain), "describe at " + place_words(row, column), found};
+  return {fmt::format("{}.describe_at", domain), "describe at " + grid_place(row, column), found};
 }
 inline const char* yes_no(bool yes) { return yes ? "yes" : "no"; }
 

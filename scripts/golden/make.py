@@ -311,5 +311,4 @@ def main() -> None:
     write("balance", balance_forms(SEED), seed=SEED)
 
 
-if __name__ == "__main__":
-    main()
+main()
