@@ -28,6 +28,7 @@ struct Split {
   const char* name;
   int64_t samples;
 };
+// The three splits of options that have them.
 template <class Options>
 std::array<Split, 3> splits_of(const Options& o) {
   return {{{"train", o.train}, {"validation", o.validation}, {"test", o.test}}};

@@ -13,7 +13,7 @@ struct DomainsFolder : Folder {
     std::string text = fmt::format(
         "model.decoder = {{layers = 2, width = 32, mlp_width = 48}}\n"
         "model.vision = {{layers = 1, width = 32, mlp_width = 32}}\n"
-        "train = {{tokens_per_step = {}, log_every = 2}}\ndata.tokenizer = '{}'\n",
+        "train = {{tokens_per_step = {}, log_every = 2}}\n[data]\ntokenizer = '{}'\n",
         tokens_per_step, *this / "data/tokenizer.json");
     for (const char* name : kDomains) {
       text += fmt::format(
