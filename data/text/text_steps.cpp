@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdlib>
 #include <map>
-#include <set>
 
 #include "data/json.h"
 #include "tensor/utf8.h"

@@ -1,7 +1,6 @@
 #include "data/worlds/canvas.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "tensor/check.h"
 

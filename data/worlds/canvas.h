@@ -1,7 +1,6 @@
 #pragma once
 // A small integer canvas for generated images: stamps of 7 x 7 masks, 5 x 7 letters, noise.
 #include <array>
-#include <vector>
 
 #include "data/images/image.h"
 #include "data/worlds/scenes.h"

@@ -104,11 +104,10 @@ std::vector<std::string> kind_of_answer(const std::string& type) {
 const std::vector<std::string>& shared_words() {
   static const std::vector<std::string> words = [] {
     std::vector<std::string> all;
-    const auto add = [&](const auto& table) { all.insert(all.end(), table.begin(), table.end()); };
-    add(color_words);
-    add(shape_words);
-    add(number_words);
-    add(shared_others);
+    const auto add = [&](const auto&... tables) {
+      (all.insert(all.end(), tables.begin(), tables.end()), ...);
+    };
+    add(color_words, shape_words, number_words, shared_others);
     BURROW_CHECK(all.size() <= most_words, "[languages] {} shared words, more than {}", all.size(),
                  most_words);
     return all;

@@ -9,16 +9,10 @@ namespace burrow::data {
 namespace fs = std::filesystem;
 namespace {
 
-struct Split {
-  const char* name;
-  int64_t samples;
-};
-
 // Sample `index` of a split: draws scenes until one yields a question.
 std::string make_sample(const fs::path& images, Domain domain, const char* split, int64_t index,
                         const Codes& codes, const MakeOptions& options) {
-  const uint64_t key = random_key(options.seed, 0, fmt::format("data/{}/{}", name_of(domain), split));
-  Random random(key, static_cast<uint64_t>(index));
+  Random random = random_of(options.seed, fmt::format("data/{}/{}", name_of(domain), split), index);
   Image image;
   std::optional<Question> question;
   while (!question) {
@@ -33,9 +27,7 @@ std::string make_sample(const fs::path& images, Domain domain, const char* split
 
 void make_domain(const fs::path& work, Domain domain, const MakeOptions& options, const Progress& progress) {
   const Codes codes = knowledge_codes(options.seed, domain);
-  const Split splits[] = {
-      {"train", options.train}, {"validation", options.validation}, {"test", options.test}};
-  for (const Split& split : splits) {
+  for (const Split& split : splits_of(options)) {
     const fs::path images = work / "images";
     fs::create_directories(images / split.name);
     write_list(
@@ -48,9 +40,8 @@ void make_domain(const fs::path& work, Domain domain, const MakeOptions& options
 }  // namespace
 
 bool make_domains(const fs::path& dir, const MakeOptions& options, const Progress& progress) {
-  const auto sound = [](int64_t samples) { return samples >= 0 && samples <= kMostRecords; };
-  BURROW_CHECK(sound(options.train) && sound(options.validation) && sound(options.test) &&
-                   options.threads > 0 && options.knowledge_percent >= 0 && options.knowledge_percent <= 100,
+  BURROW_CHECK(sound({options.train, options.validation, options.test}) && options.threads > 0 &&
+                   options.knowledge_percent >= 0 && options.knowledge_percent <= 100,
                "[make] train {}, validation {}, test {}, threads {}, knowledge_percent {}: out of range",
                options.train, options.validation, options.test, options.threads, options.knowledge_percent);
   const nlohmann::json values = {{"seed", options.seed},
@@ -59,18 +50,13 @@ bool make_domains(const fs::path& dir, const MakeOptions& options, const Progres
                                  {"test", options.test},
                                  {"knowledge_percent", options.knowledge_percent}};
   const MakeLock lock(dir);
-  const nlohmann::json manifest = make_manifest("domains", values);
-  const fs::path manifest_path = dir / "manifest.json";
-  if (fs::exists(manifest_path)) {
-    is_finished(dir, manifest);  // throws for other options
-  }
-  make_tokenizer(dir, scene_tokenizer());
-  bool made = !fs::exists(manifest_path);
-  for (const Domain domain : domains)
-    made |= make_folder(dir, name_of(domain), make_manifest(name_of(domain), values),
-                        [&](const fs::path& work) { make_domain(work, domain, options, progress); });
-  if (made) write_file_atomically(manifest_path.string(), manifest.dump(1) + "\n");
-  return made;
+  return make_all(dir, make_manifest("domains", values), scene_tokenizer(), [&] {
+    bool made = false;
+    for (const Domain domain : domains)
+      made |= make_folder(dir, name_of(domain), make_manifest(name_of(domain), values),
+                          [&](const fs::path& work) { make_domain(work, domain, options, progress); });
+    return made;
+  });
 }
 
 }  // namespace burrow::data

@@ -142,25 +142,14 @@ Question describe(Random& random, const BiomedicineSlide& slide) {
     return {"biomedicine.caption", "describe", all};
   }
   const Cell& c = slide.cells[static_cast<size_t>(draw_below(random, slide.cells.size()))];
-  const auto place = [](int row, int column) {
-    return fmt::format("{} {}", row_words[static_cast<size_t>(row)],
-                       column_words[static_cast<size_t>(column)]);
-  };
   if (kind < 25) {
-    int row = c.row, column = c.column;
-    if (!chance(random, 80)) {
-      row = draw_below(random, 4);
-      column = draw_below(random, 4);
-    }
-    std::string found = "empty";
-    for (const Cell& p : slide.cells)
-      if (p.row == row && p.column == column) found = cell(p.type);
-    return {"biomedicine.describe_at", fmt::format("describe at {}", place(row, column)), found};
+    return describe_at(random, "biomedicine", slide.cells, c, [](const Cell& p) { return cell(p.type); });
   }
   if (kind < 65) {  // the place of the first in reading order
     const auto first =
         std::find_if(slide.cells.begin(), slide.cells.end(), [&](const Cell& p) { return p.type == c.type; });
-    return {"biomedicine.locate", fmt::format("locate {}", cell(c.type)), place(first->row, first->column)};
+    return {"biomedicine.locate", fmt::format("locate {}", cell(c.type)),
+            grid_place(first->row, first->column)};
   }
   const int asked = chance(random, 50) ? c.type : draw_below(random, cell_words.size());
   const int found = slide.counts()[static_cast<size_t>(asked)];

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -144,6 +145,25 @@ void make_tokenizer(const fs::path& dir, const Tokenizer& tokenizer) {
   if (!fs::exists(path)) return tokenizer.save(path);
   BURROW_CHECK(read_file(path.string()) == tokenizer.json(),
                "[make] {} differs from the tokenizer of the generated data", path.string());
+}
+
+bool sound(std::initializer_list<int64_t> counts) {
+  return std::all_of(counts.begin(), counts.end(), [](int64_t n) { return n >= 0 && n <= kMostRecords; });
+}
+
+Random random_of(uint64_t seed, const std::string& path, int64_t index) {
+  return Random(random_key(seed, 0, path), static_cast<uint64_t>(index));
+}
+
+bool make_all(const fs::path& dir, const nlohmann::json& manifest, const Tokenizer& tokenizer,
+              const std::function<bool()>& fill) {
+  const fs::path path = dir / "manifest.json";
+  const bool before = fs::exists(path);
+  if (before) is_finished(dir, manifest);  // throws for other options
+  make_tokenizer(dir, tokenizer);
+  const bool made = fill() || !before;
+  if (made) write_file_atomically(path.string(), manifest.dump(1) + "\n");
+  return made;
 }
 
 std::string record_line(const std::string& id, const std::string& image, const Question& q,

@@ -23,6 +23,17 @@ class MakeLock {
   int file_ = -1;
 };
 
+// A split by its name, and how many items it has.
+struct Split {
+  const char* name;
+  int64_t samples;
+};
+// The three splits of options that have them.
+template <class Options>
+std::array<Split, 3> splits_of(const Options& o) {
+  return {{{"train", o.train}, {"validation", o.validation}, {"test", o.test}}};
+}
+
 // The manifest of a generated folder: version of the generators, name and options.
 nlohmann::json make_manifest(const std::string& name, nlohmann::json options);
 
@@ -37,6 +48,16 @@ bool make_folder(const std::filesystem::path& dir, const std::string& name, cons
 
 // Writes DIR/tokenizer.json. Throws when it exists and differs.
 void make_tokenizer(const std::filesystem::path& dir, const Tokenizer& tokenizer);
+
+// Whether each is a number of records that a split may have.
+bool sound(std::initializer_list<int64_t> counts);
+// The stream of item `index` of what `path` names.
+Random random_of(uint64_t seed, const std::string& path, int64_t index);
+
+// Makes what `fill` writes below DIR (it returns whether it wrote anything), then DIR/manifest.json. Throws
+// where DIR has the manifest of other options. Returns false where everything was made before.
+bool make_all(const std::filesystem::path& dir, const nlohmann::json& manifest, const Tokenizer& tokenizer,
+              const std::function<bool()>& fill);
 
 // One record of a conversation list. An empty `image` or `language` leaves out the field.
 std::string record_line(const std::string& id, const std::string& image, const Question& question,

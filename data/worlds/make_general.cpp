@@ -14,16 +14,10 @@ constexpr std::array<Color, 6> color_values{
     {{220, 40, 40}, {40, 190, 60}, {50, 70, 230}, {235, 220, 50}, {240, 240, 240}, {160, 50, 190}}};
 
 bool inside_shape(int shape, int y, int x) {
-  switch (shape) {
-    case 0:
-      return 2 * (y * y + x * x) <= 19;  // circle
-    case 1:
-      return true;  // square
-    case 2:
-      return 2 * std::abs(x) <= y + 3;  // triangle
-    default:
-      return std::abs(x) <= 1 || std::abs(y) <= 1;  // cross
-  }
+  if (shape == 0) return 2 * (y * y + x * x) <= 19;  // circle
+  if (shape == 1) return true;                       // square
+  if (shape == 2) return 2 * std::abs(x) <= y + 3;   // triangle
+  return std::abs(x) <= 1 || std::abs(y) <= 1;       // cross
 }
 
 const char* color(int i) { return color_words[static_cast<size_t>(i)]; }
@@ -123,24 +117,8 @@ Question describe(Random& random, const GeneralScene& scene) {
     return {"general.caption", "describe", all};
   }
   const Object& o = scene.objects[static_cast<size_t>(draw_below(random, scene.objects.size()))];
-  if (kind < 25) {
-    int row = o.row, column = o.column;
-    if (!chance(random, 80)) {
-      row = draw_below(random, 4);
-      column = draw_below(random, 4);
-    }
-    std::string found = "empty";
-    for (const Object& p : scene.objects)
-      if (p.row == row && p.column == column) found = name(p);
-    return {"general.describe_at",
-            fmt::format("describe at {} {}", row_words[static_cast<size_t>(row)],
-                        column_words[static_cast<size_t>(column)]),
-            found};
-  }
-  if (kind < 50)
-    return {"general.locate", fmt::format("locate {}", name(o)),
-            fmt::format("{} {}", row_words[static_cast<size_t>(o.row)],
-                        column_words[static_cast<size_t>(o.column)])};
+  if (kind < 25) return describe_at(random, "general", scene.objects, o, name);
+  if (kind < 50) return {"general.locate", fmt::format("locate {}", name(o)), grid_place(o.row, o.column)};
   const bool by_color = chance(random, 50);
   int Object::*attribute = by_color ? &Object::color : &Object::shape;
   const auto word = [&](int value) { return by_color ? color(value) : shape(value); };

@@ -13,18 +13,13 @@ namespace burrow::data {
 namespace fs = std::filesystem;
 namespace {
 
-struct Split {
-  const char* name;
-  int64_t samples;
-};
-
 // The image of scene `index` of a split and its question in English, the same for every language.
 struct Asked {
   Image image;
   Question question;
 };
 Asked draw_asked(uint64_t seed, const char* what, int64_t index) {
-  Random random(random_key(seed, 0, fmt::format("data/languages/{}", what)), static_cast<uint64_t>(index));
+  Random random = random_of(seed, fmt::format("data/languages/{}", what), index);
   Asked asked;
   std::optional<Question> question;
   while (!question) question = ask_plain(random, draw_general(random, asked.image));
@@ -33,8 +28,7 @@ Asked draw_asked(uint64_t seed, const char* what, int64_t index) {
 }
 
 void make_conversations(const fs::path& work, const LanguageOptions& o, const Progress& progress) {
-  const Split splits[] = {{"train", o.train}, {"validation", o.validation}, {"test", o.test}};
-  for (const Split& split : splits) {
+  for (const Split& split : splits_of(o)) {
     fs::create_directories(work / "images" / split.name);
     for (int l = 0; l < language_count; ++l) {
       const std::string language = language_names[static_cast<size_t>(l)];
@@ -95,16 +89,15 @@ struct Lessons {
 
 void make_lessons(const fs::path& work, const Lessons& l, const LanguagePretrainOptions& o,
                   const Progress& progress) {
-  const auto random_of = [&](const char* what, int64_t i) {
-    return Random(random_key(o.seed, 0, fmt::format("data/languages/pretrain/{}/{}", what, l.split)),
-                  static_cast<uint64_t>(i));
+  const auto draws = [&](const char* what, int64_t i) {
+    return random_of(o.seed, fmt::format("data/languages/pretrain/{}/{}", what, l.split), i);
   };
   const auto file_of = [&](const char* what, const char* ending) {
     return work / fmt::format("{}_{}.{}", what, l.split, ending);
   };
   fs::create_directories(work / "images" / l.split);
   const auto caption = [&](int64_t i) {
-    Random random = random_of("captions", i);
+    Random random = draws("captions", i);
     Image image;
     const GeneralScene scene = draw_general(random, image);
     const std::string file = fmt::format("{}/{:06}.png", l.split, i);
@@ -116,11 +109,11 @@ void make_lessons(const fs::path& work, const Lessons& l, const LanguagePretrain
     return text;
   };
   const auto text = [&](int64_t i) {
-    Random random = random_of("text", i);
+    Random random = draws("text", i);
     return record_line(fmt::format("text-{}-{:06}", l.split, i), "", text_lesson(random));
   };
   const auto pick = [&](int64_t i) {
-    Random random = random_of("picks", i);
+    Random random = draws("picks", i);
     return choice_line(fmt::format("pick-{}-{:06}", l.split, i), pick_lesson(random));
   };
   const auto what = [&](const char* lesson) { return fmt::format("pretrain/{}/{}", lesson, l.split); };
@@ -129,20 +122,12 @@ void make_lessons(const fs::path& work, const Lessons& l, const LanguagePretrain
   write_lines(file_of("picks", "jsonl"), l.picks, o.threads, what("picks"), pick, progress);
 }
 
-bool sound(std::initializer_list<int64_t> counts, int threads) {
-  for (const int64_t n : counts) {
-    if (n < 0 || n > kMostRecords) return false;
-  }
-  return threads > 0;
-}
-
 }  // namespace
 
 bool make_languages(const fs::path& dir, const LanguageOptions& o, const Progress& progress) {
   BURROW_CHECK(
-      sound({o.train, o.validation, o.test, o.choices_train, o.choices_test}, o.threads),
-      "[make] train {}, validation {}, test {}, choices_train {}, choices_test {}, threads {}: out of "
-      "range",
+      sound({o.train, o.validation, o.test, o.choices_train, o.choices_test}) && o.threads > 0,
+      "[make] train {}, validation {}, test {}, choices_train {}, choices_test {}, threads {}: out of range",
       o.train, o.validation, o.test, o.choices_train, o.choices_test, o.threads);
   const MakeLock lock(dir);
   make_tokenizer(dir, language_tokenizer());
@@ -159,7 +144,7 @@ bool make_languages(const fs::path& dir, const LanguageOptions& o, const Progres
 }
 
 bool make_language_pretrain(const fs::path& dir, const LanguagePretrainOptions& o, const Progress& progress) {
-  BURROW_CHECK(sound({o.images, o.texts, o.picks}, o.threads) && o.records_per_image > 0,
+  BURROW_CHECK(sound({o.images, o.texts, o.picks}) && o.threads > 0 && o.records_per_image > 0,
                "[make] images {}, records_per_image {}, texts {}, picks {}, threads {}: out of range",
                o.images, o.records_per_image, o.texts, o.picks, o.threads);
   const MakeLock lock(dir);

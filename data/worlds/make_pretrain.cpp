@@ -1,5 +1,4 @@
 // Writes the stage-1 set: images of all three domains with several questions each, and text to repeat.
-#include <algorithm>
 #include <set>
 
 #include "data/json.h"
@@ -10,7 +9,7 @@ namespace burrow::data {
 namespace fs = std::filesystem;
 namespace {
 
-struct Split {
+struct PretrainSplit {
   const char* name;
   int64_t images, records;  // records: the most that the list may have
   int records_per_image;
@@ -30,16 +29,15 @@ std::vector<Question> draw_questions(Random& random, const Scene& scene, int cou
 }
 
 // The number of text-only records among those of the first `images` images.
-int64_t copies_after(int64_t images, const Split& split, const PretrainOptions& options) {
+int64_t copies_after(int64_t images, const PretrainSplit& split, const PretrainOptions& options) {
   return options.records_per_copy == 0 ? 0 : images * split.records_per_image / options.records_per_copy;
 }
 
 // Writes image `index`; returns its records and the text-only records after it.
-std::string make_image(const fs::path& images, const Split& split, int64_t index,
+std::string make_image(const fs::path& images, const PretrainSplit& split, int64_t index,
                        const PretrainOptions& options) {
   const Domain domain = domains[static_cast<size_t>(index % 3)];
-  Random random(random_key(options.seed, 0, fmt::format("data/pretrain/{}", split.name)),
-                static_cast<uint64_t>(index));
+  Random random = random_of(options.seed, fmt::format("data/pretrain/{}", split.name), index);
   Image image;
   const Scene scene = draw_scene(random, domain, image);
   const std::string file = fmt::format("{}/{:06}.png", split.name, index);
@@ -53,15 +51,14 @@ std::string make_image(const fs::path& images, const Split& split, int64_t index
     text += record_line(fmt::format("pretrain-{}-{:07}", split.name, number++), image_file, question);
   };
   for (const Question& q : draw_questions(random, scene, split.records_per_image)) add(file, q);
-  const uint64_t copy_key = random_key(options.seed, 0, fmt::format("data/pretrain/{}/copy", split.name));
   for (int64_t c = copies_after(index, split, options); c < copies_after(index + 1, split, options); ++c) {
-    Random copy(copy_key, static_cast<uint64_t>(c));
+    Random copy = random_of(options.seed, fmt::format("data/pretrain/{}/copy", split.name), c);
     add("", copy_words(copy));
   }
   return text;
 }
 
-void make_split(const fs::path& work, const Split& split, const PretrainOptions& options,
+void make_split(const fs::path& work, const PretrainSplit& split, const PretrainOptions& options,
                 const Progress& progress) {
   const fs::path images = work / "images";
   fs::create_directories(images / split.name);

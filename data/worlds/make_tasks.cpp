@@ -9,15 +9,14 @@ namespace burrow::data {
 namespace fs = std::filesystem;
 namespace {
 
-struct Split {
+struct TaskSplit {
   const char* name;
   int64_t items;
   uint64_t first, last;  // tenths of all questions
 };
 
-std::string item_line(Family family, const Split& split, int64_t index, uint64_t seed) {
-  Random random(random_key(seed, 0, fmt::format("tasks/{}/{}", name_of(family), split.name)),
-                static_cast<uint64_t>(index));
+std::string item_line(Family family, const TaskSplit& split, int64_t index, uint64_t seed) {
+  Random random = random_of(seed, fmt::format("tasks/{}/{}", name_of(family), split.name), index);
   const auto answer = static_cast<int>(index % choices_of(family));  // each place equally often
   WorldItem item;
   uint64_t tenth = 0;
@@ -36,10 +35,10 @@ std::string item_line(Family family, const Split& split, int64_t index, uint64_t
 }
 
 void make_family(const fs::path& work, Family family, const TaskOptions& options, const Progress& progress) {
-  const Split splits[] = {{"train", options.train, 0, last_train_tenth},
-                          {"validation", options.validation, last_train_tenth + 1, last_train_tenth + 1},
-                          {"test", options.test, last_train_tenth + 2, 9}};
-  for (const Split& split : splits)
+  const TaskSplit splits[] = {{"train", options.train, 0, last_train_tenth},
+                              {"validation", options.validation, last_train_tenth + 1, last_train_tenth + 1},
+                              {"test", options.test, last_train_tenth + 2, 9}};
+  for (const TaskSplit& split : splits)
     write_lines(
         work / fmt::format("{}.jsonl", split.name), split.items, options.threads,
         fmt::format("{}/{}", name_of(family), split.name),
@@ -48,11 +47,10 @@ void make_family(const fs::path& work, Family family, const TaskOptions& options
 
 void make_texts(const fs::path& work, const TaskOptions& options, const Progress& progress) {
   const auto write = [&](const char* name, int64_t lines, const std::function<std::string(Random&)>& draw) {
-    const uint64_t key = random_key(options.seed, 0, fmt::format("tasks/pretrain/{}", name));
     write_lines(
         work / fmt::format("{}.jsonl", name), lines, options.threads, fmt::format("pretrain/{}", name),
         [&](int64_t i) {
-          Random random(key, static_cast<uint64_t>(i));
+          Random random = random_of(options.seed, fmt::format("tasks/pretrain/{}", name), i);
           return nlohmann::json{{"text", draw(random)}}.dump();
         },
         progress);
@@ -74,7 +72,7 @@ void make_texts(const fs::path& work, const TaskOptions& options, const Progress
 bool make_tasks(const fs::path& dir, const TaskOptions& options, const Progress& progress) {
   for (const int64_t count : {options.train, options.validation, options.test, options.texts,
                               options.validation_texts, options.label_texts})
-    BURROW_CHECK(count >= 0 && count <= kMostRecords, "[make] {} items or texts: out of range", count);
+    BURROW_CHECK(sound({count}), "[make] {} items or texts: out of range", count);
   BURROW_CHECK(options.threads > 0 && options.prompt_percent >= 0 && options.prompt_percent <= 100,
                "[make] threads {}, prompt_percent {}: out of range", options.threads, options.prompt_percent);
   const nlohmann::json of_items = {{"seed", options.seed},
@@ -89,18 +87,15 @@ bool make_tasks(const fs::path& dir, const TaskOptions& options, const Progress&
   const MakeLock lock(dir);
   nlohmann::json all = of_items;
   all.update(of_texts);
-  const nlohmann::json manifest = make_manifest("tasks", all);
-  const fs::path manifest_path = dir / "manifest.json";
-  bool made = !fs::exists(manifest_path);
-  if (!made) is_finished(dir, manifest);  // throws for other options
-  make_tokenizer(dir, task_tokenizer());
-  for (const Family family : families)
-    made |= make_folder(dir, name_of(family), make_manifest(name_of(family), of_items),
-                        [&](const fs::path& work) { make_family(work, family, options, progress); });
-  made |= make_folder(dir, "pretrain", make_manifest("task texts", of_texts),
-                      [&](const fs::path& work) { make_texts(work, options, progress); });
-  if (made) write_file_atomically(manifest_path.string(), manifest.dump(1) + "\n");
-  return made;
+  return make_all(dir, make_manifest("tasks", all), task_tokenizer(), [&] {
+    bool made = false;
+    for (const Family family : families)
+      made |= make_folder(dir, name_of(family), make_manifest(name_of(family), of_items),
+                          [&](const fs::path& work) { make_family(work, family, options, progress); });
+    made |= make_folder(dir, "pretrain", make_manifest("task texts", of_texts),
+                        [&](const fs::path& work) { make_texts(work, options, progress); });
+    return made;
+  });
 }
 
 }  // namespace burrow::data

@@ -6,17 +6,6 @@
 
 namespace burrow::data {
 
-const char* name_of(Domain domain) {
-  switch (domain) {
-    case Domain::general:
-      return "general";
-    case Domain::document:
-      return "document";
-    default:
-      return "biomedicine";
-  }
-}
-
 namespace {
 
 // Words of questions and answers that are in no table of scenes.h.
@@ -33,18 +22,11 @@ constexpr std::array other_words{
 const std::vector<std::string>& scene_words() {
   static const std::vector<std::string> words = [] {
     std::vector<std::string> all;
-    const auto add = [&](const auto& table) { all.insert(all.end(), table.begin(), table.end()); };
-    add(color_words);
-    add(shape_words);
-    add(key_words);
-    add(digit_words);
-    add(cell_words);
-    add(tissue_words);
-    add(number_words);
-    add(grade_words);
-    add(row_words);
-    add(column_words);
-    add(other_words);
+    const auto add = [&](const auto&... tables) {
+      (all.insert(all.end(), tables.begin(), tables.end()), ...);
+    };
+    add(color_words, shape_words, key_words, digit_words, cell_words, tissue_words, number_words, grade_words,
+        row_words, column_words, other_words);
     return all;
   }();
   return words;
@@ -74,14 +56,9 @@ Codes knowledge_codes(uint64_t seed, Domain domain) {
 }
 
 Scene draw_scene(Random& random, Domain domain, Image& image) {
-  switch (domain) {
-    case Domain::general:
-      return draw_general(random, image);
-    case Domain::document:
-      return draw_document(random, image);
-    default:
-      return draw_biomedicine(random, image);
-  }
+  if (domain == Domain::general) return draw_general(random, image);
+  if (domain == Domain::document) return draw_document(random, image);
+  return draw_biomedicine(random, image);
 }
 
 std::optional<Question> ask(Random& random, const Scene& scene, const Codes& codes, int knowledge_percent) {

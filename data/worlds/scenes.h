@@ -9,14 +9,14 @@
 
 #include "data/images/image.h"
 #include "data/text/tokenizer.h"
+#include "tensor/enum_names.h"
 #include "tensor/rng.h"
 
 namespace burrow::data {
 
-enum class Domain { general, document, biomedicine };
+// The name of a domain is its folder's.
+BURROW_ENUM(Domain, general, document, biomedicine)
 inline constexpr std::array<Domain, 3> domains{Domain::general, Domain::document, Domain::biomedicine};
-// "general", "document" or "biomedicine": the domain's folder.
-const char* name_of(Domain domain);
 
 inline constexpr int scene_size = 32;  // pixels a side, of every generated image
 
@@ -110,7 +110,24 @@ inline int draw_below(Random& random, size_t n) {
 }
 // `count` distinct numbers below n, in random order.
 std::vector<int> draw_distinct(Random& random, int n, int count);
-std::string two_digits(int value);  // 42 -> "4 2"
+std::string two_digits(int value);                    // 42 -> "4 2"
+inline std::string grid_place(int row, int column) {  // "row1 col2"
+  return fmt::format("{} {}", row_words[static_cast<size_t>(row)], column_words[static_cast<size_t>(column)]);
+}
+// Asks for the thing at the place of `thing`, or in one of five questions at any place.
+template <class Thing, class Name>
+Question describe_at(Random& random, const char* domain, const std::vector<Thing>& things, const Thing& thing,
+                     const Name& name) {
+  int row = thing.row, column = thing.column;
+  if (!chance(random, 80)) {
+    row = draw_below(random, 4);
+    column = draw_below(random, 4);
+  }
+  std::string found = "empty";
+  for (const Thing& t : things)
+    if (t.row == row && t.column == column) found = name(t);
+  return {fmt::format("{}.describe_at", domain), "describe at " + grid_place(row, column), found};
+}
 inline const char* yes_no(bool yes) { return yes ? "yes" : "no"; }
 
 }  // namespace burrow::data

@@ -1,6 +1,7 @@
 // The fixed facts of the worlds, and their vocabulary.
 #include "data/worlds/worlds.h"
 
+#include <algorithm>
 #include <set>
 #include <sstream>
 
@@ -81,12 +82,6 @@ const std::array<Verbs, 9> world_verbs{{
     {"healed", "consulted", "was well", "was sick"},
 }};
 
-const char* name_of(Family family) {
-  constexpr std::array names{"negation",  "sizes",      "agents",  "continuation",
-                             "reference", "arithmetic", "two_hop", "rules"};
-  return names[static_cast<size_t>(family)];
-}
-
 const char* shape_of(Family family) {
   constexpr std::array shapes{"boolq", "piqa", "siqa", "hellaswag", "winogrande", "arc", "arc", "obqa"};
   return shapes[static_cast<size_t>(family)];
@@ -106,6 +101,16 @@ std::vector<int> draw_cast(Random& random, size_t n, Cast cast, int count) {
   return drawn;
 }
 
+std::string compare(Random& random, const char* big, const char* small) {
+  return coin(random) ? fmt::format("the {} is bigger than the {} .", big, small)
+                      : fmt::format("the {} is smaller than the {} .", small, big);
+}
+
+std::string deed_of(Random& random, const char* subject, const char* verb, const char* object) {
+  return coin(random) ? fmt::format("{} was {} by {}", object, verb, subject)
+                      : fmt::format("{} {} {}", subject, verb, object);
+}
+
 namespace {
 
 // Words and punctuation of the sentences of worlds_items.cpp and worlds_text.cpp, then of prompts.
@@ -115,18 +120,14 @@ constexpr const char* sentence_words =
     "then so because by who what where which how many more most now next before after true false yes no "
     "bigger smaller animal thing things can like made plus minus gets loses give takes lives live grows grow "
     "blooms keeps something someone happened hide behind too big small cause caused all only both with will "
-    "would just kind same as "
-    "lacks";
+    "would just kind same as lacks";
 constexpr const char* prompt_words =
     "A B C D E 1 2 3 4 5 ( ) (A) (B) (C) (D) (E) (1) (2) (3) (4) (5) A: B: C: D: E: A. B. C. D. E. Question "
     "Answer Choose Options Choices Context Passage Sentence Goal Fact Instruction Response User Assistant "
     "Question: Answer: Options: Choices: Context: Passage: Sentence: Goal: Fact: Instruction: Response: "
-    "USER: "
-    "ASSISTANT: Please choose the correct answer to question based on options below from following best "
-    "right "
-    "please given for each one option choice sentence text fact goal story blank fill continue complete "
-    "select "
-    "pick solution ending statement reply letter only your you";
+    "USER: ASSISTANT: Please choose the correct answer to question based on options below from following "
+    "best right please given for each one option choice sentence text fact goal story blank fill continue "
+    "complete select pick solution ending statement reply letter only your you";
 
 }  // namespace
 
@@ -138,20 +139,12 @@ Tokenizer task_tokenizer() {
     for (std::string word; in >> word;)
       if (known.insert(word).second) words.push_back(word);
   };
-  const auto add_all = [&](const auto& table) {
-    for (const char* text : table) add(text);
+  const auto add_all = [&](const auto&... tables) {
+    (std::for_each(tables.begin(), tables.end(), add), ...);
   };
   add(sentence_words);
-  add_all(person_words);
-  add_all(animal_words);
-  add_all(place_words);
-  add_all(tree_words);
-  add_all(flower_words);
-  add_all(material_words);
-  add_all(object_words);
-  add_all(ability_words);
-  add_all(fruit_words);
-  add_all(count_words);
+  add_all(person_words, animal_words, place_words, tree_words, flower_words, material_words, object_words,
+          ability_words, fruit_words, count_words);
   for (const Event& e : world_events)
     for (const char* word : {e.deed, e.thing, e.effect}) add(word);
   for (const Script& s : world_scripts) add_all(s.steps);

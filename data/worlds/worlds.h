@@ -11,15 +11,16 @@
 #include <vector>
 
 #include "data/text/tokenizer.h"
+#include "tensor/enum_names.h"
 #include "tensor/rng.h"
 
 namespace burrow::data {
 
-enum class Family { negation, sizes, agents, continuation, reference, arithmetic, two_hop, rules };
+// The name of a family is its folder's.
+BURROW_ENUM(Family, negation, sizes, agents, continuation, reference, arithmetic, two_hop, rules)
 inline constexpr std::array<Family, 8> families{Family::negation,     Family::sizes,     Family::agents,
                                                 Family::continuation, Family::reference, Family::arithmetic,
                                                 Family::two_hop,      Family::rules};
-const char* name_of(Family family);   // its folder
 const char* shape_of(Family family);  // the "task" of its items: the published set that it imitates
 
 // The facts of the worlds, the same in every text; entities are indices into the tables below.
@@ -83,6 +84,12 @@ template <class Table>
 auto word(const Table& table, int i) {
   return table[static_cast<size_t>(i)];
 }
+template <class Table>
+std::vector<std::string> words_at(const Table& table, const std::vector<int>& indices) {
+  std::vector<std::string> words;
+  for (const int i : indices) words.emplace_back(word(table, i));
+  return words;
+}
 // `count` distinct indices of [0, n) that belong to the cast, in random order.
 std::vector<int> draw_cast(Random& random, size_t n, Cast cast, int count);
 template <class Table>
@@ -90,5 +97,8 @@ const auto& pick(Random& random, const Table& table) {
   return table[random.below(static_cast<uint32_t>(table.size()))];
 }
 inline bool coin(Random& random) { return random.below(2) != 0; }
+// A sentence about two things of different size, and one about a deed, without its end; each in two forms.
+std::string compare(Random& random, const char* big, const char* small);
+std::string deed_of(Random& random, const char* subject, const char* verb, const char* object);
 
 }  // namespace burrow::data

@@ -26,13 +26,6 @@ std::vector<int> others(Random& random, int n, int index, int count) {
   return drawn;
 }
 
-template <class Table>
-std::vector<std::string> words_at(const Table& table, const std::vector<int>& indices) {
-  std::vector<std::string> words;
-  for (const int i : indices) words.emplace_back(word(table, i));
-  return words;
-}
-
 std::string holdings(Random& random, const char* person, const char* held, const char* lacked) {
   return coin(random) ? fmt::format("{} has the {} but not the {} .", person, held, lacked)
                       : fmt::format("{} does not have the {} but has the {} .", person, lacked, held);
@@ -68,11 +61,6 @@ WorldItem draw_negation(Random& random, Cast cast, int answer) {
   item.answer = answer;
   item.key = context + " " + item.question;
   return item;
-}
-
-std::string compare(Random& random, const char* big, const char* small) {
-  return coin(random) ? fmt::format("the {} is bigger than the {} .", big, small)
-                      : fmt::format("the {} is smaller than the {} .", small, big);
 }
 
 // Compares the sizes of animals, which are known, or of three things, which the context orders.
@@ -180,8 +168,7 @@ WorldItem draw_reference(Random& random, Cast cast, int answer) {
   const char* subject = word(person_words, people[0]);
   const char* object = word(person_words, people[1]);
   const char* verb = backward ? verbs.backward : verbs.forward;
-  const std::string deed = coin(random) ? fmt::format("{} was {} by {}", object, verb, subject)
-                                        : fmt::format("{} {} {}", subject, verb, object);
+  const std::string deed = deed_of(random, subject, verb, object);
   return ask(fmt::format("{} because _ {} .", deed, first ? verbs.first : verbs.second), first != backward,
              subject, object);
 }
@@ -287,24 +274,9 @@ WorldItem draw_rules(Random& random, Cast cast, int answer) {
 WorldItem draw_item(Random& random, Family family, Cast cast, int answer) {
   BURROW_CHECK(answer >= 0 && answer < choices_of(family), "[make] {} has no choice {}", name_of(family),
                answer);
-  switch (family) {
-    case Family::negation:
-      return draw_negation(random, cast, answer);
-    case Family::sizes:
-      return draw_sizes(random, cast, answer);
-    case Family::agents:
-      return draw_agents(random, cast, answer);
-    case Family::continuation:
-      return draw_continuation(random, cast, answer);
-    case Family::reference:
-      return draw_reference(random, cast, answer);
-    case Family::arithmetic:
-      return draw_arithmetic(random, cast, answer);
-    case Family::two_hop:
-      return draw_two_hop(random, cast, answer);
-    default:
-      return draw_rules(random, cast, answer);
-  }
+  constexpr std::array draw{draw_negation,  draw_sizes,      draw_agents,  draw_continuation,
+                            draw_reference, draw_arithmetic, draw_two_hop, draw_rules};  // by family
+  return draw[static_cast<size_t>(family)](random, cast, answer);
 }
 
 }  // namespace burrow::data

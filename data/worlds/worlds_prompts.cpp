@@ -41,8 +41,7 @@ Lookup draw_holder(Random& random, size_t count) {
 Lookup draw_same(Random& random, size_t count) {
   const auto make = [&](const auto& table) {
     Lookup lookup;
-    for (const int i : draw_cast(random, table.size(), Cast::all, static_cast<int>(count)))
-      lookup.choices.emplace_back(word(table, i));
+    lookup.choices = words_at(table, draw_cast(random, table.size(), Cast::all, static_cast<int>(count)));
     lookup.question = fmt::format("which one is {} ?", lookup.choices[0]);
     return lookup;
   };
@@ -120,7 +119,7 @@ Lookup draw_role(Random& random, size_t count) {
                         : fmt::format("{} {} {} .", doer, verb, done),
                 subject ? fmt::format("who {} someone ?", verb) : fmt::format("who was {} ?", verb),
                 {}};
-  for (const int p : people) lookup.choices.emplace_back(word(person_words, p));
+  lookup.choices = words_at(person_words, people);
   return lookup;
 }
 

@@ -14,22 +14,19 @@ std::string size_fact(Random& random) {
   const int n = static_cast<int>(animal_words.size());
   const int small = draw_below(random, animal_words.size() - 1);
   const int big = small + 1 + draw_below(random, static_cast<size_t>(std::min(8, n - 1 - small)));
-  return coin(random) ? fmt::format("the {} is bigger than the {} .", word(animal_words, big),
-                                    word(animal_words, small))
-                      : fmt::format("the {} is smaller than the {} .", word(animal_words, small),
-                                    word(animal_words, big));
+  return compare(random, word(animal_words, big), word(animal_words, small));
 }
 
 std::string size_story(Random& random) {
   const std::vector<int> o = draw_cast(random, object_words.size(), Cast::all, 3);
   const auto thing = [&](size_t i) { return word(object_words, o[i]); };
   return coin(random) ? fmt::format(
-                            "the {0} is bigger than the {1} . the {1} is bigger than the {2} . so the {0} "
-                            "is bigger than the {2} .",
+                            "the {0} is bigger than the {1} . the {1} is bigger than the {2} . so the {0} is "
+                            "bigger than the {2} .",
                             thing(0), thing(1), thing(2))
                       : fmt::format(
-                            "the {0} is smaller than the {1} . the {1} is smaller than the {2} . so the "
-                            "{0} is smaller than the {2} .",
+                            "the {0} is smaller than the {1} . the {1} is smaller than the {2} . so the {0} "
+                            "is smaller than the {2} .",
                             thing(0), thing(1), thing(2));
 }
 
@@ -76,8 +73,7 @@ std::string verb_fact(Random& random) {
   const char* subject = word(person_words, people[0]);
   const char* object = word(person_words, people[1]);
   const char* verb = backward ? verbs.backward : verbs.forward;
-  const std::string deed = coin(random) ? fmt::format("{} was {} by {}", object, verb, subject)
-                                        : fmt::format("{} {} {}", subject, verb, object);
+  const std::string deed = deed_of(random, subject, verb, object);
   return fmt::format("{} because {} {} .", deed, first != backward ? subject : object,
                      first ? verbs.first : verbs.second);
 }
@@ -101,17 +97,14 @@ std::string sum_fact(Random& random) {
 
 std::string place_fact(Random& random) {
   const int place = draw_below(random, 8);
-  switch (random.below(4)) {
-    case 0:
-      return fmt::format("the {} grows in the {} .", word(tree_words, place), word(place_words, place));
-    case 1:
-      return fmt::format("the {} blooms in the {} .", word(flower_words, place), word(place_words, place));
-    default: {
-      const int animal = draw_below(random, animal_words.size());
-      return fmt::format("the {} lives in the {} .", word(animal_words, animal),
-                         word(place_words, word(animal_places, animal)));
-    }
-  }
+  const uint32_t kind = random.below(4);
+  if (kind == 0)
+    return fmt::format("the {} grows in the {} .", word(tree_words, place), word(place_words, place));
+  if (kind == 1)
+    return fmt::format("the {} blooms in the {} .", word(flower_words, place), word(place_words, place));
+  const int animal = draw_below(random, animal_words.size());
+  return fmt::format("the {} lives in the {} .", word(animal_words, animal),
+                     word(place_words, word(animal_places, animal)));
 }
 
 std::string material_fact(Random& random) {
@@ -141,16 +134,10 @@ std::string holding_story(Random& random) {
     const char* person = word(person_words, people[i]);
     const char* held = word(object_words, objects[i]);
     const char* lacked = word(object_words, objects[(i + 1) % objects.size()]);
-    switch (random.below(3)) {
-      case 0:
-        text += fmt::format("{} has the {} . ", person, held);
-        break;
-      case 1:
-        text += fmt::format("{} has the {} but not the {} . ", person, held, lacked);
-        break;
-      default:
-        text += fmt::format("{} does not have the {} but has the {} . ", person, lacked, held);
-    }
+    const uint32_t form = random.below(3);
+    text += form == 0   ? fmt::format("{} has the {} . ", person, held)
+            : form == 1 ? fmt::format("{} has the {} but not the {} . ", person, held, lacked)
+                        : fmt::format("{} does not have the {} but has the {} . ", person, lacked, held);
     again.push_back(coin(random) ? fmt::format("who has the {} ? {} .", held, person)
                                  : fmt::format("what does {} have ? the {} .", person, held));
   }
@@ -174,40 +161,32 @@ std::string list_of(Random& random, const std::vector<std::string>& words, bool 
 
 template <class Table>
 std::vector<std::string> draw_words(Random& random, const Table& table, int count) {
-  std::vector<std::string> words;
-  for (const int i : draw_distinct(random, static_cast<int>(table.size()), count))
-    words.emplace_back(word(table, i));
-  return words;
+  return words_at(table, draw_distinct(random, static_cast<int>(table.size()), count));
+}
+
+std::vector<std::string> draw_steps(Random& random, int count) {
+  std::vector<std::string> steps;
+  for (const int i : draw_cast(random, world_scripts.size(), Cast::all, count))
+    steps.emplace_back(pick(random, world_scripts[static_cast<size_t>(i)].steps));
+  return steps;
+}
+
+// Words of one kind.
+std::vector<std::string> draw_kind(Random& random, int count) {
+  const uint32_t kind = random.below(6);
+  if (kind == 0) return draw_words(random, person_words, count);
+  if (kind == 1) return draw_words(random, animal_words, count);
+  if (kind == 2) return draw_words(random, count_words, count);
+  if (kind == 4) return draw_steps(random, count);
+  if (kind == 5) return draw_words(random, object_words, count);
+  if (coin(random)) return draw_words(random, place_words, count);
+  return draw_words(random, coin(random) ? tree_words : flower_words, count);
 }
 
 std::string label_list(Random& random) {
   const bool digits = random.below(5) == 0;
   const int count = digits ? 2 : 2 + draw_below(random, 3);
-  const auto words = [&]() -> std::vector<std::string> {
-    switch (random.below(6)) {
-      case 0:
-        return draw_words(random, person_words, count);
-      case 1:
-        return draw_words(random, animal_words, count);
-      case 2:
-        return draw_words(random, count_words, count);
-      case 3:
-        return draw_words(random,
-                          coin(random)   ? place_words
-                          : coin(random) ? tree_words
-                                         : flower_words,
-                          count);
-      case 4: {
-        std::vector<std::string> steps;
-        for (const int i : draw_cast(random, world_scripts.size(), Cast::all, count))
-          steps.emplace_back(pick(random, world_scripts[static_cast<size_t>(i)].steps));
-        return steps;
-      }
-      default:
-        return draw_words(random, object_words, count);
-    }
-  };
-  return list_of(random, words(), digits, coin(random) ? " is " : " ", random.below(4) == 0);
+  return list_of(random, draw_kind(random, count), digits, coin(random) ? " is " : " ", random.below(4) == 0);
 }
 
 std::string statement(Random& random) {

@@ -33,8 +33,10 @@ def results(cwd):
     return {p.name: p.read_bytes() for p in (run / "metrics.jsonl", run / "trained.safetensors", run / "result.json", last)}
 
 
-def tree(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+def tree(folder, skip=(".lock",)):
+    """The bytes of each file by its name, which holds no part in `skip`."""
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {name: content for name, content in found.items() if not any(part in name for part in skip)}
 
 
 def flip(path, at, bit):
@@ -280,23 +282,18 @@ class Faults:
 def run(program, folder, config, data):
     began = time.time()
     faults = Faults(program, pathlib.Path(folder), config, data)
-    failed = skipped = passed = 0
-    checks = [getattr(faults, name) for name in (
-        "full_disk_train", "full_disk_checkpoints", "full_disk_features", "full_disk_data", "full_disk_messages",
-        "read_only", "flipped_checkpoint", "short_checkpoint", "flipped_features", "flipped_trained", "locked")]
-    for check in checks:
-        name = check.__doc__
+    counts = {"ok": 0, "skipped": 0, "FAILED": 0}
+    for check in (faults.full_disk_train, faults.full_disk_checkpoints, faults.full_disk_features,
+                  faults.full_disk_data, faults.full_disk_messages, faults.read_only, faults.flipped_checkpoint,
+                  faults.short_checkpoint, faults.flipped_features, faults.flipped_trained, faults.locked):
+        outcome = "ok"
         try:
             more = check()
-            passed += 1
-            print(f"ok       {name}" + (f": {more}" if more else ""), flush=True)
-        except Skipped as skip:
-            skipped += 1
-            print(f"skipped  {name}: {skip}", flush=True)
-        except Wrong as wrong:
-            failed += 1
-            print(f"FAILED   {name}: {wrong}", flush=True)
+        except (Skipped, Wrong) as stopped:
+            outcome, more = "skipped" if isinstance(stopped, Skipped) else "FAILED", stopped
         finally:
             faults.unmount()
-    print(f"faults: {passed} passed, {skipped} skipped, {failed} failed, {time.time() - began:.0f} s")
-    return failed == 0
+        counts[outcome] += 1
+        print(f"{outcome:<8} {check.__doc__}" + (f": {more}" if more else ""), flush=True)
+    print(f"faults: {counts['ok']} passed, {counts['skipped']} skipped, {counts['FAILED']} failed, {time.time() - began:.0f} s")
+    return counts["FAILED"] == 0

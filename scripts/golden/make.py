@@ -148,6 +148,14 @@ def scalar(x: Tensor | float) -> Tensor:
     return torch.as_tensor(x, dtype=torch.float64).detach().reshape(1)
 
 
+def kept_gradients(seed: int, case: Case, loss: Tensor, p: Parameters, names: list[str]) -> dict[str, Tensor]:
+    """The gradient of each parameter in full, where its case wants that, or as a digest."""
+    grads = dict(zip(names, torch.autograd.grad(loss, [p[n] for n in names])))
+    full = {n: g for n, g in grads.items() if any(part in n for part in case.full)}
+    return {f"grad.{n}": g for n, g in full.items()} | {
+        f"digest.{n}": digest(seed, n, g) for n, g in grads.items() if n not in full}
+
+
 def gradients(seed: int, case: Case) -> dict[str, Tensor]:
     p, trainable = make_parameters(seed, case.config, torch.float64)
     loss = evaluate(case, p, make_images(seed), make_batch(seed))
@@ -157,13 +165,7 @@ def gradients(seed: int, case: Case) -> dict[str, Tensor]:
         out |= {"balance_loss": scalar(loss.balance), "gap": scalar(gap(loss.output.routings))}
         layers = [torch.cat([r.chosen for r in layer]) for layer in zip(*loss.output.routings)]
         out["chosen"] = torch.stack(layers).to(torch.int32)
-    grads = torch.autograd.grad(loss.total, [p[n] for n in trainable])
-    for name, grad in zip(trainable, grads):
-        if any(part in name for part in case.full):
-            out[f"grad.{name}"] = grad
-        else:
-            out[f"digest.{name}"] = digest(seed, name, grad)
-    return out
+    return out | kept_gradients(seed, case, loss.total, p, trainable)
 
 
 @dataclass
@@ -218,10 +220,7 @@ def method_gradients(seed: int, case: Case) -> dict[str, Tensor]:
     out |= {f"term.{name}": scalar(value) for name, value in terms.items()}
     for d in routers:  # the experts of a row as a bit mask
         out[f"chosen.{d.site}"] = (d.mask @ 2.0 ** torch.arange(d.mask.shape[1]).to(d.mask)).to(torch.int32)
-    for name, grad in zip(trainable, torch.autograd.grad(loss, [p[n] for n in trainable])):
-        whole = any(part in name for part in case.full)
-        out[f"grad.{name}" if whole else f"digest.{name}"] = grad if whole else digest(seed, name, grad)
-    return out
+    return out | kept_gradients(seed, case, loss, p, trainable)
 
 
 # ---- the forms of the balance loss, over the routings of mole_none
@@ -312,5 +311,4 @@ def main() -> None:
     write("balance", balance_forms(SEED), seed=SEED)
 
 
-if __name__ == "__main__":
-    main()
+main()

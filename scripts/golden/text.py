@@ -163,5 +163,4 @@ def main() -> None:
         for k, v in golden.items()) + "\n}\n")
 
 
-if __name__ == "__main__":
-    main()
+main()

@@ -1,9 +1,27 @@
-"""Line plots as SVG, without a plotting library: log-log, or linear from 0."""
+"""Line plots as SVG, without a plotting library: log-log, or linear from 0; the options of the scripts that plot."""
+import argparse
 import math
+import pathlib
 from dataclasses import dataclass
 
 COLOURS = ("#1f5fa8", "#c4522d", "#3b8a4f", "#7a4fa3")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 400, 280, 56, 44, 34, 14
+
+
+def labelled_inputs(doc: str, what: str) -> tuple[list[tuple[str, pathlib.Path]], str]:
+    """The inputs of a command line `[LABEL=]PATH... --out PREFIX`, labelled, and the prefix of the outputs."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="+", metavar=f"[LABEL=]{what}")
+    parser.add_argument("--out", required=True, metavar="PREFIX", help="PREFIX.csv and PREFIX.svg are written")
+    options = parser.parse_args()
+    pairs = [(label, pathlib.Path(path)) for label, _, path in (i.rpartition("=") for i in options.inputs)]
+    return [(label or (path.stem if path.is_file() else path.name), path) for label, path in pairs], options.out
+
+
+def write(prefix: str, table: list[str], drawing: str) -> None:
+    for suffix, text in ((".csv", "\n".join(table) + "\n"), (".svg", drawing)):
+        pathlib.Path(prefix + suffix).write_text(text)
+        print(prefix + suffix)
 
 
 @dataclass

@@ -1,6 +1,5 @@
 // Gathering and scattering rows, copying columns, and the embedding with its gradient.
 // A thread owns rows of the output, or channels where several rows may be added to one.
-#include <cstring>
 
 #include "tensor/checks.h"
 #include "tensor/cpu/parallel.h"

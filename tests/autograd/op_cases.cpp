@@ -5,10 +5,6 @@
 namespace burrow::testing {
 namespace {
 
-using X = const std::vector<Var>&;
-using I = const std::vector<Tensor>&;
-
-constexpr const char* kSums = "sums of up to some hundred terms, each rounded by 6e-8";
 constexpr const char* kExact = "one rounding to f32 a value";
 
 OpFunction unary_function(Unary op) {
@@ -35,19 +31,6 @@ AttentionRanges ranges_of(const Tensor& q_offsets, const Tensor& k_offsets) {
       k_cuts(k.data<int32_t>(), static_cast<size_t>(k.numel()));
   return {q_offsets, k_offsets, index_of(q_position).to(device), index_of(k_position).to(device),
           known_ranges(q_cuts, k_cuts, q_position, k_position)};
-}
-
-OpFunction attention_function(int64_t heads, int64_t kv_heads, int64_t size, bool causal) {
-  const AttentionShape shape{heads, kv_heads, size, causal, 1 / std::sqrt(static_cast<double>(size))};
-  return [shape](X x, I i) { return attention(x[0], x[1], x[2], ranges_of(i[0], i[1]), shape); };
-}
-
-// A size with sequences of these numbers of queries and keys, for an attention_function of the same heads.
-OpSize attention_size(const std::string& label, int64_t heads, int64_t kv_heads, int64_t size,
-                      const std::vector<int32_t>& queries, const std::vector<int32_t>& keys) {
-  const Tensor q = offsets_of(queries), k = offsets_of(keys);
-  const int64_t Nq = q.data<int32_t>()[q.numel() - 1], Nk = k.data<int32_t>()[k.numel() - 1];
-  return {label, {{Nq, heads * size}, {Nk, kv_heads * size}, {Nk, kv_heads * size}}, {q, k}};
 }
 
 std::vector<OpSize> same_shapes(size_t inputs) {
@@ -218,7 +201,7 @@ std::vector<OpCase> pointwise_cases() {
        .inputs = {"x"},
        .function =
            [](X x, I) {
-             return reshape(x[0], {x[0].value().numel(), 1});
+             return reshape(x[0], Shape{x[0].value().numel(), 1});
            },
        .sizes = same_shapes(1),
        .f32 = 1e-300,
@@ -290,102 +273,82 @@ std::vector<OpCase> norm_cases() {
   };
 }
 
+// Attention with these heads, at sizes of so many queries and keys in each sequence.
+struct AttentionCase {
+  struct Size {
+    const char* label;
+    std::vector<int32_t> queries, keys;
+  };
+  struct Heads {
+    int64_t heads, kv_heads, size;
+    bool causal;
+  };
+  const char* name;
+  Heads of;
+  std::vector<Size> sizes;
+  const char* golden = "";
+};
+
+OpCase attention_case(const AttentionCase& c) {
+  const auto& [heads, kv_heads, size, causal] = c.of;
+  const AttentionShape shape{heads, kv_heads, size, causal, 1 / std::sqrt(static_cast<double>(size))};
+  OpCase op{
+      .name = c.name,
+      .inputs = {"q", "k", "v"},
+      .function = [shape](X x, I i) { return attention(x[0], x[1], x[2], ranges_of(i[0], i[1]), shape); },
+      .sizes = {},
+      .golden = c.golden,
+      .golden_index = {"query_offsets", "key_offsets"},
+      .f32 = 2e-6,
+      .why = kSums};
+  for (const auto& [label, queries, keys] : c.sizes) {
+    const Tensor q = offsets_of(queries), k = offsets_of(keys);
+    const Shape kv{k.data<int32_t>()[k.numel() - 1], kv_heads * size};
+    op.sizes.push_back({label, {{q.data<int32_t>()[q.numel() - 1], heads * size}, kv, kv}, {q, k}});
+  }
+  return op;
+}
+
 std::vector<OpCase> attention_cases() {
-  const auto rope_of = [](int64_t heads) {
-    return [heads](X x, I i) { return rope(x[0], i[0], heads, 10000); };
-  };
-  const std::vector<std::string> qkv{"q", "k", "v"}, offsets{"query_offsets", "key_offsets"};
-  return {
-      {.name = "rope",
-       .inputs = {"x"},
-       .function = rope_of(3),
-       .sizes = {{"aligned", {{3, 96}}, {index_of({0, 7, 300})}},
-                 {"one pair", {{2, 6}}, {index_of({5, 0})}},
-                 {"no rows", {{0, 6}}, {index_of({})}}},
-       .golden = "rope",
-       .golden_index = {"position"},
-       .why = "angles are taken in f64"},
-      {.name = "attention, causal",
-       .inputs = qkv,
-       .function = attention_function(3, 3, 5, true),
-       .sizes = {attention_size("a sequence of one", 3, 3, 5, {1, 3}, {1, 3}),
-                 attention_size("an empty sequence", 3, 3, 5, {2, 0, 3}, {2, 0, 3})},
-       .golden = "attention_causal",
-       .golden_index = offsets,
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, aligned",
-       .inputs = qkv,
-       .function = attention_function(2, 2, 32, true),
-       .sizes = {attention_size("two sequences", 2, 2, 32, {33, 17}, {33, 17}),
-                 attention_size("longer than a block", 2, 2, 32, {150}, {150})},
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, heads of 128",
-       .inputs = qkv,
-       .function = attention_function(2, 1, 128, true),
-       .sizes = {attention_size("keys before the queries", 2, 1, 128, {20, 3}, {45, 3}),
-                 attention_size("several blocks, queries without keys", 2, 1, 128, {150, 0, 40},
-                                {150, 2, 30}),
-                 attention_size("the queries' rows", 2, 1, 128, {70, 1, 30}, {70, 1, 30})},
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, causal heads of 64",
-       .inputs = qkv,
-       .function = attention_function(3, 3, 64, true),
-       .sizes = {attention_size("longer than a tile", 3, 3, 64, {3, 140}, {3, 140})},
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, wide heads",
-       .inputs = qkv,
-       .function = attention_function(2, 1, 300, true),
-       .sizes = {attention_size("keys before the queries", 2, 1, 300, {4, 2}, {6, 2})},
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, wide head, bidirectional",
-       .inputs = qkv,
-       .function = attention_function(1, 1, 130, false),
-       .sizes = {attention_size("images and prompts", 1, 1, 130, {1, 1, 0}, {5, 3, 0})},
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, heads of 64",
-       .inputs = qkv,
-       .function = attention_function(2, 2, 64, false),
-       .sizes = {attention_size("other lengths", 2, 2, 64, {3, 40}, {35, 7}),
-                 attention_size("several blocks", 2, 2, 64, {130}, {70})},
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, heads of 80",
-       .inputs = qkv,
-       .function = attention_function(2, 1, 80, true),
-       .sizes = {attention_size("two sequences", 2, 1, 80, {18, 35}, {40, 35})},
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, bidirectional",
-       .inputs = qkv,
-       .function = attention_function(3, 3, 5, false),
-       .sizes = {attention_size("three sequences", 3, 3, 5, {1, 4, 2}, {1, 4, 2})},
-       .golden = "attention_bidirectional",
-       .golden_index = offsets,
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, grouped",
-       .inputs = qkv,
-       .function = attention_function(4, 2, 5, true),
-       .sizes = {attention_size("two sequences", 4, 2, 5, {6, 3}, {6, 3})},
-       .golden = "attention_grouped",
-       .golden_index = offsets,
-       .f32 = 2e-6,
-       .why = kSums},
-      {.name = "attention, cached",
-       .inputs = qkv,
-       .function = attention_function(4, 2, 5, true),
-       .sizes = {attention_size("one query each", 4, 2, 5, {1, 1}, {5, 2})},
-       .golden = "attention_cached",
-       .golden_index = offsets,
-       .f32 = 2e-6,
-       .why = kSums},
-  };
+  std::vector<OpCase> cases{{.name = "rope",
+                             .inputs = {"x"},
+                             .function = [](X x, I i) { return rope(x[0], i[0], 3, 10000); },
+                             .sizes = {{"aligned", {{3, 96}}, {index_of({0, 7, 300})}},
+                                       {"one pair", {{2, 6}}, {index_of({5, 0})}},
+                                       {"no rows", {{0, 6}}, {index_of({})}}},
+                             .golden = "rope",
+                             .golden_index = {"position"},
+                             .why = "angles are taken in f64"}};
+  for (const AttentionCase& c : std::vector<AttentionCase>{
+           {"attention, causal",
+            {3, 3, 5, true},
+            {{"a sequence of one", {1, 3}, {1, 3}}, {"an empty sequence", {2, 0, 3}, {2, 0, 3}}},
+            "attention_causal"},
+           {"attention, aligned",
+            {2, 2, 32, true},
+            {{"two sequences", {33, 17}, {33, 17}}, {"longer than a block", {150}, {150}}}},
+           {"attention, heads of 128",
+            {2, 1, 128, true},
+            {{"keys before the queries", {20, 3}, {45, 3}},
+             {"several blocks, queries without keys", {150, 0, 40}, {150, 2, 30}},
+             {"the queries' rows", {70, 1, 30}, {70, 1, 30}}}},
+           {"attention, causal heads of 64", {3, 3, 64, true}, {{"longer than a tile", {3, 140}, {3, 140}}}},
+           {"attention, wide heads", {2, 1, 300, true}, {{"keys before the queries", {4, 2}, {6, 2}}}},
+           {"attention, wide head, bidirectional",
+            {1, 1, 130, false},
+            {{"images and prompts", {1, 1, 0}, {5, 3, 0}}}},
+           {"attention, heads of 64",
+            {2, 2, 64, false},
+            {{"other lengths", {3, 40}, {35, 7}}, {"several blocks", {130}, {70}}}},
+           {"attention, heads of 80", {2, 1, 80, true}, {{"two sequences", {18, 35}, {40, 35}}}},
+           {"attention, bidirectional",
+            {3, 3, 5, false},
+            {{"three sequences", {1, 4, 2}, {1, 4, 2}}},
+            "attention_bidirectional"},
+           {"attention, grouped", {4, 2, 5, true}, {{"two sequences", {6, 3}, {6, 3}}}, "attention_grouped"},
+           {"attention, cached", {4, 2, 5, true}, {{"one query each", {1, 1}, {5, 2}}}, "attention_cached"}})
+    cases.push_back(attention_case(c));
+  return cases;
 }
 
 std::vector<OpCase> rows_cases() {

@@ -6,10 +6,7 @@
 namespace burrow::testing {
 namespace {
 
-using X = const std::vector<Var>&;
-using I = const std::vector<Tensor>&;
-
-constexpr const char* kSums = "sums of up to some hundred terms, each rounded by 6e-8";
+ExpertGroups groups(I i) { return {i[0], i[1]}; }
 
 RouteRule route_rule(RouteRule::Choice choice, GateMode gate) {
   RouteRule r;
@@ -43,16 +40,16 @@ Var lora_experts(X x, I) {  // x a b weights
 // The same, grouped by expert; without groups, all rows choose all experts.
 Var grouped_lora_experts(X x, I i) {
   const Tensor& weights = x[3].value();
-  const ExpertGroups groups =
+  const ExpertGroups g =
       i.empty() ? group_by_expert(Tensor::full(weights.shape(), 1, weights.dtype(), weights.device()),
                                   weights.dim(1))
-                : ExpertGroups{i[0], i[1]};
+                : groups(i);
   const Tensor &a = x[1].value(), &b = x[2].value(), &in = x[0].value();
   const Var no_x(Tensor::empty({in.dim(0), 0}, in.dtype(), in.device())),
       no_w(Tensor::empty({b.dim(0), 0}, b.dtype(), b.device()));
   const double R = static_cast<double>(a.dim(0) / weights.dim(1));
-  const Var h = grouped_scale(grouped_linear(x[0], x[1], groups), x[3], groups, 3 / R);
-  return linear_with_grouped_lora(no_x, no_w, {}, h, x[2], groups);
+  const Var h = grouped_scale(grouped_linear(x[0], x[1], g), x[3], g, 3 / R);
+  return linear_with_grouped_lora(no_x, no_w, {}, h, x[2], g);
 }
 
 // The groups of N rows that each choose K experts among the first `used` of E.
@@ -61,8 +58,8 @@ std::vector<Tensor> groups_of(int64_t N, int64_t E, int64_t K, int64_t used) {
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t k = 0; k < K; ++k) chosen.data<double>()[n * E + (n * n + k) % used] = 1;
   }
-  const ExpertGroups groups = group_by_expert(chosen, K);
-  return {groups.order, groups.offsets};
+  const ExpertGroups g = group_by_expert(chosen, K);
+  return {g.order, g.offsets};
 }
 
 OpFunction entropy_function(moe::EntropyType type, double index) {
@@ -190,10 +187,7 @@ std::vector<OpCase> routing_cases() {
        .own_kernels = true},
       {.name = "grouped_linear, blocks of an FFN",
        .inputs = {"x", "a"},
-       .function =
-           [](X x, I i) {
-             return grouped_linear(x[0], x[1], {i[0], i[1]});
-           },
+       .function = [](X x, I i) { return grouped_linear(x[0], x[1], groups(i)); },
        .sizes = {{"few rows", {{2, 17}, {192, 17}}, groups_of(2, 3, 1, 2)},
                  {"odd, two blocks a row", {{9, 5}, {260, 5}}, groups_of(9, 4, 2, 3)},
                  {"no rows", {{0, 5}, {128, 5}}, groups_of(0, 2, 1, 1)}},
@@ -201,10 +195,7 @@ std::vector<OpCase> routing_cases() {
        .own_kernels = true},
       {.name = "grouped_swiglu",
        .inputs = {"gate", "up", "weights"},
-       .function =
-           [](X x, I i) {
-             return grouped_swiglu(x[0], x[1], x[2], {i[0], i[1]});
-           },
+       .function = [](X x, I i) { return grouped_swiglu(x[0], x[1], x[2], groups(i)); },
        .sizes = {{"aligned", {{16, 32}, {16, 32}, {8, 4}}, groups_of(8, 4, 2, 4)},
                  {"odd, an empty expert", {{14, 7}, {14, 7}, {7, 5}}, groups_of(7, 5, 2, 3)},
                  {"long rows", {{3, 1100}, {3, 1100}, {3, 2}}, groups_of(3, 2, 1, 2)},
@@ -214,10 +205,7 @@ std::vector<OpCase> routing_cases() {
        .why = kSums},
       {.name = "spread_with_grouped_lora",
        .inputs = {"y", "h", "b"},
-       .function =
-           [](X x, I i) {
-             return spread_with_grouped_lora(x[0], x[1], x[2], {i[0], i[1]});
-           },
+       .function = [](X x, I i) { return spread_with_grouped_lora(x[0], x[1], x[2], groups(i)); },
        .sizes = {{"odd", {{7, 11}, {14, 2}, {11, 8}}, groups_of(7, 4, 2, 3)},
                  {"empty experts", {{7, 5}, {14, 3}, {5, 15}}, groups_of(7, 5, 2, 3)},
                  {"no rows", {{0, 5}, {0, 2}, {5, 6}}, groups_of(0, 3, 1, 1)}},
@@ -225,10 +213,7 @@ std::vector<OpCase> routing_cases() {
        .own_kernels = true},
       {.name = "linear_with_grouped_lora",
        .inputs = {"x", "w", "bias", "h", "b"},
-       .function =
-           [](X x, I i) {
-             return linear_with_grouped_lora(x[0], x[1], x[2], x[3], x[4], {i[0], i[1]});
-           },
+       .function = [](X x, I i) { return linear_with_grouped_lora(x[0], x[1], x[2], x[3], x[4], groups(i)); },
        .sizes = {{"odd", {{7, 9}, {11, 9}, {11}, {14, 2}, {11, 8}}, groups_of(7, 4, 2, 3)}},
        .why = kSums,
        .own_kernels = true,

@@ -17,7 +17,12 @@
 
 namespace burrow::testing {
 
-using OpFunction = std::function<Var(const std::vector<Var>& x, const std::vector<Tensor>& index)>;
+// The inputs of an op, and its i32 arguments.
+using X = const std::vector<Var>&;
+using I = const std::vector<Tensor>&;
+using OpFunction = std::function<Var(X x, I index)>;
+
+constexpr const char* kSums = "sums of up to some hundred terms, each rounded by 6e-8";
 
 struct OpSize {
   std::string label;

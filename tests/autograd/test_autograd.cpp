@@ -45,20 +45,16 @@ TEST_CASE("fan-out of an intermediate runs its backward once") {
 
 // add hands the very same tensor to both of its inputs; one of them then gets more, or has it already.
 TEST_CASE("a gradient that two edges share is never overwritten") {
-  const auto seven = [](const Shape& shape) { return Var(Tensor::full(shape, 7, DType::f64)); };
+  const Var seven(Tensor::full({1, 1}, 7, DType::f64));
+  const Tensor first_row = index_of({0});
   const std::vector<std::pair<const char*, std::function<Var(const Var&)>>> more{
       {"added by add", [](const Var& u) { return scale(u, 7); }},
-      {"added by a kernel into its target",
-       [&](const Var& u) {
-         return linear(u, seven({1, 1}));
-       }},
-      {"added by a kernel that only adds", [&](const Var& u) {
-         return mul(gather_rows(u, index_of({0})), seven({1, 1}));
-       }}};
+      {"added by a kernel into its target", [&](const Var& u) { return linear(u, seven); }},
+      {"added by a kernel that only adds",
+       [&](const Var& u) { return mul(gather_rows(u, first_row), seven); }}};
   for (const auto& [name, seven_times] : more) {
     for (const bool first : {false, true}) {
-      CAPTURE(name);
-      CAPTURE(first);
+      INFO("name = ", name, ", first = ", first);
       const Var a = leaf_of({1}), b = leaf_of({10});
       const Var u = reshape(a, {1, 1}), v = reshape(b, {1, 1});
       const Var shared = add(u, v), extra = seven_times(u);
@@ -120,20 +116,20 @@ TEST_CASE("a second backward throws") {
   const Var x = leaf_of({3});
   const Var y = mul(x, x), z = scale(y, 2);
   backward(z);
-  CHECK(contains(message_of([&] { backward(z); }), "[backward] scale: this graph was already consumed"));
+  CHECK(contains(error_of([&] { backward(z); }), "[backward] scale: this graph was already consumed"));
   const Var through = scale(y, 3);  // a new op on a consumed part
-  CHECK(contains(message_of([&] { backward(through); }), "[backward] mul: this graph was already consumed"));
+  CHECK(contains(error_of([&] { backward(through); }), "[backward] mul: this graph was already consumed"));
   CHECK(x.grad().item() == 12);  // neither added anything
 }
 
 TEST_CASE("backward's own errors") {
-  CHECK(contains(message_of([] { backward(Var(ones({1}))); }),
+  CHECK(contains(error_of([] { backward(Var(ones({1}))); }),
                  "[backward] nothing that leads here needs a gradient"));
   const Var y = scale(leaf_of({1, 2}), 2);
-  CHECK(contains(message_of([&] { backward(y); }), "[backward] the root has shape (2)"));
-  CHECK(contains(message_of([&] { backward(y, ones({3})); }), "gradient (3)"));
-  CHECK(contains(message_of([&] { (void)y.grad(); }), "only a leaf keeps its gradient"));
-  CHECK(contains(message_of([] { Var::leaf(ones({2}), ones({3})); }), "[leaf] value (2) and gradient (3)"));
+  CHECK(contains(error_of([&] { backward(y); }), "[backward] the root has shape (2)"));
+  CHECK(contains(error_of([&] { backward(y, ones({3})); }), "gradient (3)"));
+  CHECK(contains(error_of([&] { (void)y.grad(); }), "only a leaf keeps its gradient"));
+  CHECK(contains(error_of([] { Var::leaf(ones({2}), ones({3})); }), "[leaf] value (2) and gradient (3)"));
 }
 
 TEST_CASE("several outputs: those that no gradient reached are undefined") {
@@ -172,7 +168,7 @@ TEST_CASE("backward from several roots runs what leads to them once") {
   CHECK(runs == 1);
   CHECK(values_of(x.grad()) == Values{7, 70});
   CHECK(values_of(dy) == Values{1, 10});
-  CHECK(contains(message_of([&] {
+  CHECK(contains(error_of([&] {
                    backward(std::vector<Root>{{scale(x, 1), dy}, {Var(dy), dy}});
                  }),
                  "[backward] nothing that leads here needs a gradient"));

@@ -19,11 +19,6 @@ void zero_gradient(const Var& leaf) {
 Tensor ones(const Shape& shape) { return Tensor::full(shape, 1, DType::f64); }
 size_t live() { return memory_report(Device::cpu).live; }
 
-const Batch& batch() {
-  static const Batch b(golden_samples(), DType::f64);
-  return b;
-}
-
 }  // namespace
 
 TEST_CASE(
@@ -109,7 +104,7 @@ TEST_CASE("a function that does otherwise the second time is named") {
   const Var x = random_leaf("x", {2});
   const Vars y =
       recompute([](const Vars& in, bool again) { return again ? Vars{} : Vars{scale(in[0], 2)}; }, {x});
-  CHECK(contains(message_of([&] { backward(y[0], ones({2})); }),
+  CHECK(contains(error_of([&] { backward(y[0], ones({2})); }),
                  "[recompute] 1 outputs, and 0 when computed again"));
   backward(scale(x, 1), ones({2}));  // the thread records as before
   CHECK(values_of(x.grad()) == Values{1, 1});

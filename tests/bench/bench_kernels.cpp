@@ -5,7 +5,6 @@
 #include <omp.h>
 
 #include <chrono>
-#include <numeric>
 #include <string_view>
 
 #include "tensor/kernels.h"
@@ -43,22 +42,10 @@ void bench(const std::string& name, double amount, const char* unit, F&& f) {
 }
 
 void matmuls() {
-  struct Sizes {
-    int64_t O, C;
-  };
-  for (const auto [O, I] : {Sizes{128, 128},
-                            {256, 128},
-                            {128, 256},
-                            {109, 128},
-                            {2, 128},
-                            {6, 128},
-                            {16, 128},
-                            {24, 256},
-                            {128, 2},
-                            {128, 6},
-                            {256, 6},
-                            {128, 16},
-                            {128, 24}}) {
+  const std::vector<std::pair<int64_t, int64_t>> sizes{
+      {128, 128}, {256, 128}, {128, 256}, {109, 128}, {2, 128},  {6, 128}, {16, 128},
+      {24, 256},  {128, 2},   {128, 6},   {256, 6},   {128, 16}, {128, 24}};
+  for (const auto& [O, I] : sizes) {
     Tensor x = random_tensor({N, I}), w = random_tensor({O, I}), y = random_tensor({N, O}),
            dw = random_tensor({O, I});
     const double flops = 2.0 * N * O * I;

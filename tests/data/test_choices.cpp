@@ -1,6 +1,4 @@
 // Reading of multiple-choice items and texts, their errors, and the conversion of published files.
-#include <set>
-
 #include "data/published/convert.h"
 #include "data/sets/batch.h"
 #include "tensor/files.h"
@@ -171,12 +169,8 @@ TEST_CASE("the first label in an answer must be a separate word") {
   CHECK(first_label("", letters) == -1);
   CHECK(first_label("It is False.", words) == 1);
   CHECK(first_label("untrue", words) == -1);
-  CHECK(first_label("\xC3\xA9"
-                    "A A",
-                    letters) == 0);
-  CHECK(first_label("\xC3\xA9"
-                    "A",
-                    letters) == -1);
+  CHECK(first_label("\u00E9A A", letters) == 0);
+  CHECK(first_label("\u00E9A", letters) == -1);
 }
 
 TEST_CASE("chance, majority and blind of items") {
@@ -232,6 +226,17 @@ const std::vector<Published> published{
  "answerKey": "A"})",
      "", R"({"id":"7-9","task":"obqa","question":"p","choices":["q","r"],"answer":0})"}};
 
+// Options of a conversion of `text` to out.jsonl, with a file of labels where there are some.
+ConvertOptions options_of(const Folder& folder, const char* shape, const std::string& text,
+                          const std::string& labels) {
+  ConvertOptions o;
+  o.shape = shape;
+  o.in = folder.put("in.jsonl", text);
+  if (!labels.empty()) o.labels = folder.put("in.lst", labels);
+  o.out = folder / "out.jsonl";
+  return o;
+}
+
 std::string on_one_line(const std::string& record) { return nlohmann::json::parse(record).dump() + "\n"; }
 
 }  // namespace
@@ -240,18 +245,13 @@ TEST_CASE("published files are converted to items") {
   const Folder folder;
   for (const Published& p : published) {
     INFO(p.shape);
-    ConvertOptions o;
-    o.shape = p.shape;
-    o.in = folder.put("in.jsonl", on_one_line(p.record));
-    if (!p.labels.empty()) o.labels = folder.put("in.lst", p.labels);
-    o.out = folder / "out.jsonl";
-    const Converted done = convert_choices(o);
+    const Converted done = convert_choices(options_of(folder, p.shape, on_one_line(p.record), p.labels));
     CHECK(done.items == 1);
     CHECK(done.answers.begin()->second == 1);
     CHECK(read_file(folder / "out.jsonl") == p.item + "\n");
   }
-  ConvertOptions o{"boolq", folder.put("in.jsonl", on_one_line(published[0].record)), "",
-                   folder / "out.jsonl", true};
+  ConvertOptions o = options_of(folder, "boolq", on_one_line(published[0].record), "");
+  o.passage = true;
   convert_choices(o);
   CHECK(contains(read_file(folder / "out.jsonl"), "\"context\":\"q\""));
 }
@@ -260,11 +260,7 @@ TEST_CASE("faulty published files are rejected with the reason") {
   const Folder folder;
   const auto error = [&](const char* shape, const std::string& text, const std::string& labels = "",
                          bool leave_out = false) {
-    ConvertOptions o;
-    o.shape = shape;
-    o.in = folder.put("in.jsonl", text);
-    if (!labels.empty()) o.labels = folder.put("in.lst", labels);
-    o.out = folder / "out.jsonl";
+    ConvertOptions o = options_of(folder, shape, text, labels);
     o.leave_out = leave_out;
     std::string what = error_of([&] { convert_choices(o); });
     CHECK((what == "no error") == std::filesystem::exists(folder / "out.jsonl"));

@@ -24,6 +24,10 @@ struct Mutant {
 
   json& message(size_t i) { return record["conversations"][i]; }
   json& any_message() { return message(random.below(2)); }
+  void add_message(const char* role, const char* value) {
+    record["conversations"].push_back({{"from", role}, {"value", value}});
+  }
+  void add_turn(const char* value) { add_message("human", value), add_message("gpt", value); }
   std::string& question() { return message(0)["value"].get_ref<std::string&>(); }
   // Replaces the record's image by a copy that `change` has damaged.
   template <class Change>
@@ -75,9 +79,7 @@ const std::vector<Mutation> structure_faults = {
     {"no answer", "conversations", "ends with a human turn",
      [](Mutant& m) { m.record["conversations"].erase(1); }},
     {"a question at the end", "conversations", "ends with a human turn",
-     [](Mutant& m) {
-       m.record["conversations"].push_back({{"from", "human"}, {"value", "p"}});
-     }},
+     [](Mutant& m) { m.add_message("human", "p"); }},
     {"a message that is none", "conversations[", "must be an object, not",
      [](Mutant& m) { m.any_message() = m.random.below(2) ? json(7) : json::array(); }},
     {"no role", "conversations[", "is missing", [](Mutant& m) { m.any_message().erase("from"); }},
@@ -116,10 +118,7 @@ const std::vector<Mutation> image_faults = {
     {"a mark in the answer", "conversations", "<image> may stand once",
      [](Mutant& m) { m.message(1)["value"] = "p <image>"; }},
     {"a mark in a later question", "conversations", "<image> may stand once",
-     [](Mutant& m) {
-       for (const char* role : {"human", "gpt"})
-         m.record["conversations"].push_back({{"from", role}, {"value", "<image>"}});
-     }},
+     [](Mutant& m) { m.add_turn("<image>"); }},
     {"a missing image", "image", "no such image file: ", [](Mutant& m) { m.record["image"] = "none.png"; }},
     {"an image in a missing folder", "image",
      "no such file: ", [](Mutant& m) { m.record["image"] = "no/i.png"; }},
@@ -159,9 +158,7 @@ const std::vector<Mutation> sound = {
     {"a number for the id", nullptr, "", [](Mutant& m) { m.record["id"] = 12; }},
     {"null for the type", nullptr, "", [](Mutant& m) { m.record["type"] = nullptr; }},
     {"an unknown field", nullptr, "",
-     [](Mutant& m) {
-       m.record["more"] = {1, {{"p", nullptr}}};
-     }},
+     [](Mutant& m) { m.record["more"] = json::parse(R"([1, {"p": null}])"); }},
     {"lists in lists in an unknown field", nullptr, "",
      [](Mutant& m) { m.text = replaced(m.record.dump(), "{", "{\"more\":" + nested("{}") + ","); }},
     {"an empty question", nullptr, "", [](Mutant& m) { m.question() = "<image>"; }},
@@ -170,11 +167,7 @@ const std::vector<Mutation> sound = {
     {"null for the image", nullptr, "", [](Mutant& m) { without_mark(m), m.record["image"] = nullptr; }},
     {"an answer before the first question", nullptr, "",
      [](Mutant& m) { m.record["conversations"].insert(m.record["conversations"].begin(), m.message(1)); }},
-    {"a second turn", nullptr, "",
-     [](Mutant& m) {
-       for (const char* role : {"human", "gpt"})
-         m.record["conversations"].push_back({{"from", role}, {"value", ""}});
-     }},
+    {"a second turn", nullptr, "", [](Mutant& m) { m.add_turn(""); }},
     {"a field twice: the last one holds", nullptr, "",
      [](Mutant& m) { m.text = replaced(m.record.dump(), "{", "{\"image\":7,\"conversations\":[],"); }},
     {"a huge answer, which is cut", nullptr, "",
@@ -258,9 +251,9 @@ TEST_CASE("a thousand mutated records: each fault is reported, and nothing else"
   }
   REQUIRE(lines.size() == line + 1);
   CHECK(lines.back() ==
-        fmt::format("{}: 1000 records, {} faults ({} samples without a supervised token, which "
-                    "training leaves out)",
-                    data.file.string(), line, unsupervised));
+        fmt::format(
+            "{}: 1000 records, {} faults ({} samples without a supervised token, which training leaves out)",
+            data.file.string(), line, unsupervised));
 }
 
 TEST_CASE("invalid JSON ends the list, after the records before it are checked") {

@@ -22,31 +22,18 @@ namespace fs = std::filesystem;
 
 namespace {
 
-LanguageOptions small() {
-  LanguageOptions o;
-  o.train = 6;
-  o.validation = 2;
-  o.test = 3;
-  o.choices_train = 4;
-  o.choices_test = 5;
-  return o;
-}
+const LanguageOptions small{.train = 6, .validation = 2, .test = 3, .choices_train = 4, .choices_test = 5};
 
 // The small data set, generated once.
 const Folder& folder() {
   static const Folder f;
-  static const bool made = make_languages(f / "data", small());
+  static const bool made = make_languages(f / "data", small);
   CHECK(made);
   return f;
 }
 
 ConvertOptions mmmb(const std::string& in, const std::string& out) {
-  ConvertOptions o;
-  o.shape = "mmmb";
-  o.in = in;
-  o.out = out;
-  o.images = out + "-images";
-  return o;
+  return {.shape = "mmmb", .in = in, .labels = {}, .out = out, .images = out + "-images"};
 }
 
 std::string jpeg_of(const Image& image) {
@@ -83,7 +70,6 @@ Image plain_image() {
 
 DatasetSettings items_of(const std::string& file, bool circular) {
   DatasetSettings s;
-  s.name = "items";
   s.file = file;
   s.format = Format::choices;
   s.images = file + "-images";
@@ -96,9 +82,8 @@ DatasetSettings items_of(const std::string& file, bool circular) {
 
 TEST_CASE("no two languages share a word, and texts translate word by word") {
   std::set<std::string> all;
-  for (int l = 0; l < language_count; ++l) {
+  for (int l = 0; l < language_count; ++l)
     for (size_t i = 0; i < shared_words().size(); ++i) CHECK(all.insert(word_in(l, i)).second);
-  }
   CHECK(translate("what color is the circle", 0) == "what color is the circle");
   const std::string other = translate("what color is the circle", 3);
   CHECK(std::count(other.begin(), other.end(), ' ') == 4);
@@ -140,17 +125,12 @@ TEST_CASE("all languages have the same questions on the same images, with their 
   CHECK(set.unknown_tokens() == 0);
   CHECK(set.languages() == std::vector<std::string>{"kito"});
   CHECK(set.sample(2).language == 0);
-  CHECK(!make_languages(folder() / "data", small()));  // already made
+  CHECK(!make_languages(folder() / "data", small));  // already made
 }
 
 TEST_CASE("the loader reads the lessons of a base model") {
   const Folder f;
-  LanguagePretrainOptions o;
-  o.images = 3;
-  o.texts = 20;
-  o.picks = 8;
-  o.validation = 2;
-  CHECK(make_language_pretrain(f / "d", o));
+  CHECK(make_language_pretrain(f / "d", {.images = 3, .texts = 20, .picks = 8, .validation = 2}));
   const Tokenizer t = Tokenizer::load(f / "d/tokenizer.json");
   DatasetSettings s;
   s.file = f / "d/pretrain/captions_train.json";
@@ -221,8 +201,7 @@ TEST_CASE("faults of a table are reported with the row's index") {
   CHECK(contains(error("index\tquestion\n1\tq\n"), "no column 'image'"));
   CHECK(contains(error(head + "x\t" + png + "\tq\ta\tb\tA\n"), "index x: index: must be a whole number"));
   CHECK(contains(error(head + "1\t!!\tq\ta\tb\tA\n"), "index 1: image: is neither base64"));
-  CHECK(
-      contains(error(head + "1\t" + base64("RIFFxxxx") + "\tq\ta\tb\tA\n"), "WebP format is not supported"));
+  CHECK(contains(error(head + "1\t" + base64("RIFFxxxx") + "\tq\ta\tb\tA\n"), "WebP format is not"));
   CHECK(contains(error(head + "1\t" + base64("\xff\xd8\xff no") + "\tq\ta\tb\tA\n"), "[image]"));
   CHECK(contains(error(head + "1\t" + png + "\tq\ta\tb\t\n"), "answer: is empty"));
   CHECK(contains(error(head + "1\t" + png + "\tq\ta\tb\tE\n"), "'E' is not one of A, B, C, D"));
@@ -230,11 +209,7 @@ TEST_CASE("faults of a table are reported with the row's index") {
 }
 
 TEST_CASE("rotated choices keep their answer") {
-  ChoiceItem item;
-  item.shape = &task_shape("mmmb");
-  item.question = "q";
-  item.choices = {"a", "b", "c"};
-  item.answer = 1;
+  const ChoiceItem item{&task_shape("mmmb"), "", "q", {"a", "b", "c"}, 1, "", ""};
   const ChoiceItem turned = rotated(item, 2);
   CHECK(turned.choices == std::vector<std::string>{"b", "c", "a"});
   CHECK(turned.choices[static_cast<size_t>(turned.answer)] == "b");

@@ -31,13 +31,7 @@ Dataset text_samples(const std::string& name, int count) {
 }
 
 PlanOptions options(int64_t samples) {
-  PlanOptions o;
-  o.seed = 3;
-  o.samples = samples;
-  o.tokens_per_step = 40;
-  o.visual_tokens = 4;
-  o.accumulation = 3;
-  return o;
+  return {.seed = 3, .samples = samples, .tokens_per_step = 40, .visual_tokens = 4, .accumulation = 3};
 }
 
 std::vector<std::pair<int, int>> sequence(const Plan& plan) {

@@ -1,7 +1,6 @@
 // FactorLLM: blocks of a dense FFN. Identities of the split, of the mixture and of the Prior-Approximate
 // loss, all in f64 unless it says otherwise; the golden values are in test_golden.cpp.
 #include <algorithm>
-#include <numeric>
 
 #include "moe/shards.h"
 #include "tensor/profile.h"
@@ -16,11 +15,6 @@ namespace {
 constexpr double kRounding = 1e-12;
 constexpr moe::Split kSplits[] = {moe::Split::contiguous, moe::Split::random, moe::Split::clustered};
 
-const Batch& batch(DType dtype = DType::f64) {
-  static const Batch wide(golden_samples(), DType::f64), single(golden_samples(), DType::f32);
-  return dtype == DType::f64 ? wide : single;
-}
-
 moe::MethodConfig blocks(int64_t experts, int64_t k, moe::Split split = moe::Split::contiguous) {
   moe::MethodConfig c = moe::method("factorllm");
   c.experts = experts;
@@ -29,31 +23,10 @@ moe::MethodConfig blocks(int64_t experts, int64_t k, moe::Split split = moe::Spl
   return c;
 }
 
-Tensor hidden_of_dense(DType dtype) {
-  const auto source = nn::random_weights(1, dtype);
-  const nn::Llava model(mini_config(), *source);
-  nn::Pass pass(batch(dtype).segments);
-  return model.hidden(batch(dtype).ids, (*model.tower)(batch(dtype).images), pass).value();
-}
-
 Tensor hidden_of(Mini& mini, DType dtype = DType::f64) { return evaluate(mini, batch(dtype)).hidden.value(); }
-
-Tensor gradients_of(Mini& mini, const Var& loss) {
-  mini.arena.grads.zero();
-  backward(loss);
-  return mini.arena.grads.clone();
-}
-
-bool is_router(const std::string& name) { return name.find(".router.") != std::string::npos; }
 
 double prior_of(Mini& mini, moe::PriorForm form) {
   return moe::prior_loss(evaluate(mini, batch()).routings, {.weight = 1, .form = form}).value().item();
-}
-
-std::string attach_error(const moe::MethodConfig& method) {
-  const auto source = nn::random_weights(1, DType::f32);
-  nn::Llava model(mini_config(), *source);
-  return message_of([&] { moe::attach(model, method, 1); });
 }
 
 }  // namespace
@@ -92,7 +65,7 @@ TEST_CASE("clusters of equal size are found where there are some") {
 
 TEST_CASE_TEMPLATE("all blocks are the dense model, on every split", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
-  const Tensor dense = hidden_of_dense(dtype);
+  const Tensor dense = frozen_hidden(dtype);
   for (const moe::Split split : kSplits) {
     for (const int64_t E : {1, 2, 4, 8}) {
       Mini all = random_mini(blocks(E, E, split), dtype);
@@ -109,9 +82,8 @@ TEST_CASE("a LoRA beside each block adds nothing at step 0, and is the only thin
   lora.shard.train = moe::BlockTraining::lora;
   Mini a = random_mini(full, DType::f64), b = random_mini(lora, DType::f64);
   CHECK(distance(hidden_of(a), hidden_of(b)) == 0);
-  for (const auto& slot : a.arena.slots()) CHECK(slot.name.find(".lora_") == std::string::npos);
-  for (const auto& slot : b.arena.slots())
-    CHECK((slot.name.find(".lora_") != std::string::npos || is_router(slot.name)));
+  for (const auto& slot : a.arena.slots()) CHECK(!contains(slot.name, ".lora_"));
+  for (const auto& slot : b.arena.slots()) CHECK((contains(slot.name, ".lora_") || is_router(slot.name)));
   CHECK(b.arena.slots().size() == 4 * (6 + 2));
 }
 
@@ -127,7 +99,7 @@ TEST_CASE("merged LoRAs of blocks are the unmerged ones") {
     if (p.role != nn::Role::teacher) weights[p.name] = p.var->value();
   });
   for (auto& [name, weight] : weights) {
-    if (name.find(".experts.") == std::string::npos || name.find(".lora_") != std::string::npos) continue;
+    if (!contains(name, ".experts.") || contains(name, ".lora_")) continue;
     const std::string site = name.substr(0, name.rfind(".weight"));
     Tensor b = weights.at(site + ".lora_B.weight");
     const Tensor a = weights.at(site + ".lora_A.weight");
@@ -199,9 +171,7 @@ TEST_CASE("always the first k blocks is a dense FFN that is narrower") {
       for (int64_t j = 0; j < part.dim(1); ++j)
         part.data<double>()[i * part.dim(1) + j] = v.data<double>()[i * v.dim(1) + j];
   });
-  nn::Pass pass(batch().segments);
-  const Tensor want = dense.hidden(batch().ids, (*dense.tower)(batch().images), pass).value();
-  CHECK(relative_error(hidden_of(mini), want) < kRounding);
+  CHECK(relative_error(hidden_of(mini), hidden_of(dense)) < kRounding);
 }
 
 TEST_CASE("only the chosen blocks are computed, in prefill and in decoding") {
@@ -249,9 +219,7 @@ TEST_CASE("the order of the blocks means nothing, also to the target of the Prio
 TEST_CASE("with all blocks the target is even, and the loss least at an even router") {
   Mini mini = random_mini(blocks(4, 4), DType::f64);
   CHECK(prior_of(mini, moe::PriorForm::kl) > 1e-3);
-  for (const auto& slot : mini.arena.slots()) {
-    if (is_router(slot.name)) mini.arena.value(slot).zero();
-  }
+  zero_routers(mini);
   CHECK(std::abs(prior_of(mini, moe::PriorForm::kl)) < kRounding);
   CHECK(prior_of(mini, moe::PriorForm::cross_entropy) == doctest::Approx(std::log(4)).epsilon(1e-13));
   const Var loss = moe::prior_loss(evaluate(mini, batch()).routings, {.weight = 1});
@@ -294,7 +262,7 @@ TEST_CASE("the labels name the blocks nearest to the dense FFN's output") {
   for (const int64_t far : {0, 1}) {
     Mini mini = random_mini(blocks(2, 1), DType::f64);
     for (const auto& slot : mini.arena.slots()) {  // one block of layer 0 is nowhere near
-      if (slot.name.find("layers.0.mlp.experts.down_proj") == std::string::npos) continue;
+      if (!contains(slot.name, "layers.0.mlp.experts.down_proj")) continue;
       Tensor block = mini.arena.value(slot).slice_rows(far * 128, far * 128 + 128);
       kernel::scale(block, block, 100);
     }
@@ -305,15 +273,12 @@ TEST_CASE("the labels name the blocks nearest to the dense FFN's output") {
 }
 
 TEST_CASE("a step's Prior-Approximate loss does not depend on its micro-batches") {
-  const auto samples = golden_samples();
-  const Batch first({samples[0], samples[1]}, DType::f64),
-      second({samples[2], samples[3], samples[4]}, DType::f64);
   Mini mini = generated_mini(small_method("factorllm"), DType::f64);
   const OwnLosses whole = evaluate_own(mini, batch());
   double sum = 0;
-  for (const Batch* part : {&first, &second}) {
-    const double rows = static_cast<double>(part->segments.rows()) / 117;
-    const OwnLosses l = evaluate_own(mini, *part, {5, 117, part->rows.numel(), 2});
+  for (const Batch& part : batch_halves()) {
+    const double rows = static_cast<double>(part.segments.rows()) / 117;
+    const OwnLosses l = evaluate_own(mini, part, {5, 117, part.rows.numel(), 2});
     sum += rows * l.terms.at("prior").value().item();
   }
   CHECK(sum == doctest::Approx(whole.terms.at("prior").value().item()).epsilon(1e-13));

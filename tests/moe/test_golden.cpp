@@ -261,7 +261,7 @@ void check_balance(const Precision& p, const moe::BalanceConfig& config, const s
   backward(l.balance);
   int routers = 0;
   for (const auto& slot : mini.arena.slots()) {
-    if (slot.name.find(".router.") == std::string::npos) continue;
+    if (!is_router(slot.name)) continue;
     check_digest(p, form + ", " + slot.name, slot.name, mini.arena.grad(slot),
                  golden.at("digest." + form + "." + slot.name));
     ++routers;
@@ -286,9 +286,4 @@ TEST_CASE("the forms of the balance loss") {
   }
 }
 
-int main(int argc, char** argv) {
-  doctest::Context context(argc, argv);
-  const int result = context.run();
-  if (!context.shouldExit()) worst_errors().print();
-  return result;
-}
+int main(int argc, char** argv) { return run_and_print_worst(argc, argv); }

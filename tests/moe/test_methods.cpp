@@ -10,11 +10,6 @@ namespace {
 
 constexpr double kRounding = 1e-12;
 
-const Batch& batch() {
-  static const Batch b(golden_samples(), DType::f64);
-  return b;
-}
-
 // The routing of rows of logits: the router's weight is the identity.
 nn::Routing routing_of(const std::vector<double>& logits, int64_t experts, const moe::MethodConfig& method) {
   moe::Router router("r", 0, experts, experts, method, DType::f64, 1);
@@ -183,11 +178,7 @@ TEST_CASE("entropy loss: equal probabilities have 1, and the gradient sharpens")
 }
 
 TEST_CASE("settings of the entropy that make no sense are refused") {
-  const auto message = [](auto set) {
-    moe::MethodConfig c = moe::method("dynmole");
-    set(c);
-    return message_of([&] { moe::check(c); });
-  };
+  const auto message = [](auto set) { return check_error("dynmole", set); };
   using C = moe::MethodConfig;
   CHECK(contains(message([](C& c) { c.entropy.index = 0; }), "method.entropy.index = 0"));
   CHECK(contains(message([](C& c) { c.entropy.eps = -1; }), "method.entropy.eps = -1"));
@@ -223,9 +214,7 @@ TEST_CASE("mola: the balance loss is a sum over layers") {
   moe::MethodConfig method = small_method("mola");
   method.experts_by_layer = {2, 4};
   Mini mini = random_mini(method, DType::f64);
-  for (const auto& slot : mini.arena.slots()) {
-    if (slot.name.find(".router.") != std::string::npos) mini.arena.value(slot).zero();
-  }
+  zero_routers(mini);
   const OwnLosses l = evaluate_own(mini, batch());
   CHECK(l.terms.at("balance").value().item() == doctest::Approx(4).epsilon(1e-13));
   CHECK(l.total.value().item() == doctest::Approx(l.task.value().item() + 0.004).epsilon(1e-13));
@@ -233,16 +222,11 @@ TEST_CASE("mola: the balance loss is a sum over layers") {
 
 // Published counts on LLaMA-2-7B, whose decoder is LLaVA-1.5-7B's: from shapes, without weights.
 TEST_CASE("published parameter counts of the 7B model") {
-  nn::ModelConfig config;
-  config.vision = {
-      .image_size = 336, .patch_size = 14, .width = 1024, .layers = 24, .heads = 16, .mlp_width = 4096};
-  config.decoder = {
-      .vocabulary = 32000, .width = 4096, .layers = 32, .heads = 32, .kv_heads = 32, .mlp_width = 11008};
-  const auto counts = [&](const char* name, int64_t rank, auto set) {
+  const auto counts = [](const char* name, int64_t rank, auto set) {
     moe::MethodConfig c = moe::method(name);
     c.rank = rank;
     set(c);
-    nn::Llava model(config, *nn::shapes_only(DType::f32));
+    nn::Llava model(llava_7b(), *nn::shapes_only(DType::f32));
     return moe::attach(model, c, 0).counts;
   };
   using C = moe::MethodConfig;
@@ -285,17 +269,13 @@ TEST_CASE("loramoe: the localised balancing constraint by hand") {
   config.types = {1, 0};  // experts change places
   CHECK(loss() != doctest::Approx(want));
   config.types = {0, 2};
-  CHECK(contains(message_of(loss), "method.localised.types: 3 types of data for 2 experts"));
+  CHECK(contains(error_of(loss), "method.localised.types: 3 types of data for 2 experts"));
   config.types = {0};
-  CHECK(contains(message_of(loss), "method.localised.types: 1 values for 2 data sets"));
+  CHECK(contains(error_of(loss), "method.localised.types: 1 values for 2 data sets"));
 }
 
 TEST_CASE("mixlora: what whole FFNs as experts need is said") {
-  const auto message = [](auto set) {
-    moe::MethodConfig c = moe::method("mixlora");
-    set(c);
-    return message_of([&] { moe::check(c); });
-  };
+  const auto message = [](auto set) { return check_error("mixlora", set); };
   using C = moe::MethodConfig;
   for (const std::string& said : {message([](C& c) { c.expert_targets = {"up_proj"}; }),
                                   message([](C& c) { c.router.placement = moe::RouterPlacement::linear; }),
@@ -418,5 +398,5 @@ TEST_CASE_TEMPLATE("rules of selection", T, float, double) {
   Tensor mask = outputs.template make<T>({N, E});
   kernel::sparsegen_mask(mask, probs, lambda);
   check_near("sparsegen_mask", mask, want);
-  CHECK(contains(message_of([&] { kernel::sparsegen_mask(mask, probs, probs); }), "[sparsegen_mask] lambda"));
+  CHECK(contains(error_of([&] { kernel::sparsegen_mask(mask, probs, probs); }), "[sparsegen_mask] lambda"));
 }

@@ -11,10 +11,6 @@ namespace {
 
 constexpr double kRounding = 1e-12;
 
-const Batch& batch(DType dtype = DType::f64) {
-  static const Batch wide(golden_samples(), DType::f64), single(golden_samples(), DType::f32);
-  return dtype == DType::f64 ? wide : single;
-}
 moe::MethodConfig per_sample(moe::MethodConfig c) {
   c.router.granularity = moe::Granularity::sample;
   return c;
@@ -41,26 +37,11 @@ std::vector<std::pair<std::string, moe::MethodConfig>> mixtures() {
   return all;
 }
 
-bool is_router(const std::string& name) { return name.find(".router.") != std::string::npos; }
-
-Tensor hidden_of_frozen_model(DType dtype) {
-  const auto source = nn::random_weights(1, dtype);
-  const nn::Llava model(mini_config(), *source);
-  nn::Pass pass(batch(dtype).segments);
-  return model.hidden(batch(dtype).ids, (*model.tower)(batch(dtype).images), pass).value();
-}
-
-Tensor gradients_of(Mini& mini, const Batch& b, double balance_weight = 0) {
-  mini.arena.grads.zero();
-  backward(evaluate(mini, b, balance_weight).total);
-  return mini.arena.grads.clone();
-}
-
 }  // namespace
 
 TEST_CASE_TEMPLATE("at step 0 any LoRA method is the frozen model, exactly", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
-  const Tensor frozen = hidden_of_frozen_model(dtype);
+  const Tensor frozen = frozen_hidden(dtype);
   auto methods = mixtures();
   methods.emplace_back("lora", small_method("lora"));
   for (const auto& [name, method] : methods) {
@@ -96,9 +77,7 @@ TEST_CASE("uniform routing has the analytic balance loss") {
     for (const auto pool :
          {moe::BalancePool::all_layers, moe::BalancePool::layer, moe::BalancePool::router}) {
       Mini mini = random_mini(small_method("mole_none"), DType::f64);
-      for (const auto& slot : mini.arena.slots()) {
-        if (is_router(slot.name)) mini.arena.value(slot).zero();
-      }
+      zero_routers(mini);
       // All probabilities are 1/E, so whatever was chosen: sum_e C_e / E = 1/E.
       CHECK(evaluate(mini, batch(), 0, {.scope = scope, .pool = pool}).balance.value().item() ==
             doctest::Approx(1.0 / 3).epsilon(1e-14));
@@ -124,12 +103,12 @@ TEST_CASE("without gate gradient or balance loss the router learns nothing at al
   for (const auto& method : {small_method("mole_none"), per_sample(small_method("mole_none")),
                              per_linear(small_method("mole_none"))}) {
     Mini mini = generated_mini(method, DType::f64);
-    gradients_of(mini, batch());
+    gradients_of(mini, evaluate(mini, batch()).total);
     for (const auto& slot : mini.arena.slots()) {
       CAPTURE(slot.name);
       CHECK((norm(mini.arena.grad(slot)) == 0) == is_router(slot.name));
     }
-    gradients_of(mini, batch(), 0.1);
+    gradients_of(mini, evaluate(mini, batch(), 0.1).total);
     for (const auto& slot : mini.arena.slots()) CHECK(norm(mini.arena.grad(slot)) > 0);
   }
 }
@@ -256,7 +235,7 @@ TEST_CASE("execution is chosen by the config and the device alone") {
   CHECK_FALSE(grouped(64));
   c.execution = moe::Execution::grouped;
   c.router.selection = moe::Selection::soft;
-  CHECK(contains(message_of([&] { moe::check(c); }),
+  CHECK(contains(error_of([&] { moe::check(c); }),
                  "method.execution = 'grouped' with method.router.selection = 'soft'"));
 }
 
@@ -284,9 +263,7 @@ TEST_CASE("merged weights are the unmerged model") {
     ++added;
   });
   CHECK(added == 4 * 5);
-  nn::Pass pass(batch().segments);
-  const Tensor hidden = model.hidden(batch().ids, (*model.tower)(batch().images), pass).value();
-  CHECK(relative_error(hidden, unmerged) < kRounding);
+  CHECK(relative_error(hidden_of(model), unmerged) < kRounding);
 }
 
 TEST_CASE("a step changes what is trained and nothing else") {
@@ -302,8 +279,8 @@ TEST_CASE("a step changes what is trained and nothing else") {
   TrainingSteps(mini, 1e-2).step(batch(DType::f32), 0.1);
   size_t frozen = 0;
   for (const auto& [name, value] : snapshot()) {
-    const bool trained = name.find(".lora_") != std::string::npos || is_router(name) ||
-                         name.starts_with("multi_modal_projector.");
+    const bool trained =
+        contains(name, ".lora_") || is_router(name) || name.starts_with("multi_modal_projector.");
     CHECK_MESSAGE(same_bits(value, before.at(name)) == !trained, name);
     frozen += !trained;
   }
@@ -319,10 +296,8 @@ TEST_CASE("permuting experts together with the router's rows changes nothing") {
     for (const auto& slot : mini.arena.slots()) {
       const Tensor from = mini.arena.value(slot);
       Tensor to = other.arena.value(slot);
-      if (slot.name.find("self_attn") != std::string::npos && !method.lora_targets.empty()) continue;
-      if (slot.name.find(".threshold.") != std::string::npos ||
-          slot.name.find(".lambda_") != std::string::npos)
-        continue;
+      if (contains(slot.name, "self_attn") && !method.lora_targets.empty()) continue;
+      if (contains(slot.name, ".threshold.") || contains(slot.name, ".lambda_")) continue;
       const bool columns = slot.name.ends_with("lora_B.weight");  // [out, E*R]; all others by rows
       const int64_t cols = from.cols(), group = (columns ? cols : from.dim(0)) / 3;
       for (int64_t i = 0; i < from.numel(); ++i) {
@@ -339,9 +314,6 @@ TEST_CASE("permuting experts together with the router's rows changes nothing") {
 }
 
 TEST_CASE("accumulation: loss, balance loss and gradients of a step do not depend on its micro-batches") {
-  const auto samples = golden_samples();
-  const Batch first({samples[0], samples[1]}, DType::f64),
-      second({samples[2], samples[3], samples[4]}, DType::f64);
   for (auto& [name, method] : mixtures()) {
     CAPTURE(name);
     // Not claimed for products of means over a micro-batch.
@@ -352,18 +324,16 @@ TEST_CASE("accumulation: loss, balance loss and gradients of a step do not depen
     std::map<std::string, double> want, got;
     for (const auto& [term, value] : whole.terms) want[term] = value.value().item();
     const double want_total = whole.total.value().item();
-    mini.arena.grads.zero();
-    backward(whole.total);
-    const Tensor gradient = mini.arena.grads.clone();
+    const Tensor gradient = gradients_of(mini, whole.total);
     mini.arena.grads.zero();
     double total = 0;
-    for (const Batch* part : {&first, &second}) {
+    for (const Batch& part : batch_halves()) {
       const auto of = [](int64_t n, int64_t all) {
         return static_cast<double>(n) / static_cast<double>(all);
       };
-      const double tokens = of(part->rows.numel(), batch().rows.numel());
-      const double samples = of(part->segments.count(), 5), rows = of(part->segments.rows(), 117);
-      const OwnLosses l = evaluate_own(mini, *part, {5, 117, part->rows.numel(), 2});
+      const double tokens = of(part.rows.numel(), batch().rows.numel());
+      const double samples = of(part.segments.count(), 5), rows = of(part.segments.rows(), 117);
+      const OwnLosses l = evaluate_own(mini, part, {5, 117, part.rows.numel(), 2});
       const Var sum = add(l.total, scale(l.task, tokens - 1));
       for (const auto& [term, value] : l.terms)
         got[term] += (term == "balance" ? samples : rows) * value.value().item();

@@ -139,12 +139,6 @@ std::vector<std::pair<std::string, moe::MethodConfig>> module_cases() {
   return cases;
 }
 
-std::string attach_error(moe::MethodConfig method, const nn::ModelConfig& sizes) {
-  const auto source = nn::random_weights(1, DType::f32);
-  nn::Llava model(sizes, *source);
-  return message_of([&] { moe::attach(model, method, 1); });
-}
-
 nn::ModelConfig mini_sizes() {
   nn::ModelConfig c = mini_config();
   c.vision.class_token = true;
@@ -303,9 +297,9 @@ TEST_CASE("images without a prompt, and rows that are no images, are refused") {
   for (TokenKind& kind : silent.segments.kind) {
     if (kind == TokenKind::prompt) kind = TokenKind::answer;
   }
-  CHECK(contains(message_of([&] { m.run(silent); }), "sample 0 of the batch has an image and no prompt"));
+  CHECK(contains(error_of([&] { m.run(silent); }), "sample 0 of the batch has an image and no prompt"));
   in.visual = Var(Tensor::zeros({kTokens, kWidth}, DType::f64));
-  CHECK(contains(message_of([&] { m.run(in); }), "5 visual rows, but 5 images of 5"));
+  CHECK(contains(error_of([&] { m.run(in); }), "5 visual rows, but 5 images of 5"));
 }
 
 TEST_CASE("in a model: what is trained, counted and learnt") {
@@ -314,10 +308,8 @@ TEST_CASE("in a model: what is trained, counted and learnt") {
   with_lora.lora_targets = {"q_proj", "down_proj"};
   with_lora = top_k(with_lora, 2, moe::Execution::automatic);
   const auto attached = [](const moe::MethodConfig& method) {
-    const auto source = nn::random_weights(1, DType::f32);
-    nn::Llava model(mini_sizes(), *source);
-    const moe::Attachment a = moe::attach(model, method, 1);
-    return a;
+    nn::Llava model(mini_sizes(), *nn::random_weights(1, DType::f32));
+    return moe::attach(model, method, 1);
   };
   const int64_t C = 128, expert = 3 * C * C, router = 6 * C, lora = 4 * 2 * (2 * C + 256 + C);
   const moe::Attachment full = attached(stage2), thin = attached(with_lora);
@@ -356,9 +348,4 @@ TEST_CASE("what the module cannot work with is refused, by key") {
   CHECK(contains(error([](C& c) { c.expert_targets = {"gate_proj"}; }), "method.expert_targets"));
 }
 
-int main(int argc, char** argv) {
-  doctest::Context context(argc, argv);
-  const int result = context.run();
-  if (!context.shouldExit()) worst_errors().print();
-  return result;
-}
+int main(int argc, char** argv) { return run_and_print_worst(argc, argv); }

@@ -170,14 +170,14 @@ TEST_CASE_TEMPLATE("hybrid chooses all where the entropy is high, else up to the
 TEST_CASE("the finite check names route") {
   set_finite_check(true);
   const Tensor logits = Tensor::of({1, 3}, Values{std::nan(""), 0, 0});
-  CHECK(contains(message_of([&] { route(Var(logits), {}); }), "[route] output (1, 3) holds nan"));
+  CHECK(contains(error_of([&] { route(Var(logits), {}); }), "[route] output (1, 3) holds nan"));
   set_finite_check(false);
 }
 
 TEST_CASE("what route refuses") {
   const Var logits(normal("logits", {3, 4}));
   const auto message = [&](const RouteRule& rule, const RouteGroups& groups) {
-    return message_of([&] { route(logits, rule, groups); });
+    return error_of([&] { route(logits, rule, groups); });
   };
   CHECK(contains(message({.k = 5}, {}), "[route] k is 5, for logits (3, 4)"));
   CHECK(contains(message({.k = 0}, {}), "[route] k is 0"));

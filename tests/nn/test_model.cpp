@@ -8,32 +8,8 @@ using namespace burrow::testing;
 
 namespace {
 
-std::string attach_error(const std::function<void(moe::MethodConfig&)>& change) {
-  moe::MethodConfig method = small_method("mole_none");
-  change(method);
-  const auto source = nn::random_weights(1, DType::f32);
-  nn::Llava model(mini_config(), *source);
-  return message_of([&] { moe::attach(model, method, 1); });
-}
-
-nn::ModelConfig llava_7b() {
-  nn::ModelConfig c;
-  c.vision.image_size = 336;
-  c.vision.patch_size = 14;
-  c.vision.width = 1024;
-  c.vision.layers = 24;
-  c.vision.heads = 16;
-  c.vision.mlp_width = 4096;
-  c.vision.feature_layer = -2;
-  c.vision.feature_norm = false;
-  c.decoder = {
-      .vocabulary = 32000, .width = 4096, .layers = 32, .heads = 32, .kv_heads = 32, .mlp_width = 11008};
-  return c;
-}
-
 moe::ParameterCounts counts_of(const moe::MethodConfig& method) {
-  const auto source = nn::shapes_only(DType::f32);
-  nn::Llava model(llava_7b(), *source);
+  nn::Llava model(llava_7b(), *nn::shapes_only(DType::f32));
   return moe::attach(model, method, 1).counts;
 }
 
@@ -154,7 +130,9 @@ TEST_CASE("one batch overfits") {
 TEST_CASE("what attach refuses, with the key's name") {
   using C = moe::MethodConfig;
   const auto refuses = [](const char* text, const std::function<void(C&)>& change) {
-    const std::string message = attach_error(change);
+    moe::MethodConfig method = small_method("mole_none");
+    change(method);
+    const std::string message = attach_error(method);
     CHECK_MESSAGE(contains(message, text), message);
   };
   refuses("target 'fc1' matches no Linear", [](C& c) { c.expert_targets.push_back("fc1"); });
@@ -186,7 +164,7 @@ TEST_CASE("what attach refuses, with the key's name") {
     c.experts_by_layer = {1, 2};
     c.router.top_k = 3;
   });
-  CHECK(contains(message_of([] { (void)moe::method("mola2"); }),
+  CHECK(contains(error_of([] { (void)moe::method("mola2"); }),
                  "method.name = 'mola2': no such method; the table has full, lora"));
 }
 
@@ -204,10 +182,9 @@ TEST_CASE("experts by layer: equal blocks of layers") {
   Mini mini = random_mini(method, DType::f32);
   for (const auto& slot : mini.arena.slots()) {
     CAPTURE(slot.name);
-    const bool late =
-        slot.name.find("layers.2.") != std::string::npos || slot.name.find("layers.3.") != std::string::npos;
+    const bool late = contains(slot.name, "layers.2.") || contains(slot.name, "layers.3.");
     if (slot.name.ends_with("lora_A.weight")) CHECK(slot.shape[0] == (late ? 6 : 2));
-    if (slot.name.find(".router.") != std::string::npos) CHECK(late);
+    if (is_router(slot.name)) CHECK(late);
   }
   CHECK(routings_of(mini, Batch(golden_samples(), DType::f32)).size() == 2);
   method.experts_by_layer = {4, 3, 2, 1};

@@ -33,7 +33,7 @@ TEST_CASE("a feature layer from the end is the last of a shorter tower") {
 
 TEST_CASE("feature layers that the tower does not have") {
   for (const int64_t layer : {0, 1, -5}) {
-    const std::string message = message_of([&] { features(3, layer, false); });
+    const std::string message = error_of([&] { features(3, layer, false); });
     CHECK_MESSAGE(contains(message, fmt::format("vision.feature_layer = {}: must count", layer).c_str()),
                   message);
   }

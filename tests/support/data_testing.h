@@ -4,25 +4,15 @@
 
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <map>
 #include <string>
 
 #include "data/sets/dataset.h"
-#include "tensor/check.h"
 #include "tensor/files.h"
+#include "tests/support/errors.h"
 #include "tests/support/folder.h"
 
 namespace burrow {
-
-inline std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 // Every file below a folder with its bytes, but for the lock.
 inline std::map<std::string, std::string> tree(const std::string& dir) {
@@ -33,8 +23,12 @@ inline std::map<std::string, std::string> tree(const std::string& dir) {
   return files;
 }
 
-inline bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
+// That two trees have the same names and that only the tokenizer's bytes are equal: of another seed.
+inline void check_other_seed(const std::map<std::string, std::string>& files,
+                             const std::map<std::string, std::string>& other) {
+  REQUIRE(other.size() == files.size());
+  for (const auto& [name, bytes] : files)
+    CHECK_MESSAGE((other.at(name) == bytes) == (name == "tokenizer.json"), name);
 }
 
 inline void write_bytes(const std::string& path, const std::string& bytes) {

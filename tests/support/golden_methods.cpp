@@ -69,6 +69,17 @@ nn::ModelConfig mini_config() {
   return c;
 }
 
+nn::ModelConfig llava_7b() {
+  nn::ModelConfig c;
+  c.vision = {
+      .image_size = 336, .patch_size = 14, .width = 1024, .layers = 24, .heads = 16, .mlp_width = 4096};
+  c.vision.feature_layer = -2;
+  c.vision.feature_norm = false;
+  c.decoder = {
+      .vocabulary = 32000, .width = 4096, .layers = 32, .heads = 32, .kv_heads = 32, .mlp_width = 11008};
+  return c;
+}
+
 const std::vector<GoldenCase>& golden_cases() {
   static const std::vector<GoldenCase> cases{
       {"base", small("full"), mini_config()},

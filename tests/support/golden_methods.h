@@ -20,5 +20,7 @@ moe::MethodConfig small_method(const std::string& golden);
 // A row of the table of methods at these sizes, as it is.
 moe::MethodConfig small(const std::string& row);
 nn::ModelConfig mini_config();
+// The sizes of LLaVA-1.5-7B.
+nn::ModelConfig llava_7b();
 
 }  // namespace burrow::testing

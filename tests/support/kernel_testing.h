@@ -12,6 +12,7 @@
 
 #include "tensor/kernels.h"
 #include "tensor/rng.h"
+#include "tests/support/errors.h"
 
 namespace burrow::testing {
 
@@ -135,19 +136,6 @@ void check_same_on_threads(F&& run) {
     check_same_bits(one[i], two[i]);
     check_same_bits(one[i], three[i]);
   }
-}
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "(nothing was thrown)";
-}
-inline bool contains(const std::string& text, const char* part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace burrow::testing

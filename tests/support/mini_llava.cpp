@@ -1,8 +1,5 @@
 #include "tests/support/mini_llava.h"
 
-#include <algorithm>
-#include <cmath>
-
 namespace burrow::testing {
 
 // ---- batches
@@ -77,6 +74,18 @@ Batch::Batch(const std::vector<Sample>& samples, DType dtype) {
   }
 }
 
+const Batch& batch(DType dtype) {
+  static const Batch wide(golden_samples(), DType::f64), single(golden_samples(), DType::f32);
+  return dtype == DType::f64 ? wide : single;
+}
+
+const std::array<Batch, 2>& batch_halves() {
+  static const std::vector<Sample> s = golden_samples();
+  static const std::array<Batch, 2> halves{Batch({s[0], s[1]}, DType::f64),
+                                           Batch({s[2], s[3], s[4]}, DType::f64)};
+  return halves;
+}
+
 // ---- models
 
 Mini assemble(std::unique_ptr<nn::Llava> model, moe::Attachment attachment) {
@@ -99,6 +108,28 @@ Mini random_mini(const moe::MethodConfig& method, DType dtype, uint64_t seed) {
   auto model = std::make_unique<nn::Llava>(mini_config(), *source);
   moe::Attachment attachment = moe::attach(*model, method, seed);
   return assemble(std::move(model), std::move(attachment));
+}
+
+Tensor hidden_of(const nn::Llava& model, DType dtype) {
+  nn::Pass pass(batch(dtype).segments);
+  return model.hidden(batch(dtype).ids, (*model.tower)(batch(dtype).images), pass).value();
+}
+
+Tensor frozen_hidden(DType dtype) {
+  return hidden_of(nn::Llava(mini_config(), *nn::random_weights(1, dtype)), dtype);
+}
+
+bool is_router(const std::string& parameter) { return contains(parameter, ".router."); }
+
+void zero_routers(Mini& mini) {
+  for (const auto& slot : mini.arena.slots()) {
+    if (is_router(slot.name)) mini.arena.value(slot).zero();
+  }
+}
+
+std::string attach_error(const moe::MethodConfig& method, const nn::ModelConfig& config) {
+  nn::Llava model(config, *nn::random_weights(1, DType::f32));
+  return error_of([&] { moe::attach(model, method, 1); });
 }
 
 // ---- losses and steps
@@ -159,6 +190,12 @@ OwnLosses evaluate_own(Mini& mini, const Batch& batch, const train::StepTotals& 
   OwnLosses own{l.task, l.hidden, l.total, {}, pass.routings};
   for (const moe::AuxiliaryTerm& term : l.terms) own.terms[term.name] = term.value;
   return own;
+}
+
+Tensor gradients_of(Mini& mini, const Var& loss) {
+  mini.arena.grads.zero();
+  backward(loss);
+  return mini.arena.grads.clone();
 }
 
 std::vector<double> row_losses(Mini& mini, const Batch& batch) {

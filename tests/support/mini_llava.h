@@ -1,10 +1,12 @@
 #pragma once
 // The miniature LLaVA of the golden values, with a method attached; its batch of five sequences, in any
 // selection and order; losses and training steps.
+#include <array>
 #include <map>
 #include <memory>
 
 #include "nn/arena.h"
+#include "tests/support/errors.h"
 #include "tests/support/golden_data.h"
 #include "tests/support/golden_methods.h"
 #include "train/run/step.h"
@@ -31,6 +33,9 @@ struct Batch {
   Tensor images;         // [images,3,S,S], undefined without images
   Tensor rows, targets;  // i32 [S] the supervised rows and what they predict
 };
+// The golden batch; its samples 0 and 1, and the other three.
+const Batch& batch(DType dtype = DType::f64);
+const std::array<Batch, 2>& batch_halves();
 
 // A model with a method attached and its trainable parameters in an arena.
 struct Mini {
@@ -47,6 +52,22 @@ Mini generated_mini(const moe::MethodConfig& method, DType dtype,
 Mini random_mini(const moe::MethodConfig& method, DType dtype, uint64_t seed = 1);
 // Moves the parameters of an adapted model into an arena.
 Mini assemble(std::unique_ptr<nn::Llava> model, moe::Attachment attachment);
+// The hidden state of a model without a method, random_mini's weights and the golden batch. [N,C]
+Tensor frozen_hidden(DType dtype);
+// The hidden state that a model gives the golden batch. [N,C]
+Tensor hidden_of(const nn::Llava& model, DType dtype = DType::f64);
+bool is_router(const std::string& parameter);
+void zero_routers(Mini& mini);
+// The message of attach's error, or "no error".
+std::string attach_error(const moe::MethodConfig& method, const nn::ModelConfig& config = mini_config());
+
+// The message of moe::check's error on a row of the table that `set` has changed.
+template <class F>
+std::string check_error(const char* row, F set) {
+  moe::MethodConfig method = moe::method(row);
+  set(method);
+  return error_of([&] { moe::check(method); });
+}
 
 // What a micro-batch's forward reads, with its images' features from the model's tower.
 train::MicroInputs inputs_of(const Mini& mini, const Batch& batch);
@@ -72,6 +93,8 @@ struct OwnLosses {
   std::vector<nn::Routing> routings;
 };
 OwnLosses evaluate_own(Mini& mini, const Batch& batch, const train::StepTotals& totals = {.samples = 0});
+// The gradients of a loss alone, as a copy of the arena's.
+Tensor gradients_of(Mini& mini, const Var& loss);
 // The cross entropy of each supervised row: f64 values.
 std::vector<double> row_losses(Mini& mini, const Batch& batch);
 

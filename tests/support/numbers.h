@@ -63,6 +63,13 @@ inline WorstErrors& worst_errors() {
   static WorstErrors errors;
   return errors;
 }
+// The main of tests that note errors.
+inline int run_and_print_worst(int argc, char** argv) {
+  doctest::Context context(argc, argv);
+  const int result = context.run();
+  if (!context.shouldExit()) worst_errors().print();
+  return result;
+}
 
 // Fails where `error` is not below `bound` (a NaN is not).
 inline void check_below(const std::string& kind, double error, double bound, const std::string& what) {

@@ -8,10 +8,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iomanip>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "tensor/files.h"
+#include "tests/support/errors.h"
 
 namespace burrow::testing {
 
@@ -20,6 +23,14 @@ struct Outcome {
   std::string text;
 };
 
+// The words of a line; one with spaces stands in double quotes.
+inline std::vector<std::string> words_of(const std::string& line) {
+  std::istringstream in(line);
+  std::vector<std::string> words;
+  for (std::string word; in >> std::quoted(word);) words.push_back(word);
+  return words;
+}
+
 // A folder with the generated data of a small experiment and the configs of the tests.
 struct Playground {
   std::filesystem::path folder;
@@ -27,15 +38,15 @@ struct Playground {
     folder = std::filesystem::temp_directory_path() / fmt::format("burrow-test-train-{}", getpid());
     std::filesystem::create_directories(folder);
     if (!with_data) return;
-    REQUIRE(run({"data", "make", "data", "--train", "240", "--validation", "20", "--test", "30"}).code == 0);
+    good("data make data --train 240 --validation 20 --test 30");
     write("run.toml", config());
   }
   ~Playground() { std::filesystem::remove_all(folder); }
 
   static std::string config() {
     std::string text =
-        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n[model.vision]\nlayers = 1\nwidth = "
-        "32\nmlp_width = 32\n"
+        "model.decoder = {layers = 2, width = 32, mlp_width = 48}\n"
+        "model.vision = {layers = 1, width = 32, mlp_width = 32}\n"
         "[method]\nname = 'mole'\ndropout = 0.1\nlora_targets = ['q_proj', 'v_proj']\n"
         "[train]\ntokens_per_step = 90\naccumulation = 2\ncheckpoint_every = 7\nlog_every = 3\n"
         "[data]\ntokenizer = 'data/tokenizer.json'\nfeature_cache = 'features'\n[eval]\nlimit = 10\n";
@@ -48,11 +59,17 @@ struct Playground {
     }
     return text;
   }
+  // The line of a config that lays it over one of configs/models.
+  std::string base(const std::string& model) const {
+    const auto file = std::filesystem::path(BURROW_TEST_FILES) / "../configs/models" / (model + ".toml");
+    return fmt::format("base = '{}'\n", std::filesystem::proximate(file, folder).string());
+  }
   void write(const std::string& name, const std::string& text) const { std::ofstream(folder / name) << text; }
   std::string read(const std::string& name) const { return burrow::read_file((folder / name).string()); }
 
-  // Starts burrow in the folder, its output in out.txt.
-  pid_t start(const std::vector<std::string>& arguments, const std::string& output = "out.txt") const {
+  // Starts burrow with the arguments of a line, in the folder; its output is in out.txt.
+  pid_t start(const std::string& line, const std::string& output = "out.txt") const {
+    std::vector<std::string> arguments = words_of(line);
     const pid_t child = fork();
     if (child == 0) {
       if (chdir(folder.c_str()) != 0) _exit(99);
@@ -61,7 +78,7 @@ struct Playground {
       dup2(out, 2);
       setenv("OMP_NUM_THREADS", "1", 1);
       std::vector<char*> argv{const_cast<char*>(BURROW_PROGRAM)};
-      for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+      for (std::string& a : arguments) argv.push_back(a.data());
       argv.push_back(nullptr);
       execv(BURROW_PROGRAM, argv.data());
       _exit(98);
@@ -73,19 +90,33 @@ struct Playground {
     waitpid(child, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   }
-  Outcome run(const std::vector<std::string>& arguments) const {
-    const int code = wait(start(arguments));
+  Outcome run(const std::string& line) const {
+    const int code = wait(start(line));
     return {code, read("out.txt")};
+  }
+  // The output of a run that must succeed.
+  std::string good(const std::string& line) const {
+    const Outcome o = run(line);
+    REQUIRE_MESSAGE(o.code == 0, o.text);
+    return o.text;
+  }
+  // A run that must fail with each of these parts in its error.
+  void refused(const std::string& line, const std::vector<std::string>& parts) const {
+    const Outcome o = run(line);
+    CHECK_MESSAGE(o.code == 1, line);
+    for (const std::string& part : parts) CHECK_MESSAGE(contains(o.text, part), o.text);
+  }
+  // Flips one bit of a file, `from_end` bytes before its end.
+  void flip_bit(const std::filesystem::path& file, size_t from_end) const {
+    std::string bytes = read(file);
+    bytes[bytes.size() - from_end] ^= 4;
+    write_file_atomically((folder / file).string(), bytes);
   }
 };
 
 inline const Playground& playground() {
   static const Playground p;
   return p;
-}
-
-inline bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace burrow::testing

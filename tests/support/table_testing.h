@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tensor/files.h"
+#include "tests/support/errors.h"
 #include "tests/support/folder.h"
 #include "train/table/table_report.h"
 
@@ -67,35 +68,23 @@ inline std::string result_text(double cats, double dogs, int64_t steps = 10) {
 }
 inline void finish(const Cell& cell, const std::string& result, double speed = 100) {
   fs::create_directories(cell.path);
-  write_file_atomically((cell.path / "config.toml").string(), cell.config);
-  write_file_atomically(
-      (cell.path / "timings.json").string(),
+  const auto put = [&](const char* name, const std::string& text) {
+    write_file_atomically((cell.path / name).string(), text);
+  };
+  put("config.toml", cell.config);
+  put("timings.json",
       fmt::format(R"({{"tokens_per_second": {}, "peak_memory_bytes": {}}})", speed, 1048576 * speed));
-  write_file_atomically(
-      (cell.path / "metrics.jsonl").string(),
-      R"({"step": 1, "routing": [{"active": {"cats": 9}}]})"
-      "\n"
-      R"({"step": 2, "routing": [{"active": {"cats": 1, "dogs": 2}}, {"active": {"cats": 3}}]})"
-      "\n");
-  write_file_atomically((cell.path / "provenance.json").string(),
-                        R"({"commit": "abc", "cpu": "some CPU", "threads": 1})");
-  write_file_atomically((cell.path / "result.json").string(), result);
+  put("metrics.jsonl", R"({"step": 1, "routing": [{"active": {"cats": 9}}]}
+{"step": 2, "routing": [{"active": {"cats": 1, "dogs": 2}}, {"active": {"cats": 3}}]}
+)");
+  put("provenance.json", R"({"commit": "abc", "cpu": "some CPU", "threads": 1})");
+  put("result.json", result);
 }
 inline const Cell& cell_of(const TablePlan& plan, const std::string& row, int64_t seed) {
   for (const Cell& cell : plan.cells) {
     if (plan.config.rows[cell.row].name == row && cell.seed == seed) return cell;
   }
   fail("no cell {} {}", row, seed);
-}
-
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 inline void close(double value, double reference) {

@@ -154,7 +154,7 @@ TEST_CASE_TEMPLATE("attention rejects arguments that do not match", T, float, do
   const Tensor at = index_of({0, 1, 2, 3, 4});
   const auto run = [&](std::vector<int32_t> cuts, int64_t heads) {
     const AttentionRanges r{index_of(cuts), index_of(cuts), at, at};
-    return message_of([&] { kernel::attention(y, lse, q, q, q, r, {heads, heads, 4, true, 1}); });
+    return error_of([&] { kernel::attention(y, lse, q, q, q, r, {heads, heads, 4, true, 1}); });
   };
   CHECK(contains(run({0, 4}, 2), "q_offsets run from 0 to 4, expected 0 to 5"));
   CHECK(contains(run({0, 3, 2, 5}, 2), "q_offsets decrease from 3 to 2 at sequence 1"));
@@ -252,6 +252,6 @@ TEST_CASE_TEMPLATE("rope", T, float, double) {
     check_near("in place", back, want);
   }
   Tensor x = random_tensor<T>({1, 9});
-  CHECK(contains(message_of([&] { kernel::rope(x, x, index_of({0}), 3, 1e4, false); }),
-                 "3 heads of even size"));
+  CHECK(
+      contains(error_of([&] { kernel::rope(x, x, index_of({0}), 3, 1e4, false); }), "3 heads of even size"));
 }

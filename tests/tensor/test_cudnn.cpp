@@ -196,8 +196,5 @@ int main(int argc, char** argv) {
   fmt::print("cuDNN {}\n", info.version);
   if (argc == 2 && std::string_view(argv[1]) == "--graphs") return check_graphs();
   if (cuda::device_count() == 0) return skipped("no CUDA device");
-  doctest::Context context(argc, argv);
-  const int result = context.run();
-  if (!context.shouldExit()) worst_errors().print();
-  return result;
+  return run_and_print_worst(argc, argv);
 }

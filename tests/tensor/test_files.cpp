@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <vector>
 
+#include "tests/support/errors.h"
 #include "tests/support/folder.h"
 
 using namespace burrow;
@@ -32,15 +32,6 @@ struct FileSizeLimit {
   }
 };
 
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
 }  // namespace
 
 TEST_CASE("reading and mapping") {
@@ -58,10 +49,9 @@ TEST_CASE("reading and mapping") {
   CHECK(mapped->bytes()[199'999] == std::byte{'x'});
   CHECK(MappedFile::open(path)->bytes().empty());
   CHECK(read_file(path).empty());
-  CHECK(error_of([&] { MappedFile::open(missing); }) ==
-        "[files] cannot open " + missing + ": No such file or directory");
-  CHECK(error_of([&] { read_file(missing); }) ==
-        "[files] cannot open " + missing + ": No such file or directory");
+  const std::string absent = "[files] cannot open " + missing + ": No such file or directory";
+  CHECK(error_of([&] { MappedFile::open(missing); }) == absent);
+  CHECK(error_of([&] { read_file(missing); }) == absent);
   CHECK(error_of([&] { read_file(folder.path); }) ==
         "[files] cannot read " + folder.path + ": Is a directory");
   CHECK(error_of([&] { MappedFile::open(folder.path); }) ==

@@ -42,10 +42,7 @@ void product_nt(Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
 TEST_CASE_TEMPLATE("matmul", T, float, double) {
   for (const auto [N, O, C] : kSizes) {
     for (const bool add : {false, true}) {
-      CAPTURE(N);
-      CAPTURE(O);
-      CAPTURE(C);
-      CAPTURE(add);
+      INFO("N = ", N, ", O = ", O, ", C = ", C, ", add = ", add);
       Outputs outputs;
       const Tensor x = random_tensor<T>({N, C}), w = random_tensor<T>({O, C}), g = random_tensor<T>({N, O});
       const Values vx = values_of(x), vw = values_of(w), vg = values_of(g);
@@ -73,9 +70,9 @@ TEST_CASE_TEMPLATE("matmul", T, float, double) {
   }
   Tensor y = Tensor::zeros({128, 32}, DTypeOf<T>::value);
   const Tensor x = random_tensor<T>({128, 64}), w = random_tensor<T>({32, 60});
-  CHECK(message_of([&] { kernel::matmul_nt(y, x, w, {}, false); }) ==
+  CHECK(error_of([&] { kernel::matmul_nt(y, x, w, {}, false); }) ==
         "[matmul_nt] x (128, 64) and w (32, 60): inner sizes 64 and 60 differ");
-  CHECK(message_of([&] {
+  CHECK(error_of([&] {
           kernel::matmul_nt(y, x, random_tensor<T>({32, 64}), w, false);
         }) == fmt::format("[matmul_nt] bias is {0} (32, 60), expected {0} (32)", DTypeOf<T>::value));
 }
@@ -86,10 +83,7 @@ TEST_CASE_TEMPLATE("a bias gives the bits of a product and an addition after it"
     sizes.push_back(large);  // large enough for a team of threads
   for (const auto [N, O, C] : sizes) {
     for (const bool add : {false, true}) {
-      CAPTURE(N);
-      CAPTURE(O);
-      CAPTURE(C);
-      CAPTURE(add);
+      INFO("N = ", N, ", O = ", O, ", C = ", C, ", add = ", add);
       Outputs outputs;
       const Tensor x = random_tensor<T>({N, C}), w = random_tensor<T>({O, C}), bias = random_tensor<T>({O});
       const Tensor start = random_tensor<T>({N, O});

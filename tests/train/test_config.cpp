@@ -7,7 +7,8 @@
 #include <filesystem>
 #include <limits>
 
-#include "tensor/files.h"
+#include "tests/support/errors.h"
+#include "tests/support/folder.h"
 #include "train/config/toml_letters.h"
 
 // Like those of nn/ and moe/, these structs are in another namespace and do not include the visitors.
@@ -74,17 +75,13 @@ Config read(const std::string& toml, const std::vector<std::string>& overrides =
   return c;
 }
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 std::string read_error(const std::string& toml, const std::vector<std::string>& overrides = {}) {
   return error_of([&] { read(toml, overrides); });
+}
+
+// Each text and its error, without the name of the file.
+void check_errors(const std::vector<std::pair<std::string, std::string>>& errors) {
+  for (const auto& [toml, error] : errors) CHECK(read_error(toml) == "x.toml:" + error);
 }
 
 }  // namespace
@@ -123,55 +120,45 @@ source.files = ["a.json", "b.json"]
 }
 
 TEST_CASE("the error for an unknown key names the nearest key") {
-  CHECK(read_error("[train]\nlearing_rate = 1") ==
-        "x.toml:2: unknown key 'train.learing_rate'; did you mean 'train.learning_rate'?");
-  CHECK(read_error("train.leanring_rate = 1") ==
-        "x.toml:1: unknown key 'train.leanring_rate'; did you mean 'train.learning_rate'?");
-  CHECK(read_error("\n\n[trian]\nverbose = true") == "x.toml:3: unknown key 'trian'; did you mean 'train'?");
-  // The right key in the wrong section.
-  CHECK(read_error("learning_rate = 1") ==
-        "x.toml:1: unknown key 'learning_rate'; did you mean 'train.learning_rate'?");
-  CHECK(read_error("moe.betas = [1]") ==
-        "x.toml:1: unknown key 'moe.betas'; did you mean 'train.adam.betas'?");
-  CHECK(read_error("[[data.sets]]\n[[data.sets]]\nwieght = 1") ==
-        "x.toml:3: unknown key 'data.sets[1].wieght'; did you mean 'data.sets[1].weight'?");
-  CHECK(read_error("[[data.sets]]\n[data.sets.source]\nfile = 1") ==
-        "x.toml:3: unknown key 'data.sets[0].source.file'; did you mean 'data.sets[0].source.files'?");
-  CHECK(read_error("completely_different = 1") == "x.toml:1: unknown key 'completely_different'");
-  CHECK(read_error("x = 1") == "x.toml:1: unknown key 'x'");
+  check_errors({{"[train]\nlearing_rate = 1",
+                 "2: unknown key 'train.learing_rate'; did you mean 'train.learning_rate'?"},
+                {"train.leanring_rate = 1",
+                 "1: unknown key 'train.leanring_rate'; did you mean 'train.learning_rate'?"},
+                {"\n\n[trian]\nverbose = true", "3: unknown key 'trian'; did you mean 'train'?"},
+                {"learning_rate = 1", "1: unknown key 'learning_rate'; did you mean 'train.learning_rate'?"},
+                {"moe.betas = [1]", "1: unknown key 'moe.betas'; did you mean 'train.adam.betas'?"},
+                {"[[data.sets]]\n[[data.sets]]\nwieght = 1",
+                 "3: unknown key 'data.sets[1].wieght'; did you mean 'data.sets[1].weight'?"},
+                {"[[data.sets]]\n[data.sets.source]\nfile = 1",
+                 "3: unknown key 'data.sets[0].source.file'; did you mean 'data.sets[0].source.files'?"},
+                {"completely_different = 1", "1: unknown key 'completely_different'"},
+                {"x = 1", "1: unknown key 'x'"}});
   CHECK(nearest_key("scald", {"none", "scaled"}) == "scaled");
   CHECK(nearest_key("q", {"a", "b"}).empty());
   CHECK(nearest_key("", {}).empty());
 }
 
 TEST_CASE("the error for a wrong type names the place, the expected and the found type") {
-  CHECK(read_error("[train]\n\nlearning_rate = \"high\"") ==
-        "x.toml:3: train.learning_rate: expected a number, found a string");
-  CHECK(read_error("train.tokens_per_step = 1.0") ==
-        "x.toml:1: train.tokens_per_step: expected an integer, found a number with a fraction");
-  CHECK(read_error("train.verbose = 1") == "x.toml:1: train.verbose: expected a boolean, found an integer");
-  CHECK(read_error("name = 2024-01-01") == "x.toml:1: name: expected a string, found a date or time");
-  CHECK(read_error("train = 1") == "x.toml:1: train: expected a table, found an integer");
-  CHECK(read_error("name.first = 1") == "x.toml:1: name: expected a string, found a table");
-  CHECK(read_error("moe.layers = 1") ==
-        "x.toml:1: moe.layers: expected an array of integers, found an integer");
-  CHECK(read_error("moe.layers = [1,\n 2.5]") ==
-        "x.toml:2: moe.layers: expected an array of integers, found a number with a fraction as element 2");
-  CHECK(read_error("moe.targets = [1]") ==
-        "x.toml:1: moe.targets: expected an array of strings, found an integer as element 1");
-  CHECK(read_error("moe.gate = \"scald\"") ==
-        "x.toml:1: moe.gate: expected one of none, straight_through, scaled, found 'scald'; did you mean "
-        "'scaled'?");
-  CHECK(read_error("moe.gate = true") ==
-        "x.toml:1: moe.gate: expected one of none, straight_through, scaled, found a boolean");
-  CHECK(read_error("data.sets = 1") == "x.toml:1: data.sets: expected an array of tables, found an integer");
-  CHECK(read_error("data.sets = [{}, 1]") ==
-        "x.toml:1: data.sets: expected an array of tables, found an integer as element 2");
-  CHECK(read_error("[[data.sets]]\nweight = \"x\"") ==
-        "x.toml:2: data.sets[0].weight: expected a number, found a string");
-  // An integer without an exact double is not rounded silently.
-  CHECK(read_error("train.learning_rate = 9007199254740993") ==
-        "x.toml:1: train.learning_rate: expected a number, found an integer");
+  check_errors(
+      {{"[train]\n\nlearning_rate = \"high\"", "3: train.learning_rate: expected a number, found a string"},
+       {"train.tokens_per_step = 1.0",
+        "1: train.tokens_per_step: expected an integer, found a number with a fraction"},
+       {"train.verbose = 1", "1: train.verbose: expected a boolean, found an integer"},
+       {"name = 2024-01-01", "1: name: expected a string, found a date or time"},
+       {"train = 1", "1: train: expected a table, found an integer"},
+       {"name.first = 1", "1: name: expected a string, found a table"},
+       {"moe.layers = 1", "1: moe.layers: expected an array of integers, found an integer"},
+       {"moe.layers = [1,\n 2.5]",
+        "2: moe.layers: expected an array of integers, found a number with a fraction as element 2"},
+       {"moe.targets = [1]", "1: moe.targets: expected an array of strings, found an integer as element 1"},
+       {"moe.gate = \"scald\"",
+        "1: moe.gate: expected one of none, straight_through, scaled, found 'scald'; did you mean 'scaled'?"},
+       {"moe.gate = true", "1: moe.gate: expected one of none, straight_through, scaled, found a boolean"},
+       {"data.sets = 1", "1: data.sets: expected an array of tables, found an integer"},
+       {"data.sets = [{}, 1]", "1: data.sets: expected an array of tables, found an integer as element 2"},
+       {"[[data.sets]]\nweight = \"x\"", "2: data.sets[0].weight: expected a number, found a string"},
+       {"train.learning_rate = 9007199254740993",  // has no exact double
+        "1: train.learning_rate: expected a number, found an integer"}});
   CHECK(read_error("name = \"a\"\nname = \"b\"").starts_with("x.toml:2: "));
   CHECK(read_error("\nname = ").starts_with("x.toml:2: "));
 }
@@ -259,22 +246,22 @@ TEST_CASE("overrides") {
   CHECK(read(sets, {"data.sets[0].source.files=['f']"}).sets[0].files == std::vector<std::string>{"f"});
   CHECK(read(sets, {"data.sets=[{name = 'only'}]"}).sets == std::vector<sample::Set>{{"only", 1, {}}});
 
-  CHECK(read_error("", {"train.learning_rat=1"}) ==
-        "--set: unknown key 'train.learning_rat'; did you mean 'train.learning_rate'?");
-  CHECK(read_error("", {"lr=1"}) == "--set: unknown key 'lr'");
+  for (const auto& [override, error] : std::vector<std::pair<std::string, std::string>>{
+           {"train.learning_rat=1",
+            ": unknown key 'train.learning_rat'; did you mean 'train.learning_rate'?"},
+           {"lr=1", ": unknown key 'lr'"},
+           {"name", " name: expected key=value"},
+           {"train.verbose=maybe", " train.verbose=maybe: 'maybe' is not a TOML value (boolean)"},
+           {"train.learning_rate=1\nname = 'x'",
+            " train.learning_rate=1\nname = 'x': '1\nname = 'x'' is not a TOML value (number)"},
+           {"train.learning_rate=\"1\"",
+            " train.learning_rate=\"1\": train.learning_rate: expected a number, found a string"},
+           {"moe.gate=scald",
+            " moe.gate=scald: moe.gate: expected one of none, straight_through, scaled, found 'scald'; did "
+            "you mean 'scaled'?"}})
+    CHECK(read_error("", {override}) == "--set" + error);
   CHECK(read_error("", {"train=1"}).starts_with("--set: unknown key 'train'"));
   CHECK(read_error("", {"data.sets[x].name=1"}).starts_with("--set: unknown key 'data.sets[x].name'"));
-  CHECK(read_error("", {"name"}) == "--set name: expected key=value");
-  CHECK(read_error("", {"train.verbose=maybe"}) ==
-        "--set train.verbose=maybe: 'maybe' is not a TOML value (boolean)");
-  CHECK(read_error("", {"train.learning_rate=1\nname = 'x'"}) ==
-        "--set train.learning_rate=1\nname = 'x': '1\nname = 'x'' is not a TOML value (number)");
-  CHECK(read_error("", {"train.learning_rate=\"1\""}) ==
-        "--set train.learning_rate=\"1\": train.learning_rate: expected a number, found a string");
-  CHECK(read_error("", {"moe.gate=scald"}) ==
-        "--set moe.gate=scald: moe.gate: expected one of none, straight_through, scaled, found 'scald'; did "
-        "you "
-        "mean 'scaled'?");
   CHECK(read_error(sets, {"data.sets[2].weight=3"}) ==
         "--set data.sets[2].weight=3: there is no [2]; the files give 2 entries");
   CHECK(read_error("train = 1", {"train.verbose=true"}) ==
@@ -294,13 +281,8 @@ TEST_CASE("non-ASCII letters are accepted in strings and comments only") {
 }
 
 TEST_CASE("base files") {
-  std::string folder = (std::filesystem::temp_directory_path() / "burrow_XXXXXX").string();
-  REQUIRE(::mkdtemp(folder.data()));
-  std::filesystem::create_directory(folder + "/sub");
-  const auto put = [&](const std::string& name, std::string_view text) {
-    write_file_atomically(folder + "/" + name, text);
-    return folder + "/" + name;
-  };
+  const Folder folder;
+  const auto put = [&](const std::string& name, const std::string& text) { return folder.put(name, text); };
   const std::string root = put("root.toml",
                                "name = \"root\"\n[train]\nverbose = true\ntokens_per_step = 1\n"
                                "[moe]\nlayers = [1, 2, 3]\n[[data.sets]]\n[[data.sets]]\n");
@@ -314,7 +296,7 @@ TEST_CASE("base files") {
   CHECK(!document.string_at("moe.layers"));
   CHECK(document.where("name") == leaf + ":2");
   CHECK(document.where("train.tokens_per_step") == middle + ":3");
-  CHECK(document.where("train.verbose") == folder + "/root.toml:3");
+  CHECK(document.where("train.verbose") == folder / "root.toml:3");
   CHECK(document.where("data.sets[0].name") == leaf + ":7");
   CHECK(document.where("moe.gate") == "the defaults");
   document.apply_override("train.tokens_per_step=3", fields_of(c));
@@ -337,7 +319,7 @@ TEST_CASE("base files") {
   CHECK(load_error(put("on_bad.toml", "base = \"bad.toml\"\ntrain.tokens_per_step = 1\n")) ==
         bad + ":3: train.verbose: expected a boolean, found an integer");
   const std::string lost = put("lost.toml", "\nbase = \"nowhere.toml\"");
-  CHECK(load_error(lost) == lost + ":2: base: there is no file " + folder + "/nowhere.toml");
+  CHECK(load_error(lost) == lost + ":2: base: there is no file " + (folder / "nowhere.toml"));
   const std::string endless = put("endless.toml", "base = \"/dev/zero\"");
   CHECK(load_error(endless) == endless + ":1: base: there is no file /dev/zero");
   const std::string overlong = put("overlong.toml", "base = \"" + std::string(300, 'a') + "\"");
@@ -351,9 +333,8 @@ TEST_CASE("base files") {
   CHECK(load_error(a) == fmt::format("{}:1: base: {} -> {} leads back to {}", b, real(a), real(b), real(a)));
   const std::string self = put("self.toml", "base = \"self.toml\"");
   CHECK(load_error(self) == fmt::format("{}:1: base: {} leads back to {}", self, real(self), real(self)));
-  CHECK(load_error(folder + "/none.toml") ==
-        "[files] cannot open " + folder + "/none.toml: No such file or directory");
-  std::filesystem::remove_all(folder);
+  CHECK(load_error(folder / "none.toml") ==
+        "[files] cannot open " + (folder / "none.toml") + ": No such file or directory");
 }
 
 TEST_CASE("reference texts") {
@@ -404,8 +385,8 @@ TEST_CASE("reference texts") {
 | `data.sets[].source.files` | array of strings |  | `[]` | JSON files |
 )");
   const std::string help = fields_to_help(fields_of(c));
-  CHECK(help.find("\n[train]\n  train.tokens_per_step     integer, tokens (default 4096)\n") != help.npos);
-  CHECK(help.find("                            peak of the schedule\n") != help.npos);
+  CHECK(contains(help, "\n[train]\n  train.tokens_per_step     integer, tokens (default 4096)\n"));
+  CHECK(contains(help, "                            peak of the schedule\n"));
 }
 
 namespace sample {
@@ -426,10 +407,11 @@ TEST_CASE("invalid declarations are refused") {
     return error_of([&] { fields_of(t); });
   };
   CHECK(declared("a", "b") == "no error");
-  CHECK(declared("a", "a") ==
-        "[config] the keys 'a' and 'a' conflict: one equals or is a prefix of the other");
-  CHECK(declared("a", "a.b") ==
-        "[config] the keys 'a' and 'a.b' conflict: one equals or is a prefix of the other");
-  CHECK(declared("a", "base").find("'base' names a base file") != std::string::npos);
+  for (const char* key : {"a", "a.b"}) {
+    CHECK(
+        declared("a", key) ==
+        fmt::format("[config] the keys 'a' and '{}' conflict: one equals or is a prefix of the other", key));
+  }
+  CHECK(contains(declared("a", "base"), "'base' names a base file"));
   CHECK(declared("a", "b c") == "[config] 'b c' is not a bare TOML key");
 }

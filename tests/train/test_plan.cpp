@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "tensor/device.h"
+#include "tests/support/errors.h"
 
 using namespace burrow;
 using namespace burrow::train;
@@ -15,13 +16,8 @@ const std::string kSizes = std::string(BURROW_TEST_FILES) + "/../configs/models/
 MemoryPlan plan_of(const std::vector<std::string>& overrides) {
   return plan_memory(read_run_config(kSizes, overrides, DataKeys::optional));
 }
-std::string message_of(const PlanCommand& command) {
-  try {
-    run_plan(command);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+std::string refusal_of(const PlanCommand& command) {
+  return error_of([&] { run_plan(command); });
 }
 double ratio(size_t a, size_t b) { return static_cast<double>(a) / static_cast<double>(b); }
 
@@ -81,33 +77,32 @@ TEST_CASE("a recomputed layer keeps only its input, and the advice recomputes th
     return plan_of(with).peak();
   };
   command.memory = fmt::format("{}MiB", (peak(7) >> 20) + 1);
-  CHECK(message_of(command).find("It fits with train.recompute_layers = 7: ") != std::string::npos);
+  CHECK(contains(refusal_of(command), "It fits with train.recompute_layers = 7: "));
   for (const auto& [layers, said] : {std::pair{"-1", "train.recompute_layers = -1: must be 0 to 32"},
                                      {"33", "train.recompute_layers = 33: must be 0 to 32"}}) {
     command.overrides.back() = fmt::format("train.recompute_layers={}", layers);
-    CHECK(message_of(command) == said);
+    CHECK(refusal_of(command) == said);
   }
 }
 
 TEST_CASE("a step that does not fit is refused with advice") {
   PlanCommand command{kSizes, "80GiB", "", {"method.name=mole", "method.experts=3", "method.rank=32"}};
   command.overrides.push_back("train.tokens_per_step=4096");
-  CHECK(message_of(command).empty());
+  CHECK(refusal_of(command) == "no error");
   command.memory = "40GiB";
-  std::string said = message_of(command);
-  CHECK(said.find("--memory is 40.00 GiB. It fits with model.dtype = 'bf16' and model.compute = 'bf16'") !=
-        said.npos);
-  command.memory = "28GiB";
-  said = message_of(command);
-  CHECK(said.find("It fits with train.recompute_layers = 10, model.dtype = 'bf16'") != said.npos);
-  CHECK(said.find("; or with train.accumulation = 2, model.dtype = 'bf16'") != said.npos);
-  command.memory = "17GiB";
+  std::string said = refusal_of(command);
   CHECK(
-      message_of(command).find("train.accumulation = 2, train.recompute_layers = 32, model.dtype = 'bf16'") !=
-      std::string::npos);
+      contains(said, "--memory is 40.00 GiB. It fits with model.dtype = 'bf16' and model.compute = 'bf16'"));
+  command.memory = "28GiB";
+  said = refusal_of(command);
+  CHECK(contains(said, "It fits with train.recompute_layers = 10, model.dtype = 'bf16'"));
+  CHECK(contains(said, "; or with train.accumulation = 2, model.dtype = 'bf16'"));
+  command.memory = "17GiB";
+  CHECK(contains(refusal_of(command),
+                 "train.accumulation = 2, train.recompute_layers = 32, model.dtype = 'bf16'"));
   command.memory = "8GiB";
-  CHECK(message_of(command).find("a larger GPU") != std::string::npos);
+  CHECK(contains(refusal_of(command), "a larger GPU"));
   command.memory = "80";
-  CHECK(message_of(command).find("--memory 80: must be a number with GiB") != std::string::npos);
+  CHECK(contains(refusal_of(command), "--memory 80: must be a number with GiB"));
   CHECK_FALSE(cuda::options().planned);
 }

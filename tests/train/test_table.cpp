@@ -145,24 +145,23 @@ margin = 1
   CHECK(report.groups[0].rows == 2);
 
   const std::string markdown = to_markdown(report);
-  CHECK_MESSAGE(markdown.find("12 of 16 cells are finished. Commit abc; some CPU; threads per cell: 1.") !=
-                    markdown.npos,
+  CHECK_MESSAGE(contains(markdown, "12 of 16 cells are finished. Commit abc; some CPU; threads per cell: 1."),
                 markdown);
-  CHECK(markdown.find("| 80.00 ± 0.41 |") != markdown.npos);
-  CHECK(markdown.find("| each, alone |     3 |") != markdown.npos);
-  CHECK(markdown.find("**reproduced**") != markdown.npos);
-  CHECK(markdown.find("quick") == markdown.npos);
-  CHECK(markdown.find("- g: **mix**, 60.00 ± 0.00 (1 of 2 rows are complete)") != markdown.npos);
+  CHECK(contains(markdown, "| 80.00 ± 0.41 |"));
+  CHECK(contains(markdown, "| each, alone |     3 |"));
+  CHECK(contains(markdown, "**reproduced**"));
+  CHECK(!contains(markdown, "quick"));
+  CHECK(contains(markdown, "- g: **mix**, 60.00 ± 0.00 (1 of 2 rows are complete)"));
 
   TableReport elsewhere = report;
   elsewhere.devices = {"cpu", "cuda: a GPU"};
-  CHECK(to_markdown(elsewhere).find("threads per cell: 1; on cpu and cuda: a GPU.") != std::string::npos);
+  CHECK(contains(to_markdown(elsewhere), "threads per cell: 1; on cpu and cuda: a GPU."));
 
   const std::string csv = to_csv(report);
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 1 + 5 * 3 + 3 * 3);
-  CHECK(csv.find("\nsingles,\"each, alone\",\"\",\"mean\",3,70,") != csv.npos);
-  CHECK(csv.find("\ncats,\"cats\",\"\",\"mean\",0,,,0,,,,,30,20,1000,2,250,419430400,10,10\n") != csv.npos);
-  CHECK(csv.find("\nblind,\"blind\",\"\",\"dogs\",,50,") != csv.npos);
+  CHECK(contains(csv, "\nsingles,\"each, alone\",\"\",\"mean\",3,70,"));
+  CHECK(contains(csv, "\ncats,\"cats\",\"\",\"mean\",0,,,0,,,,,30,20,1000,2,250,419430400,10,10\n"));
+  CHECK(contains(csv, "\nblind,\"blind\",\"\",\"dogs\",,50,"));
   const size_t commas = 19;
   for (size_t begin = 0; begin < csv.size();) {
     const size_t end = csv.find('\n', begin);
@@ -186,7 +185,7 @@ margin = 1
   fs::remove(folder / "train.json");
   const TableReport without = make_report(plan);
   CHECK(without.baselines.empty());
-  CHECK(to_markdown(without).find("No baselines: [files] cannot open ") != std::string::npos);
+  CHECK(contains(to_markdown(without), "No baselines: [files] cannot open "));
 }
 
 TEST_CASE("cells: order, overrides, states") {
@@ -217,14 +216,12 @@ TEST_CASE("cells: order, overrides, states") {
   CHECK(state_of(cell) == CellState::finished);
   const TablePlan other = plan_table({file, folder / "out", {"train.lr=2e-3"}});
   CHECK(error_of([&] { state_of(cell_of(other, "dogs", 2)); }) ==
-        fmt::format(
-            "{}: holds a run with another config: it has `lr = 0.001`, the table `lr = 0.002`; choose another"
-            " --out, or remove that folder",
-            folder / "out/dogs/seed-2"));
-  CHECK(error_of([&] { make_report(other); }).find("another config") != std::string::npos);
+        fmt::format("{}: holds a run with another config: it has `lr = 0.001`, the table `lr = 0.002`; "
+                    "choose another --out, or remove that folder",
+                    folder / "out/dogs/seed-2"));
+  CHECK(contains(error_of([&] { make_report(other); }), "another config"));
   folder.put("out/dogs/seed-2/result.json", "{\"score\": {}}");
-  CHECK(error_of([&] { read_cell(cell, plan.sets); }).find("not the result of a run of this table") !=
-        std::string::npos);
+  CHECK(contains(error_of([&] { read_cell(cell, plan.sets); }), "not the result of a run of this table"));
 }
 
 TEST_CASE("a row with an adapter for each set") {
@@ -236,7 +233,7 @@ TEST_CASE("a row with an adapter for each set") {
   const TablePlan plan = plan_table({path, folder / "out", {}});
   CHECK(plan.cells.size() == 16 + 8);
   CHECK(plan.trained_on[plan.row_named("own_dogs")] == std::vector<std::string>{"dogs"});
-  CHECK(cell_of(plan, "own_cats", 2).config.find("lr = 0.001") != std::string::npos);
+  CHECK(contains(cell_of(plan, "own_cats", 2).config, "lr = 0.001"));
   for (int64_t seed = 1; seed <= 4; ++seed) {
     finish(cell_of(plan, "own_cats", seed), result_text(0.8, 0.1));
     finish(cell_of(plan, "own_dogs", seed), result_text(0.2, 0.6));
@@ -248,18 +245,16 @@ TEST_CASE("a row with an adapter for each set") {
   CHECK(own.trainable == 30);
   CHECK(own.most_steps == 20);
   const std::string text = to_markdown(report);
-  CHECK(text.find("own_cats") == std::string::npos);
-  CHECK(text.find("own adapters, cats") == std::string::npos);
-  CHECK(text.find("An adapter for each set: own adapters.") != std::string::npos);
+  CHECK(!contains(text, "own_cats"));
+  CHECK(!contains(text, "own adapters, cats"));
+  CHECK(contains(text, "An adapter for each set: own adapters."));
 
   folder.put("table.toml", table_text(folder, kRows + row + "[[rows]]\nname = \"own_cats\"\n"));
-  CHECK(error_of([&] {
-          plan_table({path, folder / "out", {}});
-        }) == path + ": 'own_cats' names both a row and a part of a row with `alone`");
+  const TableCommand command{path, folder / "out", {}};
+  CHECK(error_of([&] { plan_table(command); }) ==
+        path + ": 'own_cats' names both a row and a part of a row with `alone`");
   folder.put("table.toml", table_text(folder, kRows + row + "assemble = [\"cats\"]\n"));
-  CHECK(error_of([&] {
-          plan_table({path, folder / "out", {}});
-        }).find("trains nothing") != std::string::npos);
+  CHECK(contains(error_of([&] { plan_table(command); }), "trains nothing"));
 }
 
 TEST_CASE("invalid tables are refused") {
@@ -270,47 +265,41 @@ TEST_CASE("invalid tables are refused") {
     folder.put("table.toml", table_text(folder, more));
     return error_of([&] { plan_table({path, folder / "out", overrides}); });
   };
-  const std::string claim = "[[claims]]\ntext = \"c\"\n";
+  const std::string rows = kRows, claim = rows + "[[claims]]\ntext = \"c\"\n",
+                    odd = rows + "[[rows]]\nname = \"odd\"\n",
+                    mole = claim + "left = \"mole\"\nright = \"mix\"\n";
   CHECK(error(kRows) == "no error");
   CHECK(error("") == path + ": rows: is missing: [[rows]] tables with name and set");
   CHECK(error("[[rows]]\nname = \"x\"\n") ==
         path + ":4: reference: no row is named 'mix'; did you mean 'x'?");
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"cats\"\n") ==
-        path + ":7: rows[0].name: two rows are named 'cats'");
+  CHECK(error(rows + "[[rows]]\nname = \"cats\"\n") == path + ":7: rows[0].name: two rows are named 'cats'");
   CHECK(error("[[rows]]\nname = \"mix\"\n[[rows]]\nname = \"a/b\"\n") ==
         path + ":8: rows[1].name: 'a/b': a name consists of letters, digits, _ and -");
-  CHECK(error(kRows + claim + "left = \"mile\"\nright = \"mix\"\n") ==
+  CHECK(error(claim + "left = \"mile\"\nright = \"mix\"\n") ==
         path + ":25: claims[0].left: no row is named 'mile'; did you mean 'mole'?");
-  CHECK(error(kRows + claim + "left = \"mole\"\n").find(": claims[0].right: no row is named ''") !=
-        std::string::npos);
-  CHECK(error(kRows + claim + "left = \"mix\"\nright = \"mix\"\n").find("'mix' is on both sides") !=
-        std::string::npos);
-  CHECK(error(kRows + claim + "direction = \"bigger\"\n")
-            .find("claims[0].direction: expected one of greater, less, equal, found 'bigger'") !=
-        std::string::npos);
-  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\ndirection = \"equal\"\n")
-            .find("claims[0].margin: 0: equal needs a positive margin") != std::string::npos);
-  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\nmargin = 1\n")
-            .find("claims[0].margin: 1: only equal takes a margin") != std::string::npos);
-  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"mix\"\nscore = \"birds\"\n") ==
+  CHECK(contains(error(claim + "left = \"mole\"\n"), ": claims[0].right: no row is named ''"));
+  CHECK(contains(error(claim + "left = \"mix\"\nright = \"mix\"\n"), "'mix' is on both sides"));
+  CHECK(contains(error(claim + "direction = \"bigger\"\n"),
+                 "claims[0].direction: expected one of greater, less, equal, found 'bigger'"));
+  CHECK(contains(error(mole + "direction = \"equal\"\n"),
+                 "claims[0].margin: 0: equal needs a positive margin"));
+  CHECK(contains(error(mole + "margin = 1\n"), "claims[0].margin: 1: only equal takes a margin"));
+  CHECK(error(mole + "score = \"birds\"\n") ==
         path + ": claim 'c': score 'birds': mean, or one of cats, dogs");
-  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"cats\"\n")
-            .find("'cats' trains on only some of the") != std::string::npos);
-  CHECK(error(kRows + claim + "left = \"mole\"\nright = \"cats\"\nscore = \"cats\"\n") == "no error");
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"half\"\nassemble = [\"cats\"]\n") ==
+  CHECK(contains(error(claim + "left = \"mole\"\nright = \"cats\"\n"), "'cats' trains on only some of the"));
+  CHECK(error(claim + "left = \"mole\"\nright = \"cats\"\nscore = \"cats\"\n") == "no error");
+  CHECK(error(rows + "[[rows]]\nname = \"half\"\nassemble = [\"cats\"]\n") ==
         path + ": row 'half': no part trains on 'dogs'");
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nassemble = [\"mix\"]\n") ==
+  CHECK(error(odd + "assemble = [\"mix\"]\n") ==
         path + ": row 'odd': 'mix' trains on 2 sets; a part trains on one");
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nassemble = [\"singles\"]\n")
-            .find("'singles' is itself an assembled row") != std::string::npos);
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['train.sed=3']\n") ==
+  CHECK(contains(error(odd + "assemble = [\"singles\"]\n"), "'singles' is itself an assembled row"));
+  CHECK(error(odd + "set = ['train.sed=3']\n") ==
         path + ": row 'odd': --set: unknown key 'train.sed'; did you mean 'train.seed'?");
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['train.seed=3']\n")
-            .find("the table sets train.seed, by `seeds`") != std::string::npos);
-  CHECK(error(std::string(kRows) + "[[rows]]\nname = \"odd\"\nset = ['eval.split=validation']\n")
-            .find("row 'odd': it is evaluated on other sets") != std::string::npos);
-  CHECK(error(kRows, {"train.seed=3"}).find("the table sets train.seed") != std::string::npos);
-  CHECK(error("samples_share = -1\n" + std::string(kRows)).find("-1: must be positive") != std::string::npos);
+  CHECK(contains(error(odd + "set = ['train.seed=3']\n"), "the table sets train.seed, by `seeds`"));
+  CHECK(
+      contains(error(odd + "set = ['eval.split=validation']\n"), "row 'odd': it is evaluated on other sets"));
+  CHECK(contains(error(kRows, {"train.seed=3"}), "the table sets train.seed"));
+  CHECK(contains(error("samples_share = -1\n" + std::string(kRows)), "-1: must be positive"));
   CHECK(error(kRows) == "no error");
   CHECK(error_of([&] { plan_table({path, folder / "out", {}, 0, 9}); }) == "--seeds 9: the table has 4");
 }
@@ -354,19 +343,11 @@ score = "barking"
   CHECK(report.claims[0].comparison.difference == doctest::Approx(25));
   REQUIRE(report.baselines.size() == 4);
   CHECK(report.baselines[2].majority == report.baselines[1].majority);
-  const auto error = [&](const std::string& average) {
-    try {
-      plan_of(average);
-    } catch (const Error& e) {
-      return std::string(e.what());
-    }
-    return std::string("no error");
-  };
-  CHECK(error("[[averages]]\nname = \"barking\"\nsets = [\"cows\"]\n").find("no set 'cows' is evaluated") !=
-        std::string::npos);
-  CHECK(error("[[averages]]\nname = \"cats\"\nsets = [\"dogs\"]\n").find("needs a name of its own") !=
-        std::string::npos);
-  CHECK(error("").find("score 'barking': mean, or one of cats, dogs") != std::string::npos);
+  const auto error = [&](const std::string& average) { return error_of([&] { plan_of(average); }); };
+  CHECK(
+      contains(error("[[averages]]\nname = \"barking\"\nsets = [\"cows\"]\n"), "no set 'cows' is evaluated"));
+  CHECK(contains(error("[[averages]]\nname = \"cats\"\nsets = [\"dogs\"]\n"), "needs a name of its own"));
+  CHECK(contains(error(""), "score 'barking': mean, or one of cats, dogs"));
 }
 
 TEST_CASE("the tables in configs/tables resolve") {

@@ -1,9 +1,9 @@
 // Running tables: child processes, and which cells are trained again.
-#include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/stderr_of.h"
 #include "tests/support/table_testing.h"
 #include "train/run/progress.h"
 #include "train/table/jobs.h"
@@ -64,40 +64,23 @@ TEST_CASE("children die with a parent that is killed") {
   // The process that adopts it may reap it late.
   CHECK(eventually([&] {
     const std::string path = fmt::format("/proc/{}/stat", child);
-    return ::kill(child, 0) != 0 || last_lines(path, 1).find(") Z") != std::string::npos;
+    return ::kill(child, 0) != 0 || contains(last_lines(path, 1), ") Z");
   }));
 }
 
 TEST_CASE("progress is one rewritten line on a terminal, and occasional plain lines in a pipe") {
-  const auto shown = [](bool terminal) {
-    int reads = -1, writes = -1, ends[2];
-    if (terminal) {
-      REQUIRE(openpty(&reads, &writes, nullptr, nullptr, nullptr) == 0);
-    } else {
-      REQUIRE(pipe(ends) == 0);
-      reads = ends[0];
-      writes = ends[1];
-    }
-    const int before = dup(2);
-    dup2(writes, 2);
+  const auto work = [] {
     {
       ProgressLine line("train", 2);
       line.update(1, "soon");  // too early for another line
       line.update(2, "9 tokens/s");
     }
     fmt::print(stderr, "end\n");
-    dup2(before, 2);
-    close(before);
-    char text[256];
-    const ssize_t n = read(reads, text, sizeof text);
-    close(writes);
-    close(reads);
-    return std::string(text, static_cast<size_t>(std::max<ssize_t>(n, 0)));
   };
-  const std::string terminal = shown(true);
+  const std::string terminal = burrow::testing::stderr_of(true, work);
   CHECK_MESSAGE(terminal.starts_with("\rtrain 2/2  9 tokens/s"), terminal);
-  CHECK(terminal.find("soon") == terminal.npos);
-  CHECK(shown(false) == "end\n");  // done within 20 s: no line
+  CHECK(!contains(terminal, "soon"));
+  CHECK(burrow::testing::stderr_of(false, work) == "end\n");  // done within 20 s: no line
 }
 
 TEST_CASE("a table trains the unfinished cells") {
@@ -136,10 +119,10 @@ echo '{}' > "$2/result.json"
   CHECK(
       calls.starts_with(fmt::format("train {} --set method.name=mole --set train.seed=1 --out {} --resume\n",
                                     folder / "run.toml", folder / "out/mole/seed-1")));
-  CHECK(calls.find("mix/seed-1 ") == calls.npos);
+  CHECK(!contains(calls, "mix/seed-1 "));
   CHECK(calls.rfind("--out " + (folder / "out/mole")) < calls.find("cats/seed"));  // long ones first
   CHECK(last_lines(folder / "out/mole/seed-2/log.txt", 1) == "diverged");
-  CHECK(read_file(folder / "out/table.md").find("7 of 8 cells are finished") != std::string::npos);
+  CHECK(contains(read_file(folder / "out/table.md"), "7 of 8 cells are finished"));
   CHECK(fs::exists(folder / "out/table.csv"));
   CHECK(fs::exists(folder / "out/table.json"));
   command.list = true;
@@ -150,7 +133,7 @@ echo '{}' > "$2/result.json"
   const std::string again = read_file(folder / "calls.txt");
   CHECK(std::count(again.begin(), again.end(), '\n') == 8);
   const FileLock lock(folder / "out/table.lock");
-  CHECK(error_of([&] { run_table(command); }).find("is locked by") != std::string::npos);
+  CHECK(contains(error_of([&] { run_table(command); }), "is locked by"));
   command.report_only = true;
   CHECK(run_table(command) == 0);
 }

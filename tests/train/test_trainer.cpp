@@ -3,8 +3,6 @@
 #include "train/run/trainer.h"
 
 #include <doctest/doctest.h>
-#include <pty.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -12,9 +10,9 @@
 #include <map>
 #include <sstream>
 
-#include "data/worlds/make.h"
-#include "tests/support/folder.h"
+#include "tests/support/domains_folder.h"
 #include "tests/support/numbers.h"
+#include "tests/support/stderr_of.h"
 #include "train/run/progress.h"
 
 namespace fs = std::filesystem;
@@ -25,28 +23,9 @@ using namespace burrow::train;
 namespace {
 
 using Json = nlohmann::json;
-constexpr const char* kDomains[] = {"general", "document", "biomedicine"};
 
-// A folder with a few samples of the generated domains and the config of a small model over them.
-struct Domains : Folder {
-  Domains() {
-    data::make_domains(*this / "data", {.train = 60, .validation = 2, .test = 4});
-    std::string text =
-        "[model.decoder]\nlayers = 2\nwidth = 32\nmlp_width = 48\n"
-        "[model.vision]\nlayers = 1\nwidth = 32\nmlp_width = 32\n"
-        "[train]\ntokens_per_step = 300\nlog_every = 2\n";
-    text += fmt::format("[data]\ntokenizer = '{}'\n", *this / "data/tokenizer.json");
-    for (const char* name : kDomains) {
-      const std::string domain = *this / (std::string("data/") + name);
-      text += fmt::format("[[data.sets]]\nname = '{0}'\ntrain = '{1}/train.json'\nimages = '{1}/images'\n",
-                          name, domain);
-    }
-    write_file_atomically(*this / "run.toml", text);
-  }
-};
-
-const Domains& folder() {
-  static const Domains f;
+const DomainsFolder& folder() {
+  static const DomainsFolder f({.train = 60, .validation = 2, .test = 4}, 300);
   return f;
 }
 
@@ -185,8 +164,7 @@ TEST_CASE("a step changes only trainable parameters, and computes no gradient of
   };
   for (const auto& [method, execution, products] :
        {Row{"lora", "auto", 10}, {"mole", "masked", 12}, {"mole", "grouped", 2}, {"dense", "masked", 12}}) {
-    CAPTURE(method);
-    CAPTURE(execution);
+    INFO("method = ", method, ", execution = ", execution);
     Setup setup =
         setup_of({fmt::format("method.name={}", method), fmt::format("method.execution={}", execution)});
     Trainer trainer(setup, quiet);
@@ -222,14 +200,9 @@ TEST_CASE("a value that is not finite stops the run; the error names step, tenso
     Tensor value = p.var->value();
     value.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
   }
-  std::string message;
-  try {
-    trainer.step(1, trainer.plan().step(1));
-  } catch (const Error& e) {
-    message = e.what();
-  }
+  const std::string message = error_of([&] { trainer.step(1, trainer.plan().step(1)); });
   const auto has = [&](const std::string& part) {
-    CHECK_MESSAGE(message.find(part) != std::string::npos, part, " in ", message);
+    CHECK_MESSAGE(contains(message, part), part, " in ", message);
   };
   has("step 1: not finite: loss nan, gradient of 'language_model.model.layers.");
   has("first in [");
@@ -241,28 +214,6 @@ TEST_CASE("a value that is not finite stops the run; the error names step, tenso
   }
 }
 
-// Runs `f` in a process whose stderr is a terminal or a pipe, and returns what it wrote there.
-template <class F>
-std::string stderr_of(bool terminal, F&& f) {
-  int ends[2] = {-1, -1};  // read end, write end
-  REQUIRE((terminal ? ::openpty(&ends[0], &ends[1], nullptr, nullptr, nullptr) : ::pipe(ends)) == 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::dup2(ends[1], 2);
-    f();
-    std::fflush(stderr);
-    ::_exit(0);
-  }
-  ::close(ends[1]);
-  std::string text;
-  char block[4096];
-  for (ssize_t got = 0; (got = ::read(ends[0], block, sizeof(block))) > 0;)
-    text.append(block, static_cast<size_t>(got));
-  ::close(ends[0]);
-  ::waitpid(child, nullptr, 0);
-  return text;
-}
-
 TEST_CASE("progress: one rewritten line on a terminal, no control characters in a pipe") {
   const auto work = [] {
     ProgressLine line("train", 3);
@@ -272,8 +223,8 @@ TEST_CASE("progress: one rewritten line on a terminal, no control characters in 
     }
   };
   const std::string terminal = stderr_of(true, work);
-  CHECK(terminal.find("\rtrain 1/3  9 tokens/s") != std::string::npos);
-  CHECK(terminal.find("\rtrain 3/3") != std::string::npos);
+  CHECK(contains(terminal, "\rtrain 1/3  9 tokens/s"));
+  CHECK(contains(terminal, "\rtrain 3/3"));
   CHECK(terminal.find('\n') == terminal.size() - 1);
   CHECK(stderr_of(false, work).empty());  // no line in the first 20 seconds
 }

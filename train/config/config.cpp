@@ -12,9 +12,7 @@ struct ParserStopped {};
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <filesystem>
-#include <map>
 
 #include "tensor/files.h"
 #include "train/config/toml_letters.h"
@@ -33,22 +31,12 @@ std::string place(const toml::node& node) {
 }
 
 std::string found(const toml::node& node) {
-  switch (node.type()) {
-    case toml::node_type::table:
-      return "a table";
-    case toml::node_type::array:
-      return "an array";
-    case toml::node_type::string:
-      return "a string";
-    case toml::node_type::integer:
-      return "an integer";
-    case toml::node_type::floating_point:
-      return "a number with a fraction";
-    case toml::node_type::boolean:
-      return "a boolean";
-    default:
-      return "a date or time";
-  }
+  if (node.is_table()) return "a table";
+  if (node.is_array()) return "an array";
+  if (node.is_string()) return "a string";
+  if (node.is_integer()) return "an integer";
+  if (node.is_floating_point()) return "a number with a fraction";
+  return node.is_boolean() ? "a boolean" : "a date or time";
 }
 
 toml::table parse_table(std::string_view text, const std::string& name) {

@@ -12,25 +12,13 @@ namespace detail {
 std::string toml_string(std::string_view text) {
   std::string quoted = "\"";
   for (const char c : text) {
-    switch (c) {
-      case '"':
-        quoted += "\\\"";
-        break;
-      case '\\':
-        quoted += "\\\\";
-        break;
-      case '\n':
-        quoted += "\\n";
-        break;
-      case '\t':
-        quoted += "\\t";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
-          quoted += fmt::format("\\u{:04x}", c);
-        else
-          quoted += c;
-    }
+    const size_t escaped = std::string_view("\"\\\n\t").find(c);
+    if (escaped != std::string_view::npos)
+      quoted += {'\\', "\"\\nt"[escaped]};
+    else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      quoted += fmt::format("\\u{:04x}", c);
+    else
+      quoted += c;
   }
   return quoted + "\"";
 }

@@ -67,10 +67,9 @@ void visit_fields(V& v, DataSet& c) {
   v.field("validation", c.validation, "file", "validation records");
   v.field("test", c.test, "file", "test records");
   v.field("images", c.images, "folder", "base folder of the records' image paths (llava, choices)");
-  v.field(
-      "circular", c.circular, "",
-      "choices only: validation and test present each item once for every rotation of its choices, and it "
-      "is correct when all rotations are (MMBench)");
+  v.field("circular", c.circular, "",
+          "choices only: validation and test present each item once for every rotation of its choices, and "
+          "it is correct when all rotations are (MMBench)");
 }
 template <class V>
 void visit_fields(V& v, DataConfig& c) {
@@ -89,10 +88,9 @@ template <class V>
 void visit_fields(V& v, ModelOptions& c) {
   v.field("weights", c.weights, "file",
           "safetensors with every weight of the model; empty: random, from the seed");
-  v.field(
-      "projector", c.projector, "file",
-      "safetensors with the projector's weights, which replace those of `weights`: the trained.safetensors "
-      "of a run that trained it; empty: none");
+  v.field("projector", c.projector, "file",
+          "safetensors with the projector's weights, which replace those of `weights`: the "
+          "trained.safetensors of a run that trained it; empty: none");
   v.field(
       "dtype", c.dtype, "",
       "type of the frozen weights and of arithmetic: f32 or f64; bf16: matrices in bf16, arithmetic in f32");
@@ -107,10 +105,9 @@ void visit_fields(V& v, TrainConfig& c) {
   v.field("tokens_per_step", c.tokens_per_step, "tokens",
           "budget of one optimiser step, visual tokens included");
   v.field("accumulation", c.accumulation, "micro-batches", "parts in which a step's samples are computed");
-  v.field(
-      "recompute_layers", c.recompute_layers, "layers",
-      "number of decoder blocks, from the first, that keep only their input for the backward pass and are "
-      "recomputed there: less memory, up to half as much work again");
+  v.field("recompute_layers", c.recompute_layers, "layers",
+          "number of decoder blocks, from the first, that keep only their input for the backward pass and "
+          "are recomputed there: less memory, up to half as much work again");
   v.field("lr", c.lr, "", "peak learning rate");
   v.field("router_lr", c.router_lr, "", "peak learning rate of the routers; 0: train.lr");
   v.field("warmup", c.warmup, "of the steps", "share of the steps in which the learning rate rises");
@@ -128,11 +125,10 @@ void visit_fields(V& v, TrainConfig& c) {
 template <class V>
 void visit_fields(V& v, EvalConfig& c) {
   v.field("split", c.split, "", "split evaluated at the end of training: test or validation");
-  v.field(
-      "protocol", c.protocol, "",
-      "scoring of sets of choices. label_logits: the most likely label after the prompt; generation: the "
-      "first label in a greedy answer of at most max_new tokens; exact_match: the most likely token must be "
-      "the label. Conversations are always scored by exact match, texts by the next token");
+  v.field("protocol", c.protocol, "",
+          "scoring of sets of choices. label_logits: the most likely label after the prompt; generation: the "
+          "first label in a greedy answer of at most max_new tokens; exact_match: the most likely token must "
+          "be the label. Conversations are always scored by exact match, texts by the next token");
   v.field(
       "labels", c.labels, "",
       "labels that label_logits and generation consider: those of the item's choices, or all of its shape");

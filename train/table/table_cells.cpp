@@ -127,11 +127,10 @@ void check_claim(const TablePlan& plan, const TableClaim& claim) {
     return;
   }
   for (const std::string& side : {claim.left, claim.right}) {
-    BURROW_CHECK(
-        !plan.partial(plan.row_named(side)),
-        "{}: claim '{}': '{}' trains on only some of the sets and has no mean; name a set as the score,"
-        " or an assembled row",
-        plan.file, claim.text, side);
+    BURROW_CHECK(!plan.partial(plan.row_named(side)),
+                 "{}: claim '{}': '{}' trains on only some of the sets and has no mean; name a set as the "
+                 "score, or an assembled row",
+                 plan.file, claim.text, side);
   }
 }
 

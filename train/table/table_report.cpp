@@ -1,7 +1,6 @@
 #include "train/table/table_report.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace burrow::train {
 namespace {

@@ -31,13 +31,8 @@ Comparison compare(const BySeed& left, const BySeed& right);
 // The rule was fixed before any table was run. Greater and less: paired t test at level kAlpha,
 // Holm-corrected over these claims of the table (a claim without a test yet counts with p = 1). Equal:
 // reproduced when the 95 % interval lies within +-margin, contradicted when it lies outside.
-enum class Verdict { reproduced, contradicted, undecided };
+BURROW_ENUM(Verdict, reproduced, contradicted, undecided)
 inline constexpr double kAlpha = 0.05;
-inline std::vector<std::pair<const char*, Verdict>> enum_names(Verdict) {
-  return {{"reproduced", Verdict::reproduced},
-          {"contradicted", Verdict::contradicted},
-          {"undecided", Verdict::undecided}};
-}
 
 // A claim and its measured difference.
 struct ClaimReport {

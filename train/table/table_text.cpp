@@ -125,11 +125,10 @@ std::string losses(const TablePlan& plan) {
 
 std::string notes(const TableReport& report) {
   std::string text =
-      "\ntrained, active, all: parameters that are trained, that of these one token uses (the most it can,"
-      " where the number of its experts varies), of the whole model. experts: those whose weight is not 0, "
-      "of a"
-      " token at the end of training, mean over routers and sets."
-      " tokens/s: median of the cells; MiB: the largest peak of tensor memory.\n";
+      "\ntrained, active, all: parameters that are trained, that of these one token uses (the most it can, "
+      "where the number of its experts varies), of the whole model. experts: those whose weight is not 0, of "
+      "a token at the end of training, mean over routers and sets. tokens/s: median of the cells; MiB: the "
+      "largest peak of tensor memory.\n";
   if (!report.plan->config.reference.empty()) {
     text += "Differences are paired by seed, with 95 % t intervals and uncorrected p.\n";
   }
@@ -152,10 +151,8 @@ std::string notes(const TableReport& report) {
   }
   return text +
          "chance: uniform over the training answers to the exact question, or over an item's choices; "
-         "majority:"
-         " the most frequent training answer, or its label; blind: the most frequent one to the exact "
-         "question,"
-         " without the image or the other choices.\n";
+         "majority: the most frequent training answer, or its label; blind: the most frequent one to the "
+         "exact question, without the image or the other choices.\n";
 }
 
 std::string claims_table(const TableReport& report) {
@@ -178,9 +175,9 @@ std::string claims_table(const TableReport& report) {
                      fmt::format("**{}**", name_of(c.verdict))});
   }
   return "\n## The paper's claims\n\n" + markdown_table(lines, false) +
-         "\nGreater and less: paired t test over seeds, Holm's correction over these claims, alpha 0.05."
-         " Equal: reproduced when the 95 % interval lies within the margin, contradicted when it lies beyond;"
-         " these stand outside the correction. Differences are left - right, in points.\n";
+         "\nGreater and less: paired t test over seeds, Holm's correction over these claims, alpha 0.05. "
+         "Equal: reproduced when the 95 % interval lies within the margin, contradicted when it lies beyond; "
+         "these stand outside the correction. Differences are left - right, in points.\n";
 }
 
 std::string groups_text(const TableReport& report) {
@@ -289,8 +286,8 @@ std::string to_markdown(const TableReport& report) {
   std::string text = fmt::format("# {}\n\n", plan.config.title.empty() ? plan.file : plan.config.title);
   if (plan.config.quick) text += "**quick: fewer steps and seeds, not the table's numbers**\n\n";
   text += fmt::format(
-      "{} on the {} split in percent, mean ± standard error over {} seed{} ({}). {} of {} cells are"
-      " finished. Commit {}; {}; threads per cell: {}{}.\n\n",
+      "{} on the {} split in percent, mean ± standard error over {} seed{} ({}). {} of {} cells are "
+      "finished. Commit {}; {}; threads per cell: {}{}.\n\n",
       scores_are(plan), plan.run.eval.split, plan.seeds.size(), plan.seeds.size() == 1 ? "" : "s",
       fmt::join(plan.seeds, ", "), report.finished, report.cells, or_unknown(report.commits),
       or_unknown(report.cpus), or_unknown(report.threads), devices_text(report));
