@@ -320,7 +320,7 @@ TEST_CASE("a step's Prior-Approximate loss does not depend on its micro-batches"
 }
 
 TEST_CASE("what attach and check refuse") {
-  CHECK(contains(attach_error(blocks(3, 1)), "method.experts: 3 blocks do not cut the 256 channels"));
+  CHECK(contains(attach_error(blocks(3, 1)), "method.experts = 3: must divide the 256 inner channels"));
   moe::MethodConfig lora = blocks(4, 1, moe::Split::random);
   lora.shard.train = moe::BlockTraining::lora;
   CHECK(contains(attach_error(lora), "method.shard.train = 'lora' needs split 'contiguous'"));

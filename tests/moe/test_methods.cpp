@@ -285,7 +285,7 @@ TEST_CASE("loramoe: the localised balancing constraint by hand") {
   config.types = {1, 0};  // experts change places
   CHECK(loss() != doctest::Approx(want));
   config.types = {0, 2};
-  CHECK(contains(message_of(loss), "method.localised.types: 3 types of data for 2 experts"));
+  CHECK(contains(message_of(loss), "method.localised.types: 3 types need at least as many experts, there are 2"));
   config.types = {0};
   CHECK(contains(message_of(loss), "method.localised.types: 1 values for 2 data sets"));
 }

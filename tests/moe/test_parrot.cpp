@@ -305,7 +305,7 @@ TEST_CASE("images without a prompt, and rows that are no images, are refused") {
   }
   CHECK(contains(message_of([&] { m.run(silent); }), "sample 0 of the batch has an image and no prompt"));
   in.visual = Var(Tensor::zeros({kTokens, kWidth}, DType::f64));
-  CHECK(contains(message_of([&] { m.run(in); }), "5 visual rows, but 5 images of 5"));
+  CHECK(contains(message_of([&] { m.run(in); }), "5 visual rows, but the batch has 5 images of 5"));
 }
 
 TEST_CASE("in a model: what is trained, counted and learnt") {
@@ -347,12 +347,12 @@ TEST_CASE("what the module cannot work with is refused, by key") {
   CHECK(contains(error([](C&) {}, text), "needs a model with a vision tower"));
   CHECK(contains(error([](C&) {}, mini_config()), "set model.vision.class_token = true"));
   CHECK(contains(error([](C& c) { c.visual.guidance = moe::Guidance::constant; }, mini_config()), "nothing"));
-  CHECK(contains(error([](C& c) { c.router.top_k = 7; }), "method.router.top_k = 7 with 6 experts"));
+  CHECK(contains(error([](C& c) { c.router.top_k = 7; }), "method.router.top_k = 7: must be 1 to 6"));
   CHECK(contains(error([](C& c) { c.visual.residual_weight = -1; }), "method.visual.residual_weight = -1"));
   CHECK(contains(error([](C& c) { c.visual.inner = -1; }), "method.visual.inner = -1"));
   CHECK(
       contains(error([](C& c) { c.lora_targets = {"q_proj"}; }), "method.train_decoder trains the Linears"));
-  CHECK(contains(error([](C& c) { c.router.granularity = moe::Granularity::sample; }), "routed by image"));
+  CHECK(contains(error([](C& c) { c.router.granularity = moe::Granularity::sample; }), "routed per image"));
   CHECK(contains(error([](C& c) { c.expert_targets = {"gate_proj"}; }), "method.expert_targets"));
 }
 

@@ -167,7 +167,7 @@ TEST_CASE("what attach refuses, with the key's name") {
   refuses("method.rank = 0", [](C& c) { c.rank = 0; });
   refuses("method.rank = 129: larger than 'language_model.model.layers.0.mlp.gate_proj'",
           [](C& c) { c.rank = 129; });
-  refuses("method.router.top_k = 4 with 3 experts", [](C& c) { c.router.top_k = 4; });
+  refuses("method.router.top_k = 4: must be 1 to 3", [](C& c) { c.router.top_k = 4; });
   refuses("method.router.top_k = 0", [](C& c) { c.router.top_k = 0; });
   refuses("method.dropout = 1", [](C& c) { c.dropout = 1; });
   refuses("method.alpha = 0", [](C& c) { c.alpha = 0; });
@@ -178,11 +178,11 @@ TEST_CASE("what attach refuses, with the key's name") {
   refuses("method.router.init_std = nan", [](C& c) { c.router.init_std = std::nan(""); });
   refuses("method.experts = 9000000000000000000", [](C& c) { c.experts = 9'000'000'000'000'000'000; });
   refuses("method.experts_by_layer has 0", [](C& c) { c.experts_by_layer = {2, 0}; });
-  refuses("method.experts_by_layer: 3 values do not cut 4 layers", [](C& c) {
+  refuses("method.experts_by_layer: 3 values do not divide 4 layers", [](C& c) {
     c.experts_by_layer = {1, 2, 3};
   });
   refuses("method.experts_by_layer: 5 values", [](C& c) { c.experts_by_layer = {1, 2, 3, 4, 5}; });
-  refuses("method.router.top_k = 3 with 2 experts", [](C& c) {
+  refuses("method.router.top_k = 3: must be 1 to 2", [](C& c) {
     c.experts_by_layer = {1, 2};
     c.router.top_k = 3;
   });

@@ -238,7 +238,7 @@ TEST_CASE("factorize: the folder works with eval, ask and train; with all blocks
   refused({"train", "cut/config.toml", "--out", "x2", "--set", "method.experts=2"},
           "method.experts asks for 2");
   refused({"train", "cut/config.toml", "--out", "x3", "--set", "method.shard.split=random"},
-          "has its channels assigned already");
+          "is already permuted");
   refused({"factorize", "cut", "--out", "x4"}, "a run of method 'factorllm'");
   refused({"factorize", "tasks", "--out", "cut"}, "cut: exists already");
   refused({"factorize", "tasks", "--out", "x5", "--experts", "5"}, "--experts 5");

@@ -315,7 +315,7 @@ TEST_CASE("bad input gives an error that names it, and a non-zero exit code") {
   refused({"--set", "method.rank=64"}, {"method.rank = 64", "of shape"});
   refused({"--set", "method.name=mule"}, {"'mule'", "mole"});
   refused({"--set", "method.expert_targets=['gate_poj']"}, {"gate_poj", "matches no Linear"});
-  refused({"--set", "method.router.top_k=4"}, {"method.router.top_k = 4 with 3 experts"});
+  refused({"--set", "method.router.top_k=4"}, {"method.router.top_k = 4: must be 1 to 3"});
   refused({"--set", "data.use=['generl']"}, {"generl"});
   refused({"--set", "eval.sets=['generl']"}, {"eval.sets: no set named 'generl' among data.sets"});
   refused({"--set", "model.weights=none.safetensors"}, {"none.safetensors"});
