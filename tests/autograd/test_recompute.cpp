@@ -110,7 +110,7 @@ TEST_CASE("a function that does otherwise the second time is named") {
   const Vars y =
       recompute([](const Vars& in, bool again) { return again ? Vars{} : Vars{scale(in[0], 2)}; }, {x});
   CHECK(contains(message_of([&] { backward(y[0], ones({2})); }),
-                 "[recompute] 1 outputs, and 0 when computed again"));
+                 "[recompute] 1 outputs, but 0 when recomputed"));
   backward(scale(x, 1), ones({2}));  // the thread records as before
   CHECK(values_of(x.grad()) == Values{1, 1});
 }
