@@ -63,7 +63,7 @@ class Grads {
     Tensor tensor;
     bool adds = false;
   };
-  Target target(int i);
+  Target target(int i);  // for input i
   // The same for kernels that can only add: the tensor is zeroed if it holds no gradient yet.
   Tensor accumulator(int i);
 

@@ -77,9 +77,8 @@ Decoder::Decoder(const DecoderConfig& c, WeightSource& source)
 
 namespace {
 
-// Runs the block with recomputation in the backward pass. `x` is the residual stream after adding the branch,
-// so that one tensor per block is kept instead of two. The recomputed function also outputs the routings'
-// Vars.
+// Runs the block with recomputation in the backward pass. `x` is the sum of the residual stream, so that one
+// tensor per block is kept instead of two. The recomputed function also outputs the Vars of its routings.
 Var recomputed(const DecoderBlock& block, const Var& x, Pass& pass) {
   std::vector<Routing> decided;  // routings of the first run
   const auto run = [&block, &decided, fresh = pass.without_routings()](const std::vector<Var>& in,

@@ -13,8 +13,7 @@ namespace burrow::nn {
 class VisualModule {
  public:
   virtual ~VisualModule() = default;
-  // visual [M,C] (projected features), table [V,C] (the decoder's embedding), ids as in Llava::hidden ->
-  // [M,C]
+  // visual [M,C] (projected features), table [V,C] (decoder embedding), ids as in Llava::hidden -> [M,C]
   virtual Var operator()(const Var& visual, const Var& table, const Tensor& ids, Pass& pass) const = 0;
   virtual void parameters(const ParameterVisit& visit) = 0;
 };
@@ -25,8 +24,7 @@ struct Llava {
 
   // Returns the decoder's hidden states after the final norm, [N,C].
   // ids i32 [N]: a token, or -1 - r for row r of `features` [M, Cv] (input of the projector; undefined
-  // without images or tower). Both are copied to the model's device if they are not on it; the pass must be
-  // on it.
+  // without images or tower). Both are copied to the model's device, where the pass must be.
   Var hidden(const Tensor& ids, const Var& features, Pass& pass) const;
   void parameters(const ParameterVisit& visit);
   void freeze();                // makes every parameter a constant

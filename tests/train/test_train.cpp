@@ -223,7 +223,7 @@ TEST_CASE("a checkpoint with a damaged step in its metadata is skipped, and remo
   INFO(resumed.text);
   CHECK(resumed.code == 0);
   CHECK(has(resumed.text, "step-00000099.safetensors: 'step' is 'q6'"));
-  CHECK(has(resumed.text, "the run starts anew"));
+  CHECK(has(resumed.text, "the run starts from step 0"));
   CHECK(fs::exists(last));
   CHECK(!fs::exists(p.folder / "metadata/checkpoints/step-00000099.safetensors"));
   CHECK(p.read("metadata/trained.safetensors") == sound);
