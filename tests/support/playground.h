@@ -1,5 +1,5 @@
 #pragma once
-// The program in a folder of its own, run as a user runs it.
+// Runs the program as a user would, in a temporary folder.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -20,7 +20,7 @@ struct Outcome {
   std::string text;
 };
 
-// A folder with the generated data of a small experiment and the configs of the tests.
+// A folder with generated data of a small experiment and the configs of tests.
 struct Playground {
   std::filesystem::path folder;
   explicit Playground(bool with_data = true) {
@@ -51,7 +51,7 @@ struct Playground {
   void write(const std::string& name, const std::string& text) const { std::ofstream(folder / name) << text; }
   std::string read(const std::string& name) const { return burrow::read_file((folder / name).string()); }
 
-  // Starts burrow in the folder, its output in out.txt.
+  // Runs burrow in the folder, with its output in out.txt.
   pid_t start(const std::vector<std::string>& arguments, const std::string& output = "out.txt") const {
     const pid_t child = fork();
     if (child == 0) {

@@ -15,8 +15,8 @@ inline constexpr int64_t kProfiledSteps = 4;  // first steps of the training pla
 // Trains on the first steps of the plan without writing files of a run, and prints a report to stdout.
 void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options);
 
-// Writes the input of the same steps for other programs: every tensor of the model under its name, and for the batches of the first kProfiledSteps steps ids, positions, offsets, features, supervised and targets, as
-// "batch.I.NAME".
+// Writes the steps' inputs for other programs: every tensor of the model under its name, and ids, positions,
+// offsets, features, supervised and targets of the first kProfiledSteps batches as "batch.I.NAME".
 void write_batches(const std::string& path, Trainer& trainer, const Setup& setup);
 
 // FLOP/s of a product of f32 matrices of 1024 x 1024 on all threads, the fastest of several runs.
