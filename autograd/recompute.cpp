@@ -4,8 +4,8 @@
 namespace burrow {
 namespace {
 
-// f on the kept inputs, recorded; then backward through it from the cotangents dy of its outputs. An input's
-// gradient is complete, and handed on, when the node that stands for it is run.
+// Runs f on the kept inputs with recording on, then backward from the cotangents dy of its outputs. Each
+// input is the output of a node "input", whose closure passes the complete gradient of the input on to g.
 void run_again(const RecomputedFn& f, const std::vector<Tensor>& kept, std::span<const Tensor> dy, Grads& g) {
   const RecordingScope scope(Recording::on);
   std::vector<Root> roots;
@@ -18,7 +18,7 @@ void run_again(const RecomputedFn& f, const std::vector<Tensor>& kept, std::span
                                       : Var(kept[i]));
     }
     const std::vector<Var> outputs = f(inputs, true);
-    BURROW_CHECK(outputs.size() == dy.size(), "[recompute] {} outputs, and {} when computed again", dy.size(),
+    BURROW_CHECK(outputs.size() == dy.size(), "[recompute] {} outputs, but {} when recomputed", dy.size(),
                  outputs.size());
     for (size_t i = 0; i < dy.size(); ++i) {
       if (dy[i].defined()) roots.push_back({outputs[i], dy[i]});
@@ -40,7 +40,8 @@ std::vector<Var> recompute(RecomputedFn f, const std::vector<Var>& inputs) {
   for (const Var& v : outputs) values.push_back(v.value());
   for (const Var& v : inputs) kept.push_back(v.value());
   std::vector<Var> leads_here = inputs;
-  leads_here.push_back(demand());  // the parameters that f captured may be all that need a gradient
+  leads_here.push_back(
+      demand());  // forces a node: leaves that f captured may need gradients even if no input does
   const std::vector<Var> recorded =
       record("recompute", std::move(values), leads_here,
              [f = std::move(f), kept = std::move(kept)](std::span<const Tensor> dy, Grads& g) {

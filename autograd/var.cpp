@@ -14,14 +14,14 @@ struct OutputMeta {
 };
 struct OutputGrad {
   Tensor tensor;
-  bool own = false;  // made here, so that it may be added to in place
+  bool own = false;  // not shared with other edges, so that gradients may be added in place
 };
 struct Node {
   const char* op = "";
   std::vector<Edge> inputs;
   std::vector<OutputMeta> outputs;
   std::vector<OutputGrad> grads;  // one per output
-  MultiBackwardFn backward;       // empty in a leaf, and once consumed
+  MultiBackwardFn backward;       // empty in a leaf and after it was consumed
   bool leaf = false, consumed = false;
 };
 
@@ -66,7 +66,7 @@ Var Var::leaf(Tensor value, Tensor grad) {
 bool Var::is_leaf() const { return edge_.node && edge_.node->leaf; }
 
 const Tensor& Var::grad() const {
-  BURROW_CHECK(is_leaf(), "[grad] only a leaf keeps its gradient");
+  BURROW_CHECK(is_leaf(), "[grad] only leaves have a gradient");
   return edge_.node->grads[0].tensor;
 }
 
@@ -151,7 +151,7 @@ void backward(std::vector<Root> roots) {
     order.push_back(n);
   };
   for (const Root& root : roots) {
-    BURROW_CHECK(root.output.needs_grad(), "[backward] nothing that leads here needs a gradient");
+    BURROW_CHECK(root.output.needs_grad(), "[backward] the root needs no gradient");
     visit(visit, root.output.edge().node);
   }
   for (const Root& root : roots) add_gradient(root.output.edge(), root.cotangent, "backward", 0);
@@ -179,7 +179,7 @@ void backward(std::vector<Root> roots) {
 void backward(const Var& root, const Tensor& cotangent) { backward(std::vector<Root>{{root, cotangent}}); }
 
 void backward(const Var& root, double scale) {
-  BURROW_CHECK(root.value().numel() == 1, "[backward] the root has shape {}; give a cotangent", root.shape());
+  BURROW_CHECK(root.value().numel() == 1, "[backward] the root has shape {}; pass a cotangent", root.shape());
   backward(root, Tensor::full(root.shape(), scale, root.value().dtype(), root.value().device()));
 }
 

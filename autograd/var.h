@@ -1,8 +1,8 @@
 #pragma once
-// Var = Tensor + how it was made. Ops (autograd/ops.h) build Vars; backward(loss) adds to the gradients
-// of the leaves. The graph keeps shapes and what the closures captured, never values: an intermediate
-// that no gradient needs dies with its last Var. Closures capture Tensors, never Vars, so that the graph
-// cannot own itself.
+// Reverse-mode automatic differentiation. A Var is a Tensor and an edge to the graph node that computed it.
+// Ops (autograd/ops.h) create Vars; backward(loss) adds to the gradients of the leaves. Nodes keep shapes and
+// the tensors captured by their closures, not values: an intermediate that no gradient needs is freed with
+// its last Var. Closures capture Tensors, never Vars, so that the graph has no reference cycles.
 #include <functional>
 #include <memory>
 #include <span>
@@ -15,7 +15,7 @@ namespace burrow {
 class Grads;
 struct Node;
 
-// Where a gradient goes: one output of a node. No node means that no gradient is wanted.
+// The destination of a gradient: one output of a node; a null node if no gradient is needed.
 struct Edge {
   std::shared_ptr<Node> node;
   int output = 0;
@@ -26,8 +26,8 @@ class Var {
  public:
   Var() = default;
   explicit Var(Tensor value) : value_(std::move(value)) {}  // a constant
-  // A parameter. backward adds to `grad`, which the caller owns (a slice of an arena): same shape, f32 for
-  // f32 and bf16 values, f64 for f64.
+  // A parameter. backward adds to `grad`, which the caller owns (such as a slice of an arena): same shape as
+  // value, f64 for f64 values, else f32.
   static Var leaf(Tensor value, Tensor grad);
 
   bool defined() const { return value_.defined(); }
@@ -35,9 +35,9 @@ class Var {
   const Shape& shape() const { return value_.shape(); }
   int64_t dim(int i) const { return value_.dim(i); }
   bool needs_grad() const { return edge_.node != nullptr; }
-  // Made by leaf(), not by an op.
+  // Whether leaf() made it, not an op.
   bool is_leaf() const;
-  const Tensor& grad() const;  // of a leaf; throws otherwise
+  const Tensor& grad() const;  // the leaf's gradient; throws if this is not a leaf
   const Edge& edge() const { return edge_; }
 
  private:
@@ -47,24 +47,24 @@ class Var {
   Edge edge_;
 };
 
-// What a backward closure sees of its inputs.
+// Gradients of a node's inputs, which its backward closure computes.
 class Grads {
  public:
   explicit Grads(Node& node) : node_(node) {}
-  // Whether anybody needs the gradient of input i.
+  // Whether the gradient of input i is needed.
   bool wants(int i) const;
-  Tensor like(int i) const;  // uninitialised, shaped like input i; undefined when i wants no gradient
-  // Hands over a gradient of input i (ignored when undefined or unwanted). The tensor may be shared with
-  // other edges: it is never written to.
+  Tensor like(int i) const;  // uninitialised, with the shape of input i; undefined if wants(i) is false
+  // Adds a gradient of input i; ignored if it is undefined or wants(i) is false. The tensor is never written
+  // to, so it may be shared with other edges.
   void add(int i, const Tensor& gradient);
-  // A tensor that a kernel writes the gradient of input i to, or adds it to where `adds` says so: spares the
-  // pass that add() would take. Undefined when i wants no gradient. To be filled before the next call.
+  // A tensor to which a kernel writes the gradient of input i, or adds it if `adds`; saves the extra pass
+  // over memory of add(). Undefined if wants(i) is false. It must be filled before the next call.
   struct Target {
     Tensor tensor;
     bool adds = false;
   };
-  Target target(int i);  // of input i
-  // For kernels that only add: the same, with zeros at first.
+  Target target(int i);  // for input i
+  // The same for kernels that can only add: the tensor is zeroed if it holds no gradient yet.
   Tensor accumulator(int i);
 
  private:
@@ -74,38 +74,39 @@ class Grads {
 using BackwardFn = std::function<void(const Tensor& dy, Grads&)>;
 using MultiBackwardFn = std::function<void(std::span<const Tensor> dy, Grads&)>;
 
-// The single place where edges of the graph are made. `op` must be a string literal. In the closure of
-// several outputs, dy[i] is undefined where no gradient reached output i.
+// Creates an op's node with edges to its inputs; no other function creates edges. `op` must be a string
+// literal. A closure of several outputs receives an undefined dy[i] if no gradient reached output i.
 Var record(const char* op, Tensor output, const std::vector<Var>& inputs, BackwardFn);
 std::vector<Var> record(const char* op, std::vector<Tensor> outputs, const std::vector<Var>& inputs,
                         MultiBackwardFn);
 
-// A leaf that nobody adds to: as one of record's inputs it has a node made whoever else needs a gradient.
+// A leaf without gradient tensor. As an input of record(), it forces a node even if no other input needs a
+// gradient.
 const Var& demand();
 
-// Whether record would make a node for these inputs: an op asks in its forward what to keep.
+// Whether record() would create a node for these inputs, for ops that decide in the forward what to keep.
 bool any_needs_grad(std::initializer_list<const Var*> inputs);
 
-// Adds d(scale * root)/d(leaf) to every leaf's gradient. root has one element. Consumes the graph:
-// closures and gradients are freed as they are used, and a second call on it throws.
+// Adds d(scale * root)/d(leaf) to every leaf's gradient; root must have one element. Consumes the graph:
+// closures and gradients are freed after use, and a second call throws.
 void backward(const Var& root, double scale = 1);
-// The same from a given cotangent of any shape.
+// The same for a root of any shape, with the gradient `cotangent` of that shape.
 void backward(const Var& root, const Tensor& cotangent);
-// Where a backward begins.
+// An output and its gradient, from which backward starts.
 struct Root {
   Var output;
   Tensor cotangent;  // of output's shape
 };
-// The same from several at once: what leads to more than one of them runs once. The values of the roots may
-// be freed before what leads to them is run.
+// The same from several roots; nodes that lead to more than one of them run once. Values of the roots may be
+// freed before nodes run.
 void backward(std::vector<Root> roots);
 
-// What record makes of ops on a thread: nodes; none; or none either, but outputs that say whether they need a
-// gradient, so that what they would lead to is known without being kept.
+// The recording mode of a thread. on: record() creates nodes. off: it creates none. needs: it creates none,
+// but marks outputs that would need a gradient.
 enum class Recording { on, off, needs };
 Recording recording();
 
-// While one lives on this thread, it records so.
+// Sets the thread's recording mode for the lifetime of the object.
 class RecordingScope {
  public:
   explicit RecordingScope(Recording mode);
@@ -116,19 +117,16 @@ class RecordingScope {
  private:
   Recording before_;
 };
-// While one lives on this thread, record makes no nodes.
+// Disables recording on this thread for the lifetime of the object.
 struct NoGrad : RecordingScope {
   NoGrad() : RecordingScope(Recording::off) {}
 };
 
-// recompute.cpp: activation checkpointing (Chen et al. 2016, arXiv 1604.06174).
-//
-// f(inputs), keeping in the graph the inputs alone: its backward runs f again, now recorded, and that graph
-// backward at once. f adds to the gradients of the leaves that it captured as if it were recorded, and to the
-// inputs' where they need one; `again` says which of its two runs it is. Both must do the same: the values
-// and the order of the outputs may not depend on anything that changes in between. What it captures must live
-// until the backward. An output that no gradient reached is not led back, and one that needs none is a
-// constant. Not recorded, f is just called.
+// Activation checkpointing (Chen et al. 2016, arXiv 1604.06174), in recompute.cpp. Returns f(inputs), but the
+// graph keeps only the inputs: the backward runs f again with recording on, and then the backward of that
+// graph, which adds to the gradients of the inputs and of leaves that f captured. `again` is true in the
+// second run. Both runs must compute the same outputs in the same order, and what f captures must live until
+// the backward. With recording off, f is just called.
 using RecomputedFn = std::function<std::vector<Var>(const std::vector<Var>& inputs, bool again)>;
 std::vector<Var> recompute(RecomputedFn f, const std::vector<Var>& inputs);
 

@@ -11,8 +11,8 @@ namespace {
 int64_t experts_of(const MethodConfig& method, int64_t layer, int64_t layers) {
   const auto blocks = static_cast<int64_t>(method.experts_by_layer.size());
   if (blocks == 0) return method.experts;
-  BURROW_CHECK(layers % blocks == 0,
-               "method.experts_by_layer: {} values do not cut {} layers into equal blocks", blocks, layers);
+  BURROW_CHECK(layers % blocks == 0, "method.experts_by_layer: {} values do not divide {} layers evenly",
+               blocks, layers);
   return method.experts_by_layer[static_cast<size_t>(layer * blocks / layers)];
 }
 
@@ -21,8 +21,8 @@ void install_on_ffn(nn::DecoderBlock& block, Install& install) {
   if (method.expert == ExpertKind::shard) return install_shards(block, install);
   BURROW_CHECK(
       !block.ffn->router_weight.defined(),
-      "[attach] '{}' is cut into {} blocks (burrow factorize), which method '{}' does not mix: it needs "
-      "method.expert = 'shard', as factorllm has it",
+      "[attach] '{}' was split into {} blocks by `burrow factorize`, which method '{}' does not support: set "
+      "method.expert = 'shard', as method 'factorllm' does",
       block.ffn->name, block.ffn->router_weight.dim(0), method.name);
   if (method.expert == ExpertKind::ffn && install.experts > 1) return install_mixed_ffns(block, install);
   install_lora_on_ffn(block, install);

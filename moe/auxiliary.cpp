@@ -24,14 +24,14 @@ Var mean_over_rows(const Var& x) {
              1 / static_cast<double>(std::max<int64_t>(X.numel(), 1)));
 }
 
-// Probabilities and shares of one router, averaged over the rows of each group: both [G,E].
+// A router's probabilities and expert shares, averaged over the rows of each of G groups: both [G,E].
 struct GroupMeans {
   Var probs, share;
 };
 
 GroupMeans group_means(const Routing& r, const Tensor& group, int64_t groups, BalanceShare share) {
   const bool of_weights = share == BalanceShare::weights;
-  if (r.mean_probs.defined() && r.mean_probs.dim(0) == groups)  // summed when it was decided
+  if (r.mean_probs.defined() && r.mean_probs.dim(0) == groups)  // route() has computed these means
     return {r.mean_probs, of_weights ? r.mean_weights : Var(r.mean_chosen)};
   const Tensor rows = at_rows(r, group);
   const Var counted = of_weights ? r.weights : Var(r.chosen);
@@ -58,7 +58,7 @@ Var balance_loss(std::span<const Routing> routings, const nn::Pass& pass, const 
   const int64_t groups = per_sample ? pass.segments->count() : 1;
   const Tensor group =
       per_sample ? pass.sequence : Tensor::zeros({pass.segments->rows()}, DType::i32, pass.sequence.device());
-  // Routings that share a key are pooled before the product. Experts of different number cannot be.
+  // Routings with the same key are pooled before the product; those with different E cannot be pooled.
   std::map<std::pair<std::string, int64_t>, std::vector<GroupMeans>> pools;
   for (const Routing& r : routings) {
     const int64_t E = r.probs.dim(1);
@@ -83,12 +83,12 @@ Var sparsity_loss(std::span<const Routing> routings, const SparsityConfig& confi
   for (const Routing& r : routings) {
     if (!r.lambda.defined() || r.logits.dim(1) <= k) continue;
     const Tensor& U = r.logits;
-    const auto largest = [&](int64_t count) {  // their sum, [N,1]
+    const auto largest = [&](int64_t count) {  // sum of the `count` largest logits, [N,1]
       Tensor mask = Tensor::empty(U.shape(), U.dtype(), U.device(), "routing");
       kernel::top_k_mask(mask, U, count);
       return sum_columns(mul(Var(U), Var(mask)));
     };
-    // 1 - (S_k - k u_(k+1)), with u_(k+1) = S_(k+1) - S_k
+    // lower = k u_(k+1) - S_k, S_k the sum of the k largest logits and u_(k+1) = S_(k+1) - S_k the next one
     const auto factor = static_cast<double>(k);
     const Var lower = add(scale(largest(k), -1 - factor), scale(largest(k + 1), factor));
     const Var one(Tensor::full(lower.shape(), 1, U.dtype(), U.device()));
@@ -109,7 +109,7 @@ Var entropy_loss(std::span<const Routing> routings, const EntropyConfig& config)
 
 namespace {
 
-// min(max(x, low), 1 - low), exact in between
+// min(max(x, low), 1 - low); values within the bounds are unchanged to the bit.
 Var clipped(const Var& x, double low) {
   const Tensor& X = x.value();
   const auto constant = [&](double value) {
@@ -131,7 +131,7 @@ Var prior_loss(std::span<const Routing> routings, const PriorConfig& config) {
       terms.push_back(mean_over_rows(sum_columns(scale(mul(normalise_rows(Var(r.label)), log_p), -1))));
       continue;
     }
-    const Var log_target = unary(softmax(Var(r.label)), Unary::log);  // of 0 and 1: far from 0
+    const Var log_target = unary(softmax(Var(r.label)), Unary::log);  // no clipping needed: labels are 0 or 1
     terms.push_back(mean_over_rows(sum_columns(mul(p, add(log_p, scale(log_target, -1))))));
   }
   return terms.empty() ? Var{} : mean_of(terms);
@@ -139,7 +139,7 @@ Var prior_loss(std::span<const Routing> routings, const PriorConfig& config) {
 
 namespace {
 
-// i[b,e] times the rows of sample b, which turns means over a sample into its sums: [B,E].
+// [B,E]: localised_loss's factor i[b,e] times the rows of sample b, which turn a mean over these into a sum.
 Tensor type_factors(const Segments& s, const LocalisedConfig& c, int64_t datasets, int64_t E, DType dtype) {
   std::vector<int64_t> types = c.types;
   if (types.empty()) {
@@ -149,7 +149,7 @@ Tensor type_factors(const Segments& s, const LocalisedConfig& c, int64_t dataset
   BURROW_CHECK(static_cast<int64_t>(types.size()) >= datasets,
                "method.localised.types: {} values for {} data sets", types.size(), datasets);
   const int64_t T = 1 + *std::max_element(types.begin(), types.end());
-  BURROW_CHECK(T <= E, "method.localised.types: {} types of data for {} experts", T, E);
+  BURROW_CHECK(T <= E, "method.localised.types: {} types need at least as many experts, there are {}", T, E);
   std::vector<double> factors;
   for (int64_t b = 0; b < s.count(); ++b) {
     const auto i = static_cast<size_t>(b);
@@ -217,7 +217,7 @@ std::vector<RouterStatistics> routing_statistics(std::span<const Routing> routin
   const Segments& s = *pass.segments;
   std::vector<RouterStatistics> all;
   for (const Routing& r : routings) {
-    BURROW_CHECK(r.sums.defined(), "[routing_statistics] '{}' decided without sums, as in decoding", r.site);
+    BURROW_CHECK(r.sums.defined(), "[routing_statistics] no sums for '{}': decoding has none", r.site);
     const auto D = static_cast<size_t>(datasets), E = static_cast<size_t>(r.probs.dim(1));
     RouterStatistics stats{r.site, std::vector(D, std::vector<double>(E, 0)), std::vector<double>(D, 0),
                            std::vector<double>(D, 0), std::vector<double>(D, 0)};

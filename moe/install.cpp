@@ -4,7 +4,7 @@
 
 namespace burrow::moe {
 
-// Of E experts' parameters those that a token uses at most; the rest is counted as inactive.
+// The parameters of `experts` experts that one token uses at most; the others are added to inactive_.
 int64_t Inventory::active_of(int64_t parameters, int64_t experts) {
   const bool counts = method_.router.selection == Selection::top_k || method_.expert == ExpertKind::shard;
   const int64_t used = counts ? std::min(experts, method_.router.top_k) : experts;
@@ -63,7 +63,7 @@ std::string Inventory::report() const {
                     m.linears, m.experts, m.experts == "1" ? "" : "s", method_.rank, m.parameters, m.active);
   }
   if (blocks_.linears)
-    text += fmt::format("  {:<10} {} FFNs in {} blocks of {} channels, {} parameters, {} active\n", "blocks",
+    text += fmt::format("  {:<10} {} FFNs of {} blocks of {} channels, {} parameters, {} active\n", "blocks",
                         blocks_.linears, blocks_.experts, block_width_, blocks_.parameters, blocks_.active);
   if (routers_)
     text += fmt::format("  {:<10} {} routers, {} parameters\n", "router", routers_, router_parameters_);

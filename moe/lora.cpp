@@ -13,7 +13,7 @@ LoraBank::LoraBank(const nn::Linear& base, int64_t experts, const MethodConfig& 
                c.rank, name, base.weight.shape());
   const DType dtype = base.weight.value().dtype() == DType::f64 ? DType::f64 : DType::f32;
   const double bound = 1 / std::sqrt(static_cast<double>(base.in()));
-  const bool planned = !base.weight.value().bytes();  // a model of shapes alone, and so are its experts
+  const bool planned = !base.weight.value().bytes();  // a model of shapes without memory
   a = initial(name + ".lora_A.weight", {experts * c.rank, base.in()}, bound, seed, dtype, planned);
   b = initial(name + ".lora_B.weight", {base.out(), experts * c.rank}, 0, seed, dtype, planned);
 }
@@ -47,7 +47,7 @@ LoraProjections::LoraProjections(nn::Projections base, std::vector<Adapter> adap
     : nn::Projections(std::move(base)), adapters(std::move(adapters)), dropout_(dropout) {}
 
 std::vector<Var> LoraProjections::operator()(const Var& x, const nn::Routing* shared, nn::Pass& pass) const {
-  // What weighs each Linear's experts: the decision of its own router, the shared one, or nothing (plain
+  // routing[i] weights the experts of Linear i: from its own router, from the shared one, or null (plain
   // LoRA).
   const size_t count = linears.size();
   std::vector<nn::Routing> own(count);
@@ -62,14 +62,14 @@ std::vector<Var> LoraProjections::operator()(const Var& x, const nn::Routing* sh
     }
   }
   const Var dropped = draw_dropout(x, input, dropout_, pass.ordinal, pass.position, pass);
-  std::vector<Var> sides;  // the A of all banks that rows meet masked: one product
+  std::vector<Var> sides;  // A of all banks computed masked, stacked for one product
   for (size_t i = 0; i < count; ++i) {
     if (adapters[i].bank && !(routing[i] && routing[i]->grouped())) sides.push_back(adapters[i].bank->a);
   }
   const Var narrow =
       sides.empty() ? Var{} : linear(dropped, sides.size() == 1 ? sides[0] : concat_rows(sides));
   std::vector<Var> y;
-  int64_t column = 0;  // of `narrow`, where the next masked bank's begin
+  int64_t column = 0;  // the first column of the next masked bank in `narrow`
   for (size_t i = 0; i < count; ++i) {
     const auto& bank = adapters[i].bank;
     if (!bank) {
@@ -96,7 +96,7 @@ void LoraProjections::parameters(const nn::ParameterVisit& visit) {
 
 namespace {
 
-// An FFN whose Linears share a router: it decides once, from the FFN's input.
+// An FFN whose Linears share one router, which decides once from the FFN's input.
 class RoutedFeedForward : public nn::FeedForward {
  public:
   RoutedFeedForward(nn::FeedForward base, Router router)
@@ -120,8 +120,8 @@ bool contains(const std::vector<std::string>& patterns, const std::string& name)
   return std::find(patterns.begin(), patterns.end(), name) != patterns.end();
 }
 
-// Gives the Linears that the method names their banks, and where `routers` says so routers of their own.
-// Returns whether any of them has experts that wait for a shared router.
+// Adds LoRA banks to the Linears that the method targets, and with `routers` a router to each Linear with
+// experts. Returns whether any Linear has experts that need a shared router.
 bool adapt(std::unique_ptr<nn::Projections>& projections, bool routers, Install& install) {
   const MethodConfig& c = install.method;
   std::vector<LoraProjections::Adapter> adapters(projections->linears.size());

@@ -1,36 +1,36 @@
 #pragma once
-// LoRA experts on frozen Linears: y = W x + (alpha/R) sum_e w_e B_e A_e x, with E = 1 and no router for plain
-// LoRA. The experts' sides lie next to each other. Masked, E experts are one GEMM per side with the routing
-// as a mask in between. Grouped, rows are sorted by expert and meet only the experts that they chose. Neither
-// reads a count back; both agree with a loop over experts.
+// LoRA experts on frozen Linears: y = W x + (alpha/R) sum_e w_e B_e A_e x; plain LoRA has E = 1 and no
+// router. One matrix holds A of all experts, another B. Masked execution is one GEMM by each, with a product
+// by the routing weights in between. Grouped execution sorts rows by expert and computes each expert only on
+// rows that chose it. Neither copies row counts to the host; both equal a loop over experts up to rounding.
 #include <optional>
 
 #include "moe/install.h"
 
 namespace burrow::moe {
 
-// The E experts of one Linear side by side: two parameters, whatever E is.
+// The E LoRA experts of one Linear, stored in two parameters for any E.
 struct LoraBank {
-  // A is uniform within 1/sqrt(in) (Kaiming with a = sqrt 5), B zero; each expert is drawn by itself.
+  // A is uniform within 1/sqrt(in) (Kaiming with a = sqrt 5), B is zero.
   LoraBank(const nn::Linear& base, int64_t experts, const MethodConfig& config, uint64_t seed);
-  // base(x) and the experts' deltas from `narrow` = x Aᵀ of all of them [N,E*R]. `routing` weighs the
-  // experts; null for plain LoRA. -> [N,out]
+  // base(x) plus the outputs of all experts, from `narrow` = x Aᵀ [N,E*R]. `routing` has the experts'
+  // weights; null for plain LoRA. -> [N,out]
   Var masked(const nn::Linear& base, const Var& x, const Var& narrow, const nn::Routing* routing) const;
-  // The same with each row at the experts that it chose alone: `dropped` is x with dropout.
+  // The same, with each expert computed only on the rows that chose it; `dropped` is x after dropout.
   Var grouped(const nn::Linear& base, const Var& x, const Var& dropped, const nn::Routing& routing) const;
   void parameters(const nn::ParameterVisit& visit);
 
   std::string name;
   int64_t experts;
   double scale;  // alpha / R
-  Var a, b;      // [E*R, in]: expert e owns rows e*R to e*R+R; [out, E*R]: its columns
+  Var a, b;      // [E*R, in], [out, E*R]: expert e has rows e*R to e*R+R of a, and these columns of b
 };
 
-// Linears on one input, each with a bank, a bank and a router of its own, or neither. The dropout on the
-// input and the product with all A sides that rows meet masked are computed once for all of them.
+// Linears with the same input, each with a bank, with a bank and its own router, or with neither. The dropout
+// of the input, and the product with the A matrices of all masked banks, are computed once for all Linears.
 class LoraProjections : public nn::Projections {
  public:
-  // Of one Linear.
+  // What is added to one Linear.
   struct Adapter {
     std::optional<LoraBank> bank;
     std::optional<Router> router;
@@ -45,13 +45,13 @@ class LoraProjections : public nn::Projections {
   double dropout_;
 };
 
-// Dropout on the input named `input`: x [N,C], drawn at (ordinal, position) i32 [N] of each row; x itself
-// where the pass does not train.
+// Dropout of x [N,C]; returns x itself if the pass does not train. The draws depend on the pass's seed and
+// step, the name `input`, and each row's (ordinal, position), both i32 [N].
 Var draw_dropout(const Var& x, const std::string& input, double probability, const Tensor& ordinal,
                  const Tensor& position, const nn::Pass& pass);
 
-// Replaces the block's Linears that the method names by those with LoRA experts: of the attention, which have
-// routers of their own, and of the FFN, which may share one.
+// Add LoRA experts to the Linears of the block that the method targets. Each Linear of the attention has its
+// own router; the Linears of the FFN may share one.
 void install_lora_on_attention(nn::DecoderBlock& block, Install& install);
 void install_lora_on_ffn(nn::DecoderBlock& block, Install& install);
 

@@ -1,4 +1,4 @@
-// The table of methods. A row names its choice of router, experts, auxiliary loss and placement.
+// The table of methods. Each row is a config of router, experts, auxiliary losses and placement.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -23,7 +23,7 @@ MethodConfig row(const char* name, int64_t experts, RouterConfig router = {}, Ba
   return c;
 }
 
-// The plugins: each Linear has a router of its own, without a bias.
+// The router of several methods: one per Linear, without bias.
 RouterConfig per_linear(Selection selection, int64_t top_k) {
   return {.selection = selection,
           .top_k = top_k,
@@ -32,7 +32,7 @@ RouterConfig per_linear(Selection selection, int64_t top_k) {
           .bias = false};
 }
 
-// Weights and numbers: the authors' code.
+// Loss weights and numbers of experts are those of the authors' code.
 MethodConfig dynmole() {
   MethodConfig c = row(
       "dynmole", 6, per_linear(Selection::hybrid, 2),
@@ -41,7 +41,7 @@ MethodConfig dynmole() {
   return c;
 }
 
-// Balance: the assignments of a layer's seven routers in one pool, summed over layers (the authors' code).
+// The balance loss pools a layer's seven routers and is summed over layers (the authors' code).
 MethodConfig mola() {
   RouterConfig router = per_linear(Selection::top_k, 2);
   router.normalise = true;
@@ -63,7 +63,7 @@ MethodConfig loramoe() {
   return c;
 }
 
-// The weight of the balance loss is the code's, and the best of the paper's ablation; its text says 0.01.
+// The balance loss has the weight of the authors' code, the best in the paper's ablation; its text says 0.01.
 MethodConfig mixlora() {
   MethodConfig c = row("mixlora", 8,
                        {.selection = Selection::top_k,
@@ -78,7 +78,7 @@ MethodConfig mixlora() {
   return c;
 }
 
-// Balance: the authors' code, with probabilities less the threshold.
+// The balance loss reads probabilities minus the threshold (the authors' code).
 MethodConfig adamole() {
   RouterConfig router = per_linear(Selection::threshold, 1);
   router.normalise = true;
@@ -103,7 +103,7 @@ MethodConfig ldmole() {
   return c;
 }
 
-// The loss's weight is in a comment of the authors' code, whose training step leaves it out; biased router.
+// The prior loss's weight is from a comment in the authors' code, whose training step omits that loss.
 MethodConfig factorllm() {
   MethodConfig c = row("factorllm", 4, {.selection = Selection::top_k, .top_k = 1});
   c.expert = ExpertKind::shard;
@@ -111,7 +111,7 @@ MethodConfig factorllm() {
   return c;
 }
 
-// The second stage of the paper: module and decoder. The router has neither bias nor balance loss.
+// The second stage of the paper, which trains module and decoder. The router has no bias and no balance loss.
 MethodConfig parrot() {
   MethodConfig c = row("parrot", 6, {.selection = Selection::soft, .gate = GateMode::scaled, .bias = false});
   c.expert = ExpertKind::visual;
@@ -131,7 +131,7 @@ MethodConfig full() {
 
 const std::vector<Method>& methods() {
   static const std::vector<Method> table = {
-      {full(), "no adapter: every weight of the model is trained (stage 1)"},
+      {full(), "no adapter: every weight of the model is trained"},
       {row("lora", 1), "plain LoRA (Hu et al. 2021, arXiv 2106.09685)"},
       {row("dense", 3, {.selection = Selection::soft}),
        "all experts, weighted by the router's softmax (the dense variant of LLaVA-MoLE)"},
@@ -139,26 +139,24 @@ const std::vector<Method>& methods() {
        "one expert per token, one biased router per FFN shared by gate, up and down (LLaVA-MoLE, arXiv "
        "2401.16160)"},
       {loramoe(),
-       "all experts by softmax, a router per Linear, experts divided among types of data (LoRAMoE, arXiv "
-       "2312.09979)"},
+       "all experts, weighted by softmax, a router per Linear, experts assigned to types of data (LoRAMoE, "
+       "arXiv 2312.09979)"},
       {mola(), "two experts per token, a router per Linear, 2-4-6-8 experts (MoLA, arXiv 2402.08562)"},
       {adamole(),
        "the experts above a learned threshold, a router per Linear of attention (AdaMoLE, arXiv 2405.00361)"},
       {ldmole(),
-       "as many experts as a learned sparseness leaves, a router per Linear (LD-MoLE, "
-       "github.com/eshentw/LD-MoLE)"},
+       "a learned number of experts per token, a router per Linear (LD-MoLE, github.com/eshentw/LD-MoLE)"},
       {mixlora(),
        "two whole FFNs per token that share their frozen weights, plain LoRA on attention (MixLoRA, arXiv "
        "2404.15159)"},
       {dynmole(),
-       "all experts where the router's Tsallis entropy is high, else the most probable, and entropy as a "
-       "loss "
-       "(DynMoLE, arXiv 2504.00661)"},
+       "all experts if the router's Tsallis entropy, also a loss, is high, else the most probable (DynMoLE, "
+       "arXiv 2504.00661)"},
       {factorllm(),
-       "blocks of the dense FFN itself, one per token, whose router learns from the dense model (FactorLLM, "
+       "blocks of the dense FFN as experts, one per token; the dense model teaches the router (FactorLLM, "
        "arXiv 2408.11855)"},
       {parrot(),
-       "MLPs on the visual tokens before the decoder, weighed for each image by its prompt (Parrot, arXiv "
+       "MLPs on the visual tokens before the decoder, weighted per image by its prompt (Parrot, arXiv "
        "2406.02539)"},
   };
   return table;
@@ -179,7 +177,7 @@ void check_visual(const MethodConfig& c) {
                "method.visual.residual_weight = {}: must be at least 0, and finite",
                c.visual.residual_weight);
   BURROW_CHECK(c.visual.inner >= 0 && c.visual.inner <= 1 << 20,
-               "method.visual.inner = {}: needs 0 (as wide as the decoder) to {}", c.visual.inner, 1 << 20);
+               "method.visual.inner = {}: must be 0 (the decoder's width) to {}", c.visual.inner, 1 << 20);
   BURROW_CHECK(!c.train_decoder || (c.expert_targets.empty() && c.lora_targets.empty()),
                "method.train_decoder trains the Linears themselves: method.expert_targets and "
                "method.lora_targets must be empty");
@@ -187,7 +185,7 @@ void check_visual(const MethodConfig& c) {
   BURROW_CHECK(c.expert_targets.empty() && c.experts_by_layer.empty() &&
                    c.router.granularity == Granularity::token && c.router.selection != Selection::first &&
                    c.router.selection != Selection::sparsegen,
-               "method.expert = 'visual' is one module before the decoder, routed by image: "
+               "method.expert = 'visual' is one module before the decoder, routed per image: "
                "method.expert_targets and experts_by_layer must be empty (method.lora_targets may name "
                "Linears of the decoder), method.router.granularity 'token', and its selection neither "
                "'first' nor 'sparsegen'");
@@ -197,19 +195,19 @@ void check_visual(const MethodConfig& c) {
 void check(const MethodConfig& c) {
   constexpr int64_t kMostExperts = 4096;
   const auto sound = [](int64_t experts) { return experts >= 1 && experts <= kMostExperts; };
-  BURROW_CHECK(sound(c.experts), "method.experts = {}: needs 1 to {}", c.experts, kMostExperts);
+  BURROW_CHECK(sound(c.experts), "method.experts = {}: must be 1 to {}", c.experts, kMostExperts);
   int64_t most = c.experts_by_layer.empty() ? c.experts : 1;
   for (const int64_t e : c.experts_by_layer) {
-    BURROW_CHECK(sound(e), "method.experts_by_layer has {}: needs 1 to {}", e, kMostExperts);
+    BURROW_CHECK(sound(e), "method.experts_by_layer has {}: must be 1 to {}", e, kMostExperts);
     most = std::max(most, e);
   }
   check_visual(c);
-  BURROW_CHECK(c.rank >= 1, "method.rank = {}: needs at least 1", c.rank);
+  BURROW_CHECK(c.rank >= 1, "method.rank = {}: must be at least 1", c.rank);
   BURROW_CHECK(c.dropout >= 0 && c.dropout < 1, "method.dropout = {}: must be in [0, 1)", c.dropout);
   BURROW_CHECK(c.alpha > 0 && std::isfinite(c.alpha), "method.alpha = {}: must be positive and finite",
                c.alpha);
-  BURROW_CHECK(c.router.top_k >= 1 && c.router.top_k <= most, "method.router.top_k = {} with {} experts",
-               c.router.top_k, most);
+  BURROW_CHECK(c.router.top_k >= 1 && c.router.top_k <= most,
+               "method.router.top_k = {}: must be 1 to {}, the experts", c.router.top_k, most);
   for (const auto& [key, value] : {std::pair{"method.router.init_std", c.router.init_std},
                                    {"method.balance.weight", c.balance.weight},
                                    {"method.entropy.weight", c.entropy.weight},
@@ -229,21 +227,21 @@ void check(const MethodConfig& c) {
     BURROW_CHECK(
         whole && c.router.placement == RouterPlacement::ffn && counts_k && c.execution != Execution::masked,
         "method.expert = '{}' needs method.expert_targets gate_proj, up_proj and down_proj, "
-        "method.router.placement 'ffn' and selection 'top_k'{}, and no masked method.execution",
+        "method.router.placement 'ffn', selection 'top_k'{}, and a method.execution other than 'masked'",
         name_of(c.expert), shard ? " or 'first'" : "");
   }
-  BURROW_CHECK(!shard || c.dropout == 0, "method.dropout = {}: blocks (method.expert = 'shard') take none",
+  BURROW_CHECK(!shard || c.dropout == 0, "method.dropout = {}: must be 0 with method.expert = 'shard'",
                c.dropout);
-  BURROW_CHECK(
-      c.prior.weight == 0 || (shard && c.lora_targets.empty()),
-      "method.prior.weight = {}: the teacher is the dense model of method.expert = 'shard' with all but its "
-      "FFNs frozen: method.lora_targets must be empty",
-      c.prior.weight);
+  BURROW_CHECK(c.prior.weight == 0 || (shard && c.lora_targets.empty()),
+               "method.prior.weight = {}: needs method.expert = 'shard' and empty method.lora_targets: the "
+               "teacher is the dense model with all weights but FFNs frozen",
+               c.prior.weight);
   BURROW_CHECK(c.router.lambda_width >= 1 && c.router.lambda_width <= 65536,
-               "method.router.lambda_width = {}: needs 1 to 65536", c.router.lambda_width);
-  BURROW_CHECK(c.sparsity.experts >= 1, "method.sparsity.experts = {}: needs at least 1", c.sparsity.experts);
+               "method.router.lambda_width = {}: must be 1 to 65536", c.router.lambda_width);
+  BURROW_CHECK(c.sparsity.experts >= 1, "method.sparsity.experts = {}: must be at least 1",
+               c.sparsity.experts);
   for (const int64_t type : c.localised.types)
-    BURROW_CHECK(type >= 0 && type < kMostExperts, "method.localised.types has {}: needs 0 to {}", type,
+    BURROW_CHECK(type >= 0 && type < kMostExperts, "method.localised.types has {}: must be 0 to {}", type,
                  kMostExperts - 1);
   BURROW_CHECK(c.entropy.index > 0 && std::isfinite(c.entropy.index),
                "method.entropy.index = {}: must be positive and finite", c.entropy.index);
@@ -251,8 +249,8 @@ void check(const MethodConfig& c) {
                c.entropy.eps);
   BURROW_CHECK(!std::isnan(c.router.entropy_threshold), "method.router.entropy_threshold is not a number");
   BURROW_CHECK(c.execution != Execution::grouped || counts_k,
-               "method.execution = 'grouped' with method.router.selection = '{}': grouped places are as many "
-               "for every row",
+               "method.execution = 'grouped' with method.router.selection = '{}': grouped execution needs as "
+               "many experts for every row",
                name_of(c.router.selection));
 }
 

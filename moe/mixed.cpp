@@ -31,7 +31,7 @@ Var MixedFeedForward::operator()(const Var& x, nn::Pass& pass) const {
     kernel::gather_rows(of_places, of_rows.reshape({of_rows.numel(), 1}), groups.order);
     return of_places.reshape({M});
   };
-  // Each (row, expert) place uses its row's dropout draw: the mixture's weights were applied first.
+  // Each (row, expert) pair uses its row's dropout draw, because the routing weights were applied first.
   const Var dropped_h =
       draw_dropout(h, down->input, dropout_, at_places(pass.ordinal), at_places(pass.position), pass);
   const nn::Linear& base = down->linears[0];

@@ -1,8 +1,8 @@
 #pragma once
-// A mixture of whole FFNs that share their frozen weights (MixLoRA, arXiv 2404.15159, section 3):
+// A mixture of FFNs with shared frozen weights and separate LoRAs (MixLoRA, arXiv 2404.15159, section 3):
 //   y = W_down sum_i w_i h_i + (alpha/R) sum_i w_i B_i A_i h_i,  h_i = silu(gate_i x) * up_i x
-// over the chosen experts i, whose gate and up are the frozen ones and a LoRA. The frozen products are
-// computed once for all experts; an expert's LoRAs and activations only on the rows that chose it.
+// The sums are over the chosen experts i; gate_i and up_i are the frozen Linears plus expert i's LoRA. Frozen
+// products are computed once for all experts, LoRAs and activations only on the rows that chose the expert.
 #include "moe/lora.h"
 
 namespace burrow::moe {
@@ -20,7 +20,7 @@ class MixedFeedForward : public nn::FeedForward {
   double dropout_;
 };
 
-// Replaces the block's FFN by a mixture of them.
+// Replaces the block's FFN by a MixedFeedForward.
 void install_mixed_ffns(nn::DecoderBlock& block, Install& install);
 
 }  // namespace burrow::moe

@@ -16,9 +16,9 @@ Tensor uniform_tensor(const std::string& name, const Shape& shape, double bound,
 
 namespace {
 
-// The group of each row is its sequence where the row is part of what the router may read, else -1: the
-// visual tokens of a sample, or without an image its prompt up to the first answer. What follows an answer
-// has attended to it, so it is not read either.
+// i32 [N]: the row's sequence if a router that decides per sample may read the row, else -1. It may read a
+// sample's visual tokens, or without an image its prompt up to the first answer. Later rows are excluded
+// because they have attended to an answer.
 Tensor readable_rows(const Segments& s) {
   const auto B = static_cast<size_t>(s.count());
   std::vector<bool> has_image(B, false), answered(B, false);
@@ -39,26 +39,26 @@ Tensor readable_rows(const Segments& s) {
 
 bool executes_grouped(const MethodConfig& c, int64_t experts, Device device) {
   const bool wide = c.expert == ExpertKind::ffn || c.expert == ExpertKind::shard;
-  if (wide) return true;  // experts share no narrow side that a mask could act on
+  if (wide) return true;  // masked execution is not implemented for these
   if (c.execution != Execution::automatic) return c.execution == Execution::grouped;
-  // On a GPU the library's products on all experts cost less than sorting, until they are wide.
+  // On a GPU, masked GEMMs cost less than sorting rows until E*R exceeds this width.
   constexpr int64_t kNarrow = 256;
   if (device == Device::cuda && experts * c.rank <= kNarrow) return false;
-  // Masked does E/K times the work. On the CPU, with 3 experts per chosen one grouped is faster in 57 of the
-  // 60 sizes of docs/results/scaling.md and at worst takes 1.2 times as long; with 2 it depends on K and R.
+  // Masked execution does E/K times the work. On the CPU with E = 3 K, grouped is faster for 57 of the 60
+  // sizes of docs/results/scaling.md and takes at most 1.2 times as long; with E = 2 K it depends on K and R.
   return c.router.selection == Selection::top_k && experts >= 3 * c.router.top_k;
 }
 
 EntropyRule entropy_rule(const EntropyConfig& c, int64_t experts) {
   const auto E = static_cast<double>(experts);
   const bool tsallis = c.type == EntropyType::tsallis && c.index != 1;
-  // The greatest value, at p = 1/E: (1 - E^(1-q)) / (q - 1), or ln E.
+  // The maximum of the entropy, reached at p = 1/E: (1 - E^(1-q)) / (q - 1), or ln E.
   const double most = tsallis ? (1 - std::pow(E, 1 - c.index)) / (c.index - 1) : std::log(E);
   return {c.index, c.eps, c.normalise ? 1 / most : 1, c.type == EntropyType::renyi};
 }
 
-// S = (1 - sum p^q) / (q - 1) and ln(sum p^q) / (1 - q) are a + b x and b ln x of x = sum p^q; at q = 1 both
-// are -sum p ln p.
+// With x = sum p^q, the Tsallis entropy is (1 - x) / (q - 1) and the Renyi entropy ln(x) / (1 - q); at q = 1
+// both are -sum p ln p.
 Var entropy_of(const Var& probs, const EntropyConfig& config) {
   const Tensor& P = probs.value();
   const auto constant = [&](const Shape& shape, double x) {
@@ -82,7 +82,7 @@ Tensor at_rows(const Routing& r, const Tensor& x) {
 
 namespace {
 
-// x [N,1] -> [N,E]
+// Repeats the column E times: x [N,1] -> [N,E]
 Var spread_columns(const Var& x, int64_t E) {
   return linear(x, Var(Tensor::full({E, 1}, 1, x.value().dtype(), x.value().device())));
 }
@@ -95,7 +95,7 @@ Var sparsegen(const Var& u, const Var& lambda) {
   const int64_t E = U.dim(1);
   Tensor support = Tensor::empty(U.shape(), U.dtype(), U.device(), "routing");
   kernel::sparsegen_mask(support, U, L);
-  // With the support S of k experts: t = (sum_S u - 1 + lambda) / k.
+  // The threshold is t = (sum_S u - 1 + lambda) / k for a support S of k experts.
   const Var one_over_k = unary(sum_columns(Var(support)), Unary::reciprocal);
   const Var sum = add(add(sum_columns(mul(u, Var(support))), lambda), constant(-1));
   const Var above = add(u, spread_columns(scale(mul(sum, one_over_k), -1), E));
@@ -109,7 +109,7 @@ LambdaNetwork::LambdaNetwork(int64_t width, int64_t hidden, DType dtype, uint64_
     const double bound = 1 / std::sqrt(static_cast<double>(shape[1]));
     return Var(uniform_tensor(name + part, shape, bound, seed, dtype));
   };
-  constexpr double kFirstBias = -2.5;  // the authors': every expert has a share at first
+  constexpr double kFirstBias = -2.5;  // as in the authors' code: initially every expert has non-zero weight
   w1 = drawn(".in.weight", {hidden, width});
   b1 = Var(Tensor::full({hidden}, kFirstBias, dtype));
   w2 = drawn(".out.weight", {1, hidden});
@@ -128,7 +128,7 @@ void LambdaNetwork::parameters(const nn::ParameterVisit& visit) {
 
 namespace {
 
-// Of the selections that are one pass over the logits.
+// The rule for route() (autograd/ops.h); unused by the selections threshold and sparsegen.
 RouteRule route_rule(const RouterConfig& c, const EntropyConfig& entropy, int64_t experts) {
   RouteRule rule;
   const bool hybrid = c.selection == Selection::hybrid, soft = c.selection == Selection::soft;
@@ -136,7 +136,7 @@ RouteRule route_rule(const RouterConfig& c, const EntropyConfig& entropy, int64_
                 : c.selection == Selection::first ? RouteRule::Choice::first
                                                   : RouteRule::Choice::top_k;
   rule.k = soft ? 1 : c.top_k;
-  // Normalised entropies exceed 1 by rounding and by eps; a threshold of 1 says never.
+  // A threshold of 1 means never, but rounding and eps can make a normalised entropy exceed 1.
   const bool never = entropy.normalise && c.entropy_threshold >= 1;
   rule.entropy_threshold = never ? HUGE_VAL : c.entropy_threshold;
   rule.top_p = c.top_p;
@@ -183,10 +183,10 @@ Var Router::for_rows(const Var& x, const nn::Pass& pass, const char* what,
   if (config_.granularity == Granularity::token) return f(x);
   const int64_t B = pass.segments->count();
   const std::string key = name + "." + what;
-  if (pass.cache && pass.cache->tensors.contains(key)) {  // decided when the prompt was read
+  if (pass.cache && pass.cache->tensors.contains(key)) {  // computed in the pass over the prompt
     return gather_rows(Var(pass.cache->tensors[key]), pass.sequence);
   }
-  const Var decided = f(group_mean(x, readable_rows(*pass.segments).to(x.value().device()), B));  // of [B,C]
+  const Var decided = f(group_mean(x, readable_rows(*pass.segments).to(x.value().device()), B));  // on [B,C]
   if (pass.cache) pass.cache->tensors[key] = decided.value();
   return gather_rows(decided, pass.sequence);
 }
@@ -230,7 +230,7 @@ Routing Router::route(const Var& x, const nn::Pass& pass, const Tensor& rows) co
   Routing r{name, layer_, {}, {}, {}};
   r.rows = rows;
   RouteGroups sequences{{}, pass.segments->count(), one_mean_};
-  if (!pass.cache) sequences.of = at_rows(r, pass.sequence);  // decoding is not summed
+  if (!pass.cache) sequences.of = at_rows(r, pass.sequence);  // decoding needs no sums
   const bool threshold = config_.selection == Selection::threshold;
   if (threshold || config_.selection == Selection::sparsegen) {
     if (threshold)

@@ -11,7 +11,7 @@ namespace {
 
 DType compute_dtype(const Tensor& weight) { return weight.dtype() == DType::f64 ? DType::f64 : DType::f32; }
 
-// w [O,E*I] as [E*O,I]: the columns of a block as rows, contiguous.
+// Copies w [O,E*I] to [E*O,I]: each block's I columns become a contiguous matrix [O,I].
 Tensor column_blocks(const Tensor& w, int64_t E) {
   const int64_t O = w.dim(0), I = w.dim(1) / E;
   if (!w.bytes()) return nn::shapes_only(w.dtype())->take("", {E * O, I}, nn::Init::linear);
@@ -30,8 +30,8 @@ BlockLinear block_linear(const std::string& name, const Tensor& weight, int64_t 
   const int64_t out = weight.dim(0) / E, in = weight.dim(1);
   BlockLinear linear{Var(weight), {}, {}, c.alpha / static_cast<double>(c.rank)};
   if (c.shard.train != BlockTraining::lora) return linear;
-  BURROW_CHECK(c.rank <= std::min(in, out), "method.rank = {}: larger than a block of '{}', {} by {}", c.rank,
-               name, out, in);
+  BURROW_CHECK(c.rank <= std::min(in, out), "method.rank = {}: exceeds a block of '{}' of shape ({}, {})",
+               c.rank, name, out, in);
   const bool planned = !weight.bytes();
   const double bound = 1 / std::sqrt(static_cast<double>(in));
   linear.a = initial(name + ".lora_A.weight", {E * c.rank, in}, bound, seed, weight.dtype(), planned);
@@ -52,7 +52,7 @@ void record_dense(const nn::Llava& model, const Tensor& ids, const Var& features
   const NoGrad no_grad;
   nn::Pass dense = pass.without_routings();
   dense.dense = true;
-  dense.recompute_layers = 0;  // nothing is kept for a backward
+  dense.recompute_layers = 0;  // there is no backward to recompute for
   model.hidden(ids, features, dense);
   pass.dense_records = std::move(dense.dense_records);
 }
@@ -88,7 +88,7 @@ Var ShardedFeedForward::blocks(const Var& x, const ExpertGroups& groups, const V
   return down_(weights.defined() ? grouped_scale(h, weights, groups, alpha) : h, own, own);
 }
 
-// The k blocks of the least mean_c (S_e - T / (E/k))^2, S_e their outputs and T the dense one.
+// Selects the k blocks with the smallest mean_c (S_e - T k/E)^2, S_e a block's output and T the dense FFN's.
 Tensor ShardedFeedForward::closest(const Var& x, const Var& dense) const {
   const int64_t N = x.dim(0), C = x.dim(1), E = router_.experts(), K = router_.top_k();
   const Var share = scale(dense, -static_cast<double>(K) / static_cast<double>(E));
@@ -98,7 +98,7 @@ Tensor ShardedFeedForward::closest(const Var& x, const Var& dense) const {
       offsets(static_cast<size_t>(E) + 1, static_cast<int32_t>(N));
   std::iota(rows.begin(), rows.end(), 0);
   Tensor scores = Tensor::zeros({N, E}, dtype, device);
-  for (int64_t e = 0; e < E; ++e) {  // all rows at this block alone
+  for (int64_t e = 0; e < E; ++e) {  // block e computes all rows
     offsets[static_cast<size_t>(e)] = 0;
     const ExpertGroups all{Tensor::of({N}, rows).to(device), Tensor::of({E + 1}, offsets).to(device)};
     const Var off = add(blocks(x, all, {}, 1), share);
@@ -147,15 +147,15 @@ void install_shards(nn::DecoderBlock& block, Install& install) {
   const Tensor& gate = ffn.gate_proj().weight.value();
   const int64_t F = gate.dim(0), E = install.experts;
   const bool cut = ffn.router_weight.defined(), as_it_is = c.shard.split == Split::contiguous;
-  BURROW_CHECK(F % E == 0, "[attach] method.experts: {} blocks do not cut the {} channels of '{}' evenly", E,
-               F, ffn.name);
+  BURROW_CHECK(F % E == 0, "[attach] method.experts = {}: must divide the {} inner channels of '{}'", E, F,
+               ffn.name);
   BURROW_CHECK(!cut || ffn.router_weight.dim(0) == E,
-               "[attach] '{}' is cut into {} blocks (burrow factorize), but method.experts asks for {}",
+               "[attach] '{}' was split into {} blocks by `burrow factorize`, but method.experts = {}",
                ffn.name, ffn.router_weight.dim(0), E);
   BURROW_CHECK(!cut || as_it_is,
-               "[attach] method.shard.split: '{}' has its channels assigned already (burrow factorize)",
+               "[attach] method.shard.split: '{}' is already permuted (burrow factorize): set 'contiguous'",
                ffn.name);
-  // Trained LoRAs would belong to an order of channels that no file holds.
+  // No file would store the permutation of channels to which the trained LoRAs belong.
   BURROW_CHECK(
       as_it_is || c.shard.train == BlockTraining::full,
       "[attach] method.shard.train = 'lora' needs split 'contiguous', or a file of `burrow factorize`");

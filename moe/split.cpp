@@ -1,4 +1,4 @@
-// Dealing an FFN's inner channels to blocks of equal size.
+// Assignment of an FFN's inner channels to blocks of equal size.
 #include <lemon/network_simplex.h>
 #include <lemon/smart_graph.h>
 
@@ -39,7 +39,7 @@ std::vector<double> normalised_rows(const Tensor& gate) {
   return rows;
 }
 
-// k-means++ (Arthur and Vassilvitskii 2007): each centre is a point, drawn by its distance from those before.
+// k-means++ (Arthur and Vassilvitskii 2007): picks points as centres, by squared distance from earlier ones.
 std::vector<double> first_centres(const Points& points, int64_t E, Random& random) {
   std::vector<double> centres, nearest(static_cast<size_t>(points.count), HUGE_VAL);
   int64_t next = random.below(static_cast<uint32_t>(points.count));
@@ -57,10 +57,10 @@ std::vector<double> first_centres(const Points& points, int64_t E, Random& rando
   return centres;
 }
 
-// The cluster of each point, of which each has as many, at the least sum of costs [count*E]: a minimum-cost
-// flow.
+// Assigns each point to a cluster at minimum total cost, with equally many points per cluster, as a
+// minimum-cost flow. costs [count,E] -> cluster of each point [count]
 std::vector<int64_t> assign(const std::vector<double>& costs, int64_t count, int64_t E) {
-  constexpr double kUnits = 1e9;  // integers of squared distances between unit vectors, which are at most 4
+  constexpr double kUnits = 1e9;  // units per 1 in integer costs; squared distances of unit vectors are <= 4
   lemon::SmartDigraph graph;
   graph.reserveNode(static_cast<int>(count + E));
   graph.reserveArc(static_cast<int>(count * E));
@@ -87,7 +87,7 @@ std::vector<int64_t> assign(const std::vector<double>& costs, int64_t count, int
   return cluster;
 }
 
-// k-means with clusters of equal size, until nothing moves.
+// k-means with clusters of equal size, until the assignment is stable.
 std::vector<int64_t> clusters(const Tensor& gate, int64_t E, uint64_t key) {
   constexpr int kMostRounds = 50;
   const std::vector<double> rows = normalised_rows(gate);
@@ -114,7 +114,7 @@ std::vector<int64_t> clusters(const Tensor& gate, int64_t E, uint64_t key) {
   return cluster;
 }
 
-// Bytes of the elements along one axis, moved: a value of any dtype stays what it is.
+// Permutes rows or columns by copying bytes, so that values of any dtype are unchanged.
 Tensor moved(const Tensor& from, const std::vector<int64_t>& order, bool rows) {
   Tensor to = Tensor::empty(from.shape(), from.dtype(), Device::cpu, "weights");
   const size_t unit = rows ? from.nbytes() / order.size() : size_of(from.dtype());

@@ -4,13 +4,13 @@
 
 namespace burrow::moe {
 
-// Where the images of a batch are, in the order in which they appear in its stream.
+// Indices of a batch's I images, in the order of the token stream.
 struct VisualExperts::Images {
-  Tensor class_rows;       // i32 [I] of the visual rows: the first of each
-  Tensor image;            // i32 [I*P] the image of each visual row
-  Tensor rows;             // i32 [I] of the pass: where each one begins
-  Tensor prompt_ids;       // i32 [T] the tokens of the prompts of samples with images
-  AttentionRanges ranges;  // samples with images: their images as queries, their prompts as keys
+  Tensor class_rows;       // i32 [I] visual row of each image's class token
+  Tensor image;            // i32 [I*P] image of each visual row
+  Tensor rows;             // i32 [I] row of the pass at which each image begins
+  Tensor prompt_ids;       // i32 [T] prompt tokens of the samples with images
+  AttentionRanges ranges;  // for each sample with images: its images are queries, its prompt tokens keys
 };
 
 namespace {
@@ -20,8 +20,7 @@ Tensor column(const std::vector<int32_t>& values) {
 }
 
 MethodConfig with_router_masked(MethodConfig c) {
-  c.execution =
-      Execution::masked;  // the module groups visual rows, of which a router of images knows nothing
+  c.execution = Execution::masked;  // the router decides per image, but the module groups visual rows itself
   return c;
 }
 
@@ -33,7 +32,7 @@ VisualExperts::VisualExperts(const nn::ModelConfig& sizes, const MethodConfig& c
       experts_(c.experts),
       config_(c.visual),
       grouped_(c.router.selection == Selection::top_k && c.experts > 1 &&
-               executes_grouped(c, c.experts, Device::cpu)),  // they are wide
+               executes_grouped(c, c.experts, Device::cpu)),  // experts are wide: as on the CPU
       top_k_(c.router.top_k) {
   const DType dtype = like.dtype() == DType::f64 ? DType::f64 : DType::f32;
   const int64_t C = sizes.decoder.width, F = config_.inner > 0 ? config_.inner : C;
@@ -51,7 +50,7 @@ VisualExperts::VisualExperts(const nn::ModelConfig& sizes, const MethodConfig& c
 VisualExperts::Images VisualExperts::images_of(const Tensor& ids, const nn::Pass& pass,
                                                int64_t visual_rows) const {
   const Segments& s = *pass.segments;
-  const Tensor host = ids.to(Device::cpu);  // where they come from
+  const Tensor host = ids.to(Device::cpu);  // ids are made on the host
   const int32_t* id = host.data<int32_t>();
   std::vector<int32_t> class_rows, image(static_cast<size_t>(visual_rows), -1), rows, prompt_ids;
   std::vector<int32_t> q_offsets{0}, k_offsets{0};
@@ -74,15 +73,16 @@ VisualExperts::Images VisualExperts::images_of(const Tensor& ids, const nn::Pass
       continue;
     }
     BURROW_CHECK(prompt_ids.size() > prompt || config_.guidance != Guidance::text,
-                 "[visual experts] sample {} of the batch has an image and no prompt to route it by", b);
+                 "[visual experts] sample {} of the batch has an image but no prompt, which the router reads",
+                 b);
     q_offsets.push_back(static_cast<int32_t>(class_rows.size()));
     k_offsets.push_back(static_cast<int32_t>(prompt_ids.size()));
   }
   BURROW_CHECK(static_cast<int64_t>(class_rows.size()) * tokens_ == visual_rows,
-               "[visual experts] {} visual rows, but {} images of {} in the stream", visual_rows,
+               "[visual experts] {} visual rows, but the batch has {} images of {} tokens", visual_rows,
                class_rows.size(), tokens_);
   const Device device = pass.position.device();
-  const auto zeros = [&](size_t n) {  // attention here knows no places
+  const auto zeros = [&](size_t n) {  // not causal: attention ignores positions
     return Tensor::zeros({static_cast<int64_t>(n)}, DType::i32, device);
   };
   return {column(class_rows).to(device),
@@ -137,7 +137,7 @@ void install_visual_experts(nn::Llava& model, Install& install) {
   const MethodConfig& c = install.method;
   BURROW_CHECK(
       model.tower,
-      "[attach] method.expert = 'visual' needs a model with a vision tower, and model.vision.layers is 0");
+      "[attach] method.expert = 'visual' needs a model with a vision tower, but model.vision.layers is 0");
   BURROW_CHECK(model.config.vision.class_token || c.visual.guidance == Guidance::constant,
                "[attach] method.visual.guidance = '{}' reads an image's class token: set "
                "model.vision.class_token = true, or guidance 'constant'",

@@ -4,7 +4,7 @@ namespace burrow::nn {
 
 ParameterArena::ParameterArena(const std::vector<Parameter>& parameters) {
   constexpr int64_t kAlign = 16;  // elements: a cache line of f32
-  BURROW_CHECK(!parameters.empty(), "[arena] nothing to train: no parameter is trainable");
+  BURROW_CHECK(!parameters.empty(), "[arena] no parameter is trainable");
   int64_t at = 0;
   for (const Parameter& p : parameters) {
     slots_.push_back({p.name, p.role, p.var->shape(), at, at + p.var->value().numel()});

@@ -9,7 +9,7 @@ namespace burrow::nn {
 namespace {
 
 void positive(const char* key, int64_t value) {
-  constexpr int64_t kMost = 1 << 24;  // so that no product of two sizes overflows
+  constexpr int64_t kMost = 1 << 24;  // ensures that a product of two sizes cannot overflow
   BURROW_CHECK(value > 0 && value <= kMost, "{} = {}: must be positive, and {} at most", key, value, kMost);
 }
 void few(const char* key, int64_t value) {

@@ -1,14 +1,14 @@
 #pragma once
-// The sizes of a model. The miniature and LLaVA-1.5-7B are two files of the same kind (configs/models/).
-// visit_fields declares each key once, for reading, printing and the reference.
+// The sizes of a model; configs/models/ has files for the miniature, LLaVA-1.5-7B and others. visit_fields
+// declares each config key once, for reading, printing and the reference (docs/config.md).
 #include <cstdint>
 #include <string>
 #include <vector>
 
 namespace burrow::nn {
 
-// A CLIP vision tower (Radford et al. 2021, arXiv 2103.00020). Without layers the model has neither tower nor
-// projector: a decoder of text alone.
+// A CLIP vision tower (Radford et al. 2021, arXiv 2103.00020). With layers = 0 the model has no tower and no
+// projector and reads text only.
 struct VisionConfig {
   int64_t image_size = 32, patch_size = 8, width = 96, layers = 2, heads = 4, mlp_width = 192;
   double norm_eps = 1e-5;
@@ -19,8 +19,7 @@ struct VisionConfig {
 
   bool present() const { return layers > 0; }
   int64_t patches() const { return present() ? (image_size / patch_size) * (image_size / patch_size) : 0; }
-  // P: visual tokens of an image, which are its patches, with the class token before them if that is kept; 0
-  // without a tower.
+  // P: visual tokens per image, one per patch and, with class_token, one before them; 0 without a tower.
   int64_t visual_tokens() const { return patches() + (present() && class_token ? 1 : 0); }
 };
 struct DecoderConfig {  // LLaMA (Touvron et al. 2023, arXiv 2302.13971)
@@ -41,27 +40,28 @@ void visit_fields(V& v, VisionConfig& c) {
   v.field("patch_size", c.patch_size, "pixels", "side of a patch; each patch is one visual token");
   v.field("width", c.width, "channels", "width of the tower");
   v.field("layers", c.layers, "layers",
-          "transformer blocks; 0: a decoder of text alone, without tower and projector");
+          "transformer blocks; 0: a text-only decoder without tower and projector");
   v.field("heads", c.heads, "heads", "attention heads");
   v.field("mlp_width", c.mlp_width, "channels", "inner width of the MLP");
   v.field("norm_eps", c.norm_eps, "", "epsilon of LayerNorm");
   v.field("feature_layer", c.feature_layer, "layer",
-          "which hidden state is the feature: -1 the last block's, -2 the one before (LLaVA-1.5)");
+          "hidden state used as features: -1, the last block's; -2, the one before (LLaVA-1.5)");
   v.field("feature_norm", c.feature_norm, "",
-          "apply the tower's last LayerNorm to the features (LLaVA does not)");
+          "apply the tower's final LayerNorm to the features (LLaVA does not)");
   v.field("class_token", c.class_token, "",
-          "keep the class token: the first visual token of an image, before its patches (Parrot)");
-  v.field("pixel_mean", c.pixel_mean, "of 1", "mean of the three colours");
-  v.field("pixel_std", c.pixel_std, "of 1", "standard deviation of the three colours");
+          "keep the class token as the first visual token of an image, before its patches (Parrot)");
+  v.field("pixel_mean", c.pixel_mean, "of 1", "mean of each colour, subtracted from pixels");
+  v.field("pixel_std", c.pixel_std, "of 1", "standard deviation of each colour, which divides pixels");
 }
 template <class V>
 void visit_fields(V& v, DecoderConfig& c) {
   v.field("vocabulary", c.vocabulary, "tokens",
-          "rows of the embedding and of the head; 0: as many as the tokenizer has");
+          "rows of the embedding and of the output head; 0: the tokenizer's size");
   v.field("width", c.width, "channels", "width of the residual stream");
   v.field("layers", c.layers, "layers", "transformer blocks");
   v.field("heads", c.heads, "heads", "query heads");
-  v.field("kv_heads", c.kv_heads, "heads", "key and value heads (fewer: grouped queries)");
+  v.field("kv_heads", c.kv_heads, "heads",
+          "key and value heads; fewer than `heads`: grouped-query attention");
   v.field("mlp_width", c.mlp_width, "channels", "inner width of the SwiGLU FFN");
   v.field("norm_eps", c.norm_eps, "", "epsilon of RMSNorm");
   v.field("rope_theta", c.rope_theta, "", "base of the rotary frequencies");

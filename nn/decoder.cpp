@@ -23,8 +23,8 @@ DecoderBlock::DecoderBlock(const std::string& name, const DecoderConfig& c, Weig
 
 namespace {
 
-// Puts this pass's keys or values into the layer's cache and returns all that it holds. The slots are
-// still zero, so adding writes them.
+// Writes this pass's keys or values to the layer's cache and returns the whole cache. The kernel adds, which
+// is a write because unused slots are zero.
 Var remember(const std::string& name, const Var& rows, const Pass& pass) {
   Tensor& held = pass.cache->tensors[name];
   const int64_t slots = pass.cache->sequences * pass.cache->capacity;
@@ -77,10 +77,10 @@ Decoder::Decoder(const DecoderConfig& c, WeightSource& source)
 
 namespace {
 
-// The block on a stream without a branch, run again in the backward. Its outputs are the sum of its stream,
-// so that one tensor a block is kept and not two, and the Vars of what its routers decided.
+// Runs the block with recomputation in the backward pass. `x` is the sum of the residual stream, so that one
+// tensor per block is kept instead of two. The recomputed function also outputs the Vars of its routings.
 Var recomputed(const DecoderBlock& block, const Var& x, Pass& pass) {
-  std::vector<Routing> decided;  // by the first run
+  std::vector<Routing> decided;  // routings of the first run
   const auto run = [&block, &decided, fresh = pass.without_routings()](const std::vector<Var>& in,
                                                                        bool again) {
     Pass own = fresh;
@@ -89,7 +89,7 @@ Var recomputed(const DecoderBlock& block, const Var& x, Pass& pass) {
     for (Routing& r : own.routings) {
       for (const Var* v : vars_of(r)) outputs.push_back(*v);
     }
-    if (!again) decided = std::move(own.routings);  // `decided` is gone when the block runs again
+    if (!again) decided = std::move(own.routings);  // in the second run `decided` is out of scope
     return outputs;
   };
   const std::vector<Var> outputs = recompute(run, {x});

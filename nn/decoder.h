@@ -23,10 +23,10 @@ struct DecoderBlock {
   Var attend(const Var& x, Pass& pass) const;
 };
 
-// Embedding, blocks, last norm and head. The head is not applied here: the loss takes it in chunks of rows.
+// Embedding, blocks, final norm and head. The loss applies the head, in chunks of rows.
 struct Decoder {
   Decoder(const DecoderConfig& config, WeightSource& source);
-  // The hidden states after the last norm: x [N,C] (embedded tokens) -> [N,C]
+  // Embedded tokens x [N,C] to hidden states after the final norm, [N,C].
   Var operator()(const Var& x, Pass& pass) const;
   void parameters(const ParameterVisit& visit);
 
@@ -34,7 +34,7 @@ struct Decoder {
   Var embedding;  // [V,C]
   std::vector<DecoderBlock> blocks;
   RmsNorm norm;
-  Linear head;  // [V,C], no bias, not tied to the embedding
+  Linear head;  // [V,C], no bias, weights not shared with the embedding
 };
 
 }  // namespace burrow::nn

@@ -1,6 +1,6 @@
 #pragma once
-// The parts that models are made of. A module is its parameters and a call; `parameters` visits them.
-// Projections and FeedForward are virtual because moe/ replaces them by adapted ones.
+// The modules of which models consist. A module holds parameters, which `parameters` visits, and is called on
+// its input. Projections and FeedForward are virtual because moe/ derives versions with experts from them.
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,8 +11,8 @@
 
 namespace burrow::nn {
 
-// What a parameter is for, which decides whether it is trained and at which rate. teacher: a frozen copy
-// beside the model that a loss reads; it does not count among the model's parameters.
+// The role of a parameter decides whether it is trained and at which learning rate. teacher: a frozen dense
+// FFN that only a loss reads; it is not counted among the model's parameters.
 enum class Role { tower, projector, base, adapter_a, adapter_b, router, block, visual, teacher };
 
 struct Parameter {
@@ -36,17 +36,17 @@ struct Linear {
   Var weight, bias;  // [out, in], [out] or undefined
 };
 
-// Linears that read one input, such as q, k and v of an attention. moe/ derives those with LoRA experts,
-// which compute once what the Linears have in common.
+// Linears with the same input, such as q, k and v of an attention. moe/ derives a version with LoRA experts,
+// which shares computations between the Linears.
 class Projections {
  public:
-  // `input` names what they read: dropout on it is drawn by that name.
+  // `input` is the name of the common input, from which the random key of its dropout is derived.
   Projections(std::string input, std::vector<Linear> linears)
       : input(std::move(input)), linears(std::move(linears)) {}
   Projections(Projections&&) = default;
   virtual ~Projections() = default;
-  // An output of each Linear: x [N,in] -> [N,out]. `routing` weighs the experts of Linears that share a
-  // router; null where there is none.
+  // Returns one output [N,out] per Linear for x [N,in]. `routing` is that of a router shared by the Linears,
+  // or null.
   virtual std::vector<Var> operator()(const Var& x, const Routing* routing, Pass& pass) const;
   virtual void parameters(const ParameterVisit& visit);
 
@@ -54,18 +54,18 @@ class Projections {
   std::vector<Linear> linears;
 };
 
-// The Projections of one Linear, which alone reads its input.
+// Projections that consist of one Linear.
 Projections one_linear(Linear linear);
 
-// A residual stream between two parts of a decoder, x + branch: the norm that reads it takes the sum.
+// A residual stream x + branch. The addition is deferred to the next norm, which fuses the two.
 struct Residual {
-  Var x, branch;  // [N,C]; no branch: 0
+  Var x, branch;  // [N,C]; an undefined branch is 0
 };
 
 // x rstd w over the channels, without a mean (Zhang and Sennrich 2019).
 struct RmsNorm {
   RmsNorm(std::string name, int64_t width, double eps, WeightSource& source);
-  Var operator()(Residual& stream) const;  // -> [N,C]; the stream is then the sum and no branch
+  Var operator()(Residual& stream) const;  // -> [N,C]; also replaces the stream by x + branch, no branch
   void parameters(const ParameterVisit& visit) { visit({name + ".weight", Role::base, &weight}); }
   std::string name;
   double eps;
@@ -97,7 +97,7 @@ class FeedForward {
 
   std::string name;
   std::unique_ptr<Projections> gate_up, down;
-  Var router_weight, router_bias;  // [E,C], [E] of a file that `burrow factorize` wrote; moe/ reads them
+  Var router_weight, router_bias;  // [E,C], [E] if read from a file of `burrow factorize`, for moe/
 
  protected:
   Var forward(const Var& x, const Routing* routing, Pass& pass) const {

@@ -16,7 +16,7 @@ Llava::Llava(const ModelConfig& c, WeightSource& source)
 
 Var Llava::hidden(const Tensor& ids, const Var& features, Pass& pass) const {
   BURROW_CHECK(projector || !features.defined(),
-               "[model] visual features for a model without a vision tower");
+               "[model] visual features passed to a model without a vision tower");
   const auto converted = [this](const Var& x) {
     return compute && x.value().dtype() != *compute ? cast(x, *compute) : x;
   };
@@ -47,13 +47,13 @@ void Llava::freeze() {
 
 namespace {
 
-// Points a pass at the cache: its rows go to the next free slots of their sequences.
+// Attaches the cache to a pass and assigns to each row the next free slot of its sequence.
 void enter_cache(Pass& pass, KvCache& cache) {
   const Segments& s = *pass.segments;
   std::vector<int32_t> slots;
   for (int64_t n = 0; n < s.rows(); ++n) {
     const auto b = static_cast<size_t>(s.sequence[static_cast<size_t>(n)]);
-    BURROW_CHECK(cache.length[b] < cache.capacity, "[decode] sequence {} outgrew its cache of {} tokens", b,
+    BURROW_CHECK(cache.length[b] < cache.capacity, "[decode] sequence {} exceeds its cache of {} tokens", b,
                  cache.capacity);
     const auto slot = static_cast<int64_t>(b) * cache.capacity + cache.length[b]++;
     slots.push_back(static_cast<int32_t>(slot));
@@ -64,7 +64,7 @@ void enter_cache(Pass& pass, KvCache& cache) {
   pass.cache_slots = Tensor::of({s.rows()}, slots).to(device);
   pass.ranges.k_offsets = cache.offsets.to(device);
   pass.ranges.k_positions = cache.positions.to(device);
-  pass.ranges.known = {};  // the keys are other rows now
+  pass.ranges.known = {};  // these described keys of the pass, but keys are now those of the cache
 }
 
 std::vector<int32_t> best_tokens(const Llava& model, const Tensor& hidden) {
@@ -77,7 +77,7 @@ std::vector<int32_t> best_tokens(const Llava& model, const Tensor& hidden) {
   return {host.data<int32_t>(), host.data<int32_t>() + host.numel()};
 }
 
-// One new token for each sequence, at the position after its last.
+// Segments with one new token per sequence, after `done` earlier new ones.
 Segments next_tokens(const Segments& prompts, int64_t done) {
   Segments s;
   for (int64_t b = 0; b < prompts.count(); ++b) {

@@ -1,6 +1,6 @@
 #pragma once
-// LLaVA-1.5 (Liu et al. 2023, arXiv 2310.03744): a vision tower, a projector, and a decoder whose packed
-// stream holds the projected patches in place of the <image> token. Without a tower it is LLaMA itself.
+// LLaVA-1.5 (Liu et al. 2023, arXiv 2310.03744): a vision tower, a projector, and a decoder in whose input
+// the projected patches replace the <image> token. Without a tower it is a LLaMA.
 #include <optional>
 
 #include "nn/decoder.h"
@@ -8,41 +8,40 @@
 
 namespace burrow::nn {
 
-// What may stand between projector and decoder: the visual rows of a batch in, as many out. moe/ has one
-// whose experts the prompt weighs.
+// An optional module between projector and decoder that transforms the visual rows of a batch. moe/visual.h
+// implements one with experts.
 class VisualModule {
  public:
   virtual ~VisualModule() = default;
-  // visual [M,C] projected, table [V,C] the decoder's embedding, ids as of Llava::hidden -> [M,C]
+  // visual [M,C] (projected features), table [V,C] (decoder embedding), ids as in Llava::hidden -> [M,C]
   virtual Var operator()(const Var& visual, const Var& table, const Tensor& ids, Pass& pass) const = 0;
   virtual void parameters(const ParameterVisit& visit) = 0;
 };
 
-// The model of a config; its parts are public, since moe/ replaces them.
+// A model with the sizes of a config. Its modules are public because moe/ replaces them.
 struct Llava {
   Llava(const ModelConfig& config, WeightSource& source);
 
-  // ids and features may be on the host: they go to the model's device, where the pass is.
-  // ids i32 [N]: a token, or -1 - row of `features` [M, Cv] (before the projector; undefined without images).
-  // A model without a tower takes no features.
-  // The decoder's last hidden states, normed: [N,C]
+  // Returns the decoder's hidden states after the final norm, [N,C].
+  // ids i32 [N]: a token, or -1 - r for row r of `features` [M, Cv] (input of the projector; undefined
+  // without images or tower). Both are copied to the model's device, where the pass must be.
   Var hidden(const Tensor& ids, const Var& features, Pass& pass) const;
   void parameters(const ParameterVisit& visit);
-  void freeze();                // every parameter becomes a constant
-  Device device() const;        // where the parameters are
-  void move_to(Device device);  // every parameter, as a constant: before they are gathered in an arena
+  void freeze();                // makes every parameter a constant
+  Device device() const;        // the device of the parameters
+  void move_to(Device device);  // copies every parameter, as a constant; call it before making an arena
 
   ModelConfig config;
-  std::optional<VisionTower> tower;  // with its projector, or neither
+  std::optional<VisionTower> tower;  // present if and only if the projector is
   std::optional<Projector> projector;
-  std::unique_ptr<VisualModule> visual_module;  // none: the projected features go on unchanged
+  std::unique_ptr<VisualModule> visual_module;  // null: projected features enter the decoder unchanged
   Decoder decoder;
-  std::optional<DType> compute;  // of the activations from the projector on; none: what the weights give
+  std::optional<DType> compute;  // dtype of activations after the tower; none: determined by the weights
 };
 
-// Decodes greedily: the prompts' packed tokens in, each sequence's new tokens out, `stop` excluded; at most
-// `max_new` each. A sequence that has stopped leaves the batch's computation with the longest one. `seconds`
-// receives the time of the prompts' pass and of each one after it.
+// Greedy decoding. `ids` are the packed tokens of the prompts; returns the new tokens of each sequence
+// without `stop`, at most `max_new`. The batch runs until all sequences have stopped. `seconds` receives the
+// times of the pass over the prompts and of every later pass.
 std::vector<std::vector<int32_t>> greedy_decode(const Llava& model, const Segments& prompts,
                                                 const Tensor& ids, const Var& features, int32_t stop,
                                                 int64_t max_new, std::vector<double>* seconds = nullptr);

@@ -7,8 +7,8 @@ namespace {
 
 const std::string kTower = "vision_tower.vision_model";
 
-// Cuts images into patches: [B,3,S,S] -> [B*P, 3*p*p], a patch's pixels in the order of the convolution's
-// weight (colour, row, column), patches row by row. On the host: pixels come from there.
+// Splits images [B,3,S,S] into patches [B*P, 3*p*p], row by row; a patch's pixels are in the order of the
+// convolution's weight (colour, row, column). Runs on the host, where images are decoded.
 Tensor patches_of(const Tensor& pixels, const VisionConfig& c, DType dtype) {
   const int64_t B = pixels.dim(0), S = c.image_size, p = c.patch_size, side = S / p;
   BURROW_CHECK(pixels.shape() == Shape({B, 3, S, S}), "[vision] pixels {}, expected (images, 3, {}, {})",
@@ -30,7 +30,7 @@ Tensor patches_of(const Tensor& pixels, const VisionConfig& c, DType dtype) {
   return out;
 }
 
-// The tower's own tokens: an image is its class token, then its patches.
+// Segments of the tower: each image is a sequence of its class token and its patches.
 Segments image_segments(int64_t images, int64_t patches) {
   Segments s;
   for (int64_t b = 0; b < images; ++b) {

@@ -1,6 +1,6 @@
 #pragma once
-// A CLIP vision tower (Radford et al. 2021) and LLaVA-1.5's projector. The features of an image are one
-// hidden state of the tower, without its class token unless the config keeps it.
+// A CLIP vision tower (Radford et al. 2021) and LLaVA-1.5's projector. An image's features are the tower's
+// hidden state at one layer, without the class token unless the config keeps it.
 #include <memory>
 #include <vector>
 
@@ -11,7 +11,7 @@ namespace burrow::nn {
 
 struct VisionBlock {
   VisionBlock(const std::string& name, const VisionConfig& config, WeightSource& source);
-  // [N,C] -> [N,C]; attention within an image, given by `ranges`, not causal
+  // [N,C] -> [N,C]; non-causal attention within each image, whose rows `ranges` describes
   Var operator()(const Var& x, const AttentionRanges& ranges) const;
   void parameters(const ParameterVisit& visit);
 
@@ -20,11 +20,11 @@ struct VisionBlock {
   Linear q, k, v, out, fc1, fc2;
 };
 
-// Patches, a class token, positions, norm, blocks. The last norm is applied where `feature_norm` says so.
+// Patch, class and position embeddings, a norm, blocks, and with `feature_norm` a final norm.
 struct VisionTower {
   VisionTower(const VisionConfig& config, WeightSource& source);
-  // pixels f32 [images, 3, S, S], normalised -> features [images*P, C]: of an image its class token, if that
-  // is kept, and its patches in row order
+  // pixels f32 [images, 3, S, S], normalised -> features [images*P, C]: per image the class token, if kept,
+  // and the patches row by row
   Var operator()(const Tensor& pixels) const;
   void parameters(const ParameterVisit& visit);
 

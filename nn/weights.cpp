@@ -9,7 +9,7 @@ namespace burrow::nn {
 namespace {
 
 constexpr std::string_view kLanguageModel = "language_model.";
-// Older LLaMA files hold the rotary frequencies, which follow from rope_theta.
+// Older LLaMA files contain rotary frequencies, which are ignored: rope_theta determines them.
 constexpr std::string_view kRotaryBuffer = ".rotary_emb.inv_freq";
 
 DType storage_of(DType dtype, const Shape& shape, Init init) {
@@ -90,7 +90,7 @@ int64_t FileWeights::ffn_experts() const {
 
 void FileWeights::finish() const {
   for (const auto& [name, taken] : taken_)
-    BURROW_CHECK(taken || name.ends_with(kRotaryBuffer), "{}: tensor '{}' has no place in this model", path_,
+    BURROW_CHECK(taken || name.ends_with(kRotaryBuffer), "{}: tensor '{}' is not part of this model", path_,
                  name);
 }
 

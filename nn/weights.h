@@ -1,6 +1,6 @@
 #pragma once
-// Where a module's initial values come from. A module asks for each of its tensors by its full name
-// (Hugging Face's names, so that real checkpoints load unchanged), shape and kind.
+// Sources of a module's initial values. A module requests each of its tensors by full name (Hugging Face's
+// names, so that published checkpoints load unchanged), shape and kind of initialisation.
 #include <memory>
 #include <string>
 
@@ -8,12 +8,12 @@
 
 namespace burrow::nn {
 
-// How a tensor begins where weights are random.
+// The distribution of a tensor's random initial values.
 enum class Init {
   linear,     // N(0, 1/in), a Linear's weight [out, in]
-  residual,   // as linear, divided by the square root of twice the layers: it feeds the residual stream
+  residual,   // linear's, divided by sqrt(2 layers), for Linears that add to the residual stream
   embedding,  // N(0, 0.1²)
-  position,   // N(0, 0.4²): strong enough that a small tower learns places at once
+  position,   // N(0, 0.4²): large enough for a small tower to learn positions quickly
   one,
   zero,
 };
@@ -23,28 +23,28 @@ class WeightSource {
   virtual ~WeightSource() = default;
   // `layers` is only read for Init::residual.
   virtual Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers = 1) = 0;
-  // Blocks that every FFN's inner channels are dealt to, in order, with a router beside them (`burrow
+  // Number of blocks to which the inner channels of every FFN are assigned, with a router for them (`burrow
   // factorize`); 0: the FFNs are dense.
   virtual int64_t ffn_experts() const { return 0; }
 };
 
-// The sources below give tensors of `dtype`. bf16 is storage for the matrices of Linears and embeddings,
-// which products read as they are; all else is f32 then, and so is the arithmetic.
+// The sources below return tensors of `dtype`. With bf16 only matrices of Linears and embeddings are bf16;
+// other tensors and the arithmetic are f32.
 
-// Seeded random values: each tensor is a function of (seed, name) alone.
+// Random values, determined by (seed, name) for each tensor.
 std::unique_ptr<WeightSource> random_weights(uint64_t seed, DType dtype);
-// Shapes without memory, for counting (--dry-run): no kernel may run on them.
+// Tensors without memory, for counting parameters (--dry-run); kernels cannot run on them.
 std::unique_ptr<WeightSource> shapes_only(DType dtype);
-// A file's tensors, converted to `dtype` where theirs differs; an absent name or another shape is an error
-// that names file and tensor. finish() (call it once the model is built) refuses names that nobody took. A
-// language model's file has its tensors without LLaVA's prefix "language_model.": that is found as well.
+// Tensors of a safetensors file, converted to `dtype`. take() throws an Error with file and tensor if the
+// name is missing or the shape differs. Names of the decoder may lack LLaVA's prefix "language_model.", as in
+// the file of a language model.
 class FileWeights : public WeightSource {
  public:
   FileWeights(const std::string& path, DType dtype);
-  // From the file; `init` only tells matrices from the rest.
+  // The tensor of this name; `init` only distinguishes matrices from other tensors.
   Tensor take(const std::string& name, const Shape& shape, Init init, int64_t layers) override;
-  int64_t ffn_experts() const override;  // of the file's metadata
-  // Throws when the file holds a tensor that nobody took.
+  int64_t ffn_experts() const override;  // from the file's metadata
+  // Call it after building the model: throws if a tensor of the file was not taken.
   void finish() const;
 
  private:

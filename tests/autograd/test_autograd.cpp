@@ -1,4 +1,4 @@
-// The graph: what backward adds up, shares, keeps and frees. Ops are in test_ops.
+// The graph: accumulation, sharing and lifetime of gradients and closures. Ops are tested in test_ops.
 #include "autograd/ops.h"
 #include "tests/support/numbers.h"
 
@@ -22,16 +22,16 @@ int64_t calls(KernelId id) { return kernel_calls(id); }
 
 }  // namespace
 
-TEST_CASE("fan-out accumulates") {
+TEST_CASE("gradients of a variable that is used twice accumulate") {
   const Var x = leaf_of({2, -3});
   const Var y = mul(x, x);                 // x²
   backward(add(add(y, y), x), ones({2}));  // 2x² + x
   CHECK(values_of(x.grad()) == Values{9, -11});
-  backward(scale(x, 5), ones({2}));  // a second graph adds to the first's
+  backward(scale(x, 5), ones({2}));  // a second graph adds to the gradient of the first
   CHECK(values_of(x.grad()) == Values{14, -6});
 }
 
-TEST_CASE("fan-out of an intermediate runs its backward once") {
+TEST_CASE("an intermediate that is used twice runs its backward once") {
   const Var x = leaf_of({1, 2});
   int runs = 0;
   const Var y = record("twice", x.value(), {x}, [&](const Tensor& dy, Grads& g) {
@@ -78,17 +78,17 @@ TEST_CASE("an intermediate that no gradient needs is freed at once") {
   const Var x = random_leaf("x", {64, 64});
   const size_t before = live(), matrix = x.value().nbytes();
   Var y = scale(x, 2);
-  for (int i = 0; i < 10; ++i) y = scale(y, 2);  // keeps nothing
+  for (int i = 0; i < 10; ++i) y = scale(y, 2);  // scale's closure captures no tensor
   CHECK(live() - before == matrix);
   const Var w = constant("w", {64, 64});
   const size_t with_weight = live();
-  y = linear(y, w);  // the weight is frozen: its gradient, for which x would be kept, is not wanted
+  y = linear(y, w);  // keeps no x, because the weight is frozen
   CHECK(live() == with_weight);
   y = mul(y, y);  // keeps its input
   CHECK(live() == with_weight + matrix);
 }
 
-TEST_CASE("without a gradient nothing is kept") {
+TEST_CASE("ops whose inputs need no gradient keep nothing") {
   const Var x = constant("x", {64, 64}), w = constant("w", {64, 64});
   const size_t before = live();
   Var y = linear(x, w);
@@ -97,7 +97,7 @@ TEST_CASE("without a gradient nothing is kept") {
   CHECK(live() - before == x.value().nbytes());
 }
 
-TEST_CASE("backward frees closures and gradients as it goes") {
+TEST_CASE("backward frees closures and gradients after use") {
   const Var x = random_leaf("x", {64, 64});
   const size_t matrix = x.value().nbytes(), before = live();
   Var y = x;
@@ -107,9 +107,9 @@ TEST_CASE("backward frees closures and gradients as it goes") {
   reset_memory_peak(Device::cpu);
   const size_t start = live();
   backward(y, dy);
-  // At the peak: one gradient on its way in and one on its way out, beside what the closures still hold.
+  // At the peak a closure's incoming and outgoing gradients exist, besides tensors of closures not yet run.
   CHECK(memory_report(Device::cpu).peak - start <= 2 * matrix);
-  CHECK(live() - before == 2 * matrix);  // y and dy; the Var y is alive, what led to it is not
+  CHECK(live() - before == 2 * matrix);  // y and dy; closures and intermediates are freed
 }
 
 TEST_CASE("a second backward throws") {
@@ -124,15 +124,15 @@ TEST_CASE("a second backward throws") {
 
 TEST_CASE("backward's own errors") {
   CHECK(contains(error_of([] { backward(Var(ones({1}))); }),
-                 "[backward] nothing that leads here needs a gradient"));
+                 "[backward] the root needs no gradient"));
   const Var y = scale(leaf_of({1, 2}), 2);
   CHECK(contains(error_of([&] { backward(y); }), "[backward] the root has shape (2)"));
   CHECK(contains(error_of([&] { backward(y, ones({3})); }), "gradient (3)"));
-  CHECK(contains(error_of([&] { (void)y.grad(); }), "only a leaf keeps its gradient"));
+  CHECK(contains(error_of([&] { (void)y.grad(); }), "only leaves have a gradient"));
   CHECK(contains(error_of([] { Var::leaf(ones({2}), ones({3})); }), "[leaf] value (2) and gradient (3)"));
 }
 
-TEST_CASE("several outputs: those that no gradient reached are undefined") {
+TEST_CASE("a closure of several outputs receives undefined gradients for unused ones") {
   const Var x = leaf_of({1, 2});
   const auto halves = [&](std::vector<bool>& reached) {
     return record("halves", {ones({1}), ones({1})}, {x}, [&reached](std::span<const Tensor> dy, Grads& g) {
@@ -156,7 +156,7 @@ TEST_CASE("several outputs: those that no gradient reached are undefined") {
   CHECK(values_of(x.grad()) == Values{3, 12});
 }
 
-TEST_CASE("backward from several roots runs what leads to them once") {
+TEST_CASE("backward from several roots runs shared nodes once") {
   const Var x = leaf_of({1, 2});
   int runs = 0;
   const Var y = record("once", x.value(), {x}, [&](const Tensor& dy, Grads& g) {
@@ -171,11 +171,11 @@ TEST_CASE("backward from several roots runs what leads to them once") {
   CHECK(contains(error_of([&] {
                    backward(std::vector<Root>{{scale(x, 1), dy}, {Var(dy), dy}});
                  }),
-                 "[backward] nothing that leads here needs a gradient"));
+                 "[backward] the root needs no gradient"));
   CHECK(values_of(x.grad()) == Values{7, 70});
 }
 
-TEST_CASE("an op that no gradient reached is not run") {
+TEST_CASE("backward skips nodes that no gradient reached") {
   const Var x = leaf_of({1});
   bool ran = false;
   const std::vector<Var> outputs =
@@ -184,7 +184,7 @@ TEST_CASE("an op that no gradient reached is not run") {
     ran = true;
     g.add(0, dy);
   });
-  // `stop` leads to `silent` but hands it nothing.
+  // The closure of `stop` adds no gradient to its input `silent`.
   const Var stop = record("stop", ones({1}), {silent}, [](const Tensor&, Grads&) {});
   backward(stop);
   CHECK_FALSE(ran);
@@ -197,12 +197,12 @@ TEST_CASE("NoGrad") {
     const NoGrad outer;
     CHECK_FALSE(mul(x, x).needs_grad());
     { const NoGrad inner; }
-    CHECK_FALSE(any_needs_grad({&x}));  // the inner scope's end does not end the outer one
+    CHECK_FALSE(any_needs_grad({&x}));  // the outer scope still holds after the inner one ended
   }
   CHECK(mul(x, x).needs_grad());
 }
 
-TEST_CASE("a frozen weight costs no matmul_tn and no gradient") {
+TEST_CASE("a frozen weight causes no matmul_tn and no gradient") {
   const Var w = constant("w", {48, 32}), a = random_leaf("a", {4, 32}), b = random_leaf("b", {48, 4});
   const Var x = random_leaf("x", {16, 32});
   const Tensor dy = normal("dy", {16, 48});
@@ -215,17 +215,17 @@ TEST_CASE("a frozen weight costs no matmul_tn and no gradient") {
     const size_t peak = memory_report(Device::cpu).peak - start;
     return std::tuple{calls(KernelId::matmul_tn) - tn, calls(KernelId::matmul_nn) - nn, peak};
   };
-  CHECK(counted([&] { return linear(x, w); }) == std::tuple{0, 1, 0ul});  // into the leaf's own gradient
+  CHECK(counted([&] { return linear(x, w); }) == std::tuple{0, 1, 0ul});  // adds to the leaf's gradient
   const Var trained = random_leaf("w", {48, 32}), fixed = constant("x", {16, 32});
   CHECK(counted([&] { return linear(fixed, trained); }) == std::tuple{1, 0, 0ul});
-  // LoRA on a frozen weight: a matmul_tn each for A and B; a matmul_nn each for x through w, x through A, h.
+  // LoRA on a frozen weight: one matmul_tn each for A and B, one matmul_nn for h and two for x (by w, by A).
   const auto [tn, nn, peak] = counted([&] { return linear_with_lora(x, w, {}, linear(x, a), b); });
   CHECK(tn == 2);
   CHECK(nn == 3);
   CHECK(peak < w.value().nbytes());
 }
 
-TEST_CASE("an unwanted input's gradient is not even allocated") {
+TEST_CASE("the gradient of an input that needs none is not allocated") {
   const Var x = random_leaf("x", {8, 8}), y = constant("y", {8, 8});
   std::vector<bool> wanted;
   const Var z = record("asks", x.value(), {x, y}, [&](const Tensor& dy, Grads& g) {
@@ -242,7 +242,7 @@ TEST_CASE("an unwanted input's gradient is not even allocated") {
   CHECK(values_of(x.grad()) == Values(64, 1));
 }
 
-TEST_CASE("a long chain is no deeper than it must be") {
+TEST_CASE("backward handles a long chain") {
   const Var x = leaf_of({1});
   Var y = x;
   for (int i = 0; i < 20'000; ++i) y = scale(y, 1);

@@ -1,5 +1,5 @@
-// Grouped LoRA experts: each kernel against the masked product of plain loops in f64, at sizes with whole
-// tiles, odd rests, empty experts, experts that take all and several experts a row; and the order of rows.
+// Grouped LoRA experts: each kernel against a masked product in plain f64 loops, for sizes with whole and
+// partial tiles, experts with no or all rows, several experts per row; and the order of rows.
 #include "autograd/ops.h"
 #include "tests/support/kernel_testing.h"
 
@@ -17,7 +17,7 @@ const Sizes kSizes[] = {
     {300, 96, 200, 6, 1, 16, 1}, {120, 257, 96, 16, 3, 7, 9}, {200, 128, 128, 64, 2, 5, 60},
     {37, 48, 30, 4, 2, 70, 3},   {3, 33, 20, 4, 1, 64, 4},    {0, 8, 8, 2, 1, 64, 2}};  // blocks of an FFN
 
-// K of the first `used` experts for each row.
+// Chooses K of the first `used` experts for each row.
 Tensor random_choice(const Sizes& s, DType dtype) {
   Tensor chosen = Tensor::zeros({s.N, s.E}, DType::f64);
   for (int64_t n = 0; n < s.N; ++n) {
@@ -32,7 +32,7 @@ Tensor random_choice(const Sizes& s, DType dtype) {
   return chosen.to(dtype);
 }
 
-// A problem in both forms: the groups, and the places as pairs (row, expert) read off `chosen`.
+// Groups, and the same assignment as a list of (row, expert) pairs in grouped order, derived from `chosen`.
 struct Places {
   std::vector<int64_t> row, expert;
   explicit Places(const Tensor& chosen) {
@@ -46,7 +46,7 @@ struct Places {
       }
     }
   }
-  // f(j, n, e) of every place
+  // calls f(j, n, e) for every pair j of row n and expert e
   template <class F>
   void each(F f) const {
     for (size_t j = 0; j < row.size(); ++j) f(static_cast<int64_t>(j), row[j], expert[j]);
@@ -201,8 +201,8 @@ TEST_CASE_TEMPLATE("grouped_swiglu", T, float, double) {
   });
 }
 
-TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double) {
-  const Sizes s{900, 300, 200, 7, 2, 5, 6};  // large enough for a team
+TEST_CASE_TEMPLATE("grouped kernels have the same bits on one and two threads", T, float, double) {
+  const Sizes s{900, 300, 200, 7, 2, 5, 6};  // large enough to run on several threads
   const Tensor chosen = random_choice(s, DTypeOf<T>::value);
   const ExpertGroups groups = group_by_expert(chosen, s.K);
   const int64_t M = s.N * s.K, ER = s.E * s.R;
@@ -230,7 +230,7 @@ TEST_CASE_TEMPLATE("grouped: two threads give the bits of one", T, float, double
   check_same_on_threads(run);
 }
 
-TEST_CASE("groups that are none are refused") {
+TEST_CASE("invalid groups are refused") {
   Tensor h = Tensor::zeros({3, 2}, DType::f32);
   const Tensor x = Tensor::zeros({4, 5}, DType::f32), a = Tensor::zeros({4, 5}, DType::f32);
   const auto message = [&](std::vector<int32_t> order, std::vector<int32_t> offsets) {
@@ -246,8 +246,8 @@ TEST_CASE("groups that are none are refused") {
   CHECK(message({0, 2}, {0, 1, 2}) == "[gather_matmul_nt] h (3, 2) does not have the 2 rows of order");
 }
 
-TEST_CASE("a profile counts the FLOPs of the chosen experts alone") {
-  constexpr int64_t N = 6, C = 4, O = 5, R = 3;  // M = 6 places of 2 experts
+TEST_CASE("a profile counts the FLOPs of chosen experts only") {
+  constexpr int64_t N = 6, C = 4, O = 5, R = 3;  // M = 6 pairs, 2 experts
   const ExpertGroups groups{index_of({0, 1, 2, 3, 4, 5}), index_of({0, 2, 6})};
   Tensor x = Tensor::zeros({N, C}, DType::f32), y = Tensor::zeros({N, O}, DType::f32),
          h = Tensor::zeros({N, R}, DType::f32), a = Tensor::zeros({2 * R, C}, DType::f32),

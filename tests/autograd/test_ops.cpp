@@ -1,5 +1,5 @@
-// Every row of op_cases.cpp as a test case of its own, on the CPU and on CUDA; then the kernels that no
-// gradient needs. A run without arguments fails where a line of kernels.def was never called.
+// Registers every row of op_cases.cpp as a test case, on the CPU and on CUDA; tests kernels without
+// gradients. A run without arguments fails if a kernel of kernels.def was never called.
 #include "tensor/cuda/cudnn.h"
 #include "tensor/device.h"
 #include "tests/autograd/op_harness.h"
@@ -10,7 +10,7 @@ using namespace burrow::testing;
 
 // ---- kernels without a gradient, against their formulas
 
-TEST_CASE_TEMPLATE("kernel: argmax and top_k_mask take the first of equals", T, float, double) {
+TEST_CASE_TEMPLATE("kernel: argmax and top_k_mask choose the first of equal values", T, float, double) {
   const Tensor x = Tensor::of({2, 4}, std::vector<T>{1, 3, 3, 2, -1, -1, -1, -1});
   Tensor index = Tensor::empty({2}, DType::i32), mask = Tensor::empty(x.shape(), x.dtype());
   kernel::argmax(index, x);
@@ -46,7 +46,7 @@ TEST_CASE_TEMPLATE("kernel: sum_squares and adamw", T, float, double) {
   check_near("v", v, v0);
 }
 
-TEST_CASE_TEMPLATE("linear_log_prob is the cross entropy's negative", T, float, double) {
+TEST_CASE_TEMPLATE("linear_log_prob equals the negative cross entropy", T, float, double) {
   const Tensor x = normal("x", {7, 5}, DTypeOf<T>::value), w = normal("w", {11, 5}, x.dtype());
   const Tensor target = random_index(7, 0, 11);
   double sum = 0;
@@ -54,7 +54,7 @@ TEST_CASE_TEMPLATE("linear_log_prob is the cross entropy's negative", T, float, 
   CHECK(-sum == doctest::Approx(linear_cross_entropy(Var(x), Var(w), target).value().item()).epsilon(1e-6));
 }
 
-TEST_CASE("gate mode none passes the router no gradient") {
+TEST_CASE("gate mode none passes no gradient to the router") {
   const Var logits = Var::leaf(normal("z", {4, 3}), Tensor::zeros({4, 3}, DType::f64));
   const Routed r = route(logits, {}, {index_of({0, 0, 1, 0}), 2});
   CHECK_FALSE(r.weights.needs_grad());
@@ -62,7 +62,7 @@ TEST_CASE("gate mode none passes the router no gradient") {
   CHECK(r.probs.needs_grad());
 }
 
-TEST_CASE_TEMPLATE("kernel: route_sums are those of route", T, float, double) {
+TEST_CASE_TEMPLATE("kernel: route_sums equals the sums of route", T, float, double) {
   const Tensor group = random_index(700, -1, 3);
   const Routed r = route(Var(normal("z", {700, 3}, DTypeOf<T>::value)), {}, {group, 3});
   Tensor sums = Tensor::empty(r.sums.shape(), r.sums.dtype());
@@ -70,7 +70,7 @@ TEST_CASE_TEMPLATE("kernel: route_sums are those of route", T, float, double) {
   CHECK(same_bits(sums, r.sums));
 }
 
-// A frozen weight in bf16 is the same weight after rounding.
+// A frozen bf16 weight must give the results of an f32 weight with the rounded values.
 TEST_CASE_TEMPLATE("bf16 weights", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
   const Tensor half = normal("w", {13, 8}).to(DType::bf16), whole = half.to(dtype);
@@ -95,7 +95,7 @@ TEST_CASE_TEMPLATE("bf16 weights", T, float, double) {
   compare("embedding", [&](const Var& v, const Var& w) { return embedding(w, v, id); });
 }
 
-// ---- rows become test cases
+// ---- registration of rows as test cases
 
 namespace {
 
@@ -137,7 +137,7 @@ bool every_kernel_was_called() {
   return all;
 }
 
-// Attention on the device is cuDNN's from here on; false, with the reason printed, where it is not there.
+// Switches attention on the device to cuDNN; prints the reason and returns false if it is unavailable.
 bool choose_cudnn() {
   const cuda::CudnnInfo info = cuda::cudnn_info();
   if (!info.absent.empty()) fmt::print("SKIPPED ({}): attention's rows by cuDNN\n", info.absent);
@@ -147,9 +147,9 @@ bool choose_cudnn() {
 
 }  // namespace
 
-// With --cuda alone: the rows on the device, and 77 (skipped) where there is none. With --cuda --fast: the
-// same where products of f32 may be in TF32. With --cuda --cudnn: those of attention, by cuDNN where it takes
-// them, and 77 where it is not there.
+// --cuda runs the rows on the device and returns 77 (skipped) without one. --cuda --fast does so with TF32 in
+// f32 products. --cuda --cudnn runs attention's rows, by cuDNN if it supports the sizes; returns 77 without
+// cuDNN.
 int main(int argc, char** argv) {
   const bool device = cuda::built() && cuda::device_count() > 0;
   const bool only_cuda = (argc == 2 || argc == 3) && std::string_view(argv[1]) == "--cuda";
@@ -166,6 +166,6 @@ int main(int argc, char** argv) {
   }
   if (context.shouldExit()) return result;
   worst_errors().print();
-  const bool full = argc == 1;  // arguments may filter
+  const bool full = argc == 1;  // arguments may filter test cases
   return full && !every_kernel_was_called() ? 1 : result;
 }

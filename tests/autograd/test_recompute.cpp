@@ -1,4 +1,4 @@
-// Computing again in the backward: the op, and blocks of a decoder with what their routers give.
+// Recomputation in the backward pass: recompute() itself, and decoder blocks with their routings.
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 
@@ -21,8 +21,7 @@ size_t live() { return memory_report(Device::cpu).live; }
 
 }  // namespace
 
-TEST_CASE(
-    "a parameter within is enough for a node, and an output without any need of a gradient is constant") {
+TEST_CASE("recompute: a captured leaf is enough to record, and outputs that need no gradient are constants") {
   const Var w = random_leaf("w", {4, 3}), x(normal("x", {5, 3}));
   std::vector<bool> runs;
   const auto f = [&](const Vars& in, bool again) {
@@ -44,7 +43,7 @@ TEST_CASE(
   CHECK_FALSE(recompute([](const Vars& in, bool) { return Vars{scale(in[0], 2)}; }, {x})[0].needs_grad());
 }
 
-TEST_CASE("an input may be an output, or be given twice, and one within another") {
+TEST_CASE("recompute: an input that is an output or passed twice, and nested calls") {
   const Var a = random_leaf("a", {6}), b = random_leaf("b", {6});
   const auto inner = [](const Vars& in, bool) { return Vars{mul(in[0], in[1])}; };
   const auto outer = [&](const Vars& in, bool) {
@@ -65,7 +64,7 @@ TEST_CASE("an input may be an output, or be given twice, and one within another"
   CHECK(relative_error(got.second, want.second) < 1e-15);
 }
 
-TEST_CASE("not recorded, it calls the function and keeps nothing") {
+TEST_CASE("recompute with recording off calls the function and keeps nothing") {
   const Var a = random_leaf("a", {6});
   int runs = 0;
   const NoGrad no_grad;
@@ -80,7 +79,7 @@ TEST_CASE("not recorded, it calls the function and keeps nothing") {
   CHECK_FALSE(y[0].needs_grad());
 }
 
-TEST_CASE("only inputs are kept, and each part's graph is freed before the next one's is made") {
+TEST_CASE("recompute keeps only inputs and frees each part's graph before building the next") {
   const Var x = random_leaf("x", {64, 64});
   const size_t matrix = x.value().nbytes(), before = live();
   const auto f = [](const Vars& in, bool) {
@@ -95,22 +94,22 @@ TEST_CASE("only inputs are kept, and each part's graph is freed before the next 
   reset_memory_peak(Device::cpu);
   const size_t start = live();
   backward(y, dy);
-  // One part's nine, its output until the second run is over, and gradients on their way in and out.
+  // Nine inputs kept by one part, its output during the second run, and incoming and outgoing gradients.
   CHECK(memory_report(Device::cpu).peak - start <= 12 * matrix);
   CHECK(live() - before == 2 * matrix);  // y and dy
 }
 
-TEST_CASE("a function that does otherwise the second time is named") {
+TEST_CASE("recompute: an error if the second run has a different number of outputs") {
   const Var x = random_leaf("x", {2});
   const Vars y =
       recompute([](const Vars& in, bool again) { return again ? Vars{} : Vars{scale(in[0], 2)}; }, {x});
   CHECK(contains(error_of([&] { backward(y[0], ones({2})); }),
-                 "[recompute] 1 outputs, and 0 when computed again"));
+                 "[recompute] 1 outputs, but 0 when recomputed"));
   backward(scale(x, 1), ones({2}));  // the thread records as before
   CHECK(values_of(x.grad()) == Values{1, 1});
 }
 
-TEST_CASE("a decoder whose first layers are computed again has the same gradients and less memory") {
+TEST_CASE("a decoder with recomputed layers has the same gradients and less memory") {
   for (const GoldenCase& c : golden_cases()) {
     moe::MethodConfig method = c.method;
     if (method.expert != moe::ExpertKind::shard) method.dropout = 0.2;

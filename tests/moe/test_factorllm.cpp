@@ -1,5 +1,5 @@
-// FactorLLM: blocks of a dense FFN. Identities of the split, of the mixture and of the Prior-Approximate
-// loss, all in f64 unless it says otherwise; the golden values are in test_golden.cpp.
+// FactorLLM, whose experts are blocks of a dense FFN: identities of the split, the mixture and the
+// Prior-Approximate loss, in f64 unless a test states otherwise. Golden values are in test_golden.cpp.
 #include <algorithm>
 
 #include "moe/shards.h"
@@ -31,7 +31,7 @@ double prior_of(Mini& mini, moe::PriorForm form) {
 
 }  // namespace
 
-TEST_CASE("a split deals every channel once, to blocks of one size, and ascends within them") {
+TEST_CASE("a split assigns every channel once, to blocks of equal size, ascending within each") {
   const Tensor gate = normal("gate", {60, 9});
   for (const moe::Split split : kSplits) {
     for (const int64_t E : {1, 4, 5, 60}) {
@@ -47,8 +47,8 @@ TEST_CASE("a split deals every channel once, to blocks of one size, and ascends 
   }
 }
 
-// Four directions of unequal lengths and noise far below their distance, in the order of a shuffle.
-TEST_CASE("clusters of equal size are found where there are some") {
+// The rows are four directions of unequal lengths plus noise far below their distance, in shuffled order.
+TEST_CASE("the clustered split finds clusters of equal size") {
   Tensor gate = normal("noise", {40, 6});
   Random random(5);
   std::vector<int64_t> direction(40);
@@ -63,7 +63,7 @@ TEST_CASE("clusters of equal size are found where there are some") {
     CHECK(direction[static_cast<size_t>(order[i])] == direction[static_cast<size_t>(order[i / 10 * 10])]);
 }
 
-TEST_CASE_TEMPLATE("all blocks are the dense model, on every split", T, float, double) {
+TEST_CASE_TEMPLATE("choosing all blocks equals the dense model, for every split", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
   const Tensor dense = frozen_hidden(dtype);
   for (const moe::Split split : kSplits) {
@@ -77,7 +77,7 @@ TEST_CASE_TEMPLATE("all blocks are the dense model, on every split", T, float, d
   }
 }
 
-TEST_CASE("a LoRA beside each block adds nothing at step 0, and is the only thing that trains") {
+TEST_CASE("LoRAs of blocks do not change the output at step 0, and only they are trained") {
   moe::MethodConfig full = blocks(4, 2), lora = full;
   lora.shard.train = moe::BlockTraining::lora;
   Mini a = random_mini(full, DType::f64), b = random_mini(lora, DType::f64);
@@ -87,8 +87,8 @@ TEST_CASE("a LoRA beside each block adds nothing at step 0, and is the only thin
   CHECK(b.arena.slots().size() == 4 * (6 + 2));
 }
 
-// The LoRA of block e added to its weights, W_e + (alpha/R) B_e A_e.
-TEST_CASE("merged LoRAs of blocks are the unmerged ones") {
+// Merging adds the LoRA of block e to its weights: W_e + (alpha/R) B_e A_e.
+TEST_CASE("merging the LoRAs of blocks into their weights does not change the model") {
   moe::MethodConfig lora = blocks(4, 2);
   lora.shard.train = moe::BlockTraining::lora;
   Mini mini = generated_mini(lora, DType::f64);
@@ -115,8 +115,8 @@ TEST_CASE("merged LoRAs of blocks are the unmerged ones") {
   CHECK(relative_error(hidden_of(merged), unmerged) < kRounding);
 }
 
-// A row at a time, in plain products: (E/k) sum over the chosen of S_e.
-TEST_CASE("the mixture is a loop over rows and chosen blocks; rescale leaves out E/k") {
+// The reference sums block outputs S_e row by row with plain products: (E/k) sum over chosen e of S_e.
+TEST_CASE("the mixture of blocks equals a loop over rows and chosen blocks, with and without rescale") {
   const int64_t N = 7, C = 6, F = 8, E = 4, K = 2;
   for (const bool rescale : {true, false}) {
     moe::MethodConfig method = blocks(E, K);
@@ -152,7 +152,7 @@ TEST_CASE("the mixture is a loop over rows and chosen blocks; rescale leaves out
   }
 }
 
-TEST_CASE("always the first k blocks is a dense FFN that is narrower") {
+TEST_CASE("selection 'first' equals a narrower dense FFN") {
   moe::MethodConfig first = blocks(4, 2);
   first.router.selection = moe::Selection::first;
   first.shard.rescale = false;
@@ -174,7 +174,7 @@ TEST_CASE("always the first k blocks is a dense FFN that is narrower") {
   CHECK(relative_error(hidden_of(mini), hidden_of(dense)) < kRounding);
 }
 
-TEST_CASE("only the chosen blocks are computed, in prefill and in decoding") {
+TEST_CASE("only chosen blocks are computed, in prefill and in decoding") {
   const auto flops_of = [](int64_t E, int64_t K, int64_t rows) {
     moe::MethodConfig method = blocks(E, K);
     method.prior.weight = 0;
@@ -197,7 +197,7 @@ TEST_CASE("only the chosen blocks are computed, in prefill and in decoding") {
   }
 }
 
-TEST_CASE("the order of the blocks means nothing, also to the target of the Prior-Approximate loss") {
+TEST_CASE("permuting the blocks changes neither the output nor the labels of the Prior-Approximate loss") {
   const std::vector<int64_t> permutation{2, 0, 3, 1};
   Mini mini = generated_mini(small_method("factorllm"), DType::f64),
        other = generated_mini(small_method("factorllm"), DType::f64);
@@ -216,7 +216,7 @@ TEST_CASE("the order of the blocks means nothing, also to the target of the Prio
   CHECK(relative_error(b.terms.at("prior").value(), a.terms.at("prior").value()) < kRounding);
 }
 
-TEST_CASE("with all blocks the target is even, and the loss least at an even router") {
+TEST_CASE("with all blocks as labels, the Prior-Approximate loss is minimal for a uniform router") {
   Mini mini = random_mini(blocks(4, 4), DType::f64);
   CHECK(prior_of(mini, moe::PriorForm::kl) > 1e-3);
   zero_routers(mini);
@@ -227,7 +227,7 @@ TEST_CASE("with all blocks the target is even, and the loss least at an even rou
 }
 
 // softmax of (1, 1, 0, 0) is (0.366, 0.366, 0.134, 0.134).
-TEST_CASE("the loss of known probabilities") {
+TEST_CASE("the Prior-Approximate loss of known probabilities") {
   const Var p(Tensor::of({1, 4}, std::vector<double>{0.5, 0.25, 0.15, 0.1}));
   nn::Routing r{"r", 0, p, p, p.value()};
   r.prior = p;
@@ -242,7 +242,7 @@ TEST_CASE("the loss of known probabilities") {
         doctest::Approx(-(std::log(0.5) + std::log(0.25)) / 2).epsilon(1e-13));
 }
 
-TEST_CASE("the Prior-Approximate loss trains the routers, which learn nothing without it") {
+TEST_CASE("the Prior-Approximate loss is the only source of router gradients") {
   Mini mini = generated_mini(small_method("factorllm"), DType::f64);
   const OwnLosses l = evaluate_own(mini, batch());
   gradients_of(mini, l.task);
@@ -255,10 +255,10 @@ TEST_CASE("the Prior-Approximate loss trains the routers, which learn nothing wi
   without.prior.weight = 0;
   Mini untaught = generated_mini(without, DType::f64);
   CHECK(evaluate_own(untaught, batch()).terms.empty());
-  CHECK(same_bits(hidden_of(untaught), hidden_of(mini)));  // a teacher changes no output
+  CHECK(same_bits(hidden_of(untaught), hidden_of(mini)));  // the teacher changes no output
 }
 
-TEST_CASE("the labels name the blocks nearest to the dense FFN's output") {
+TEST_CASE("the labels are the blocks closest to the dense FFN's output") {
   for (const int64_t far : {0, 1}) {
     Mini mini = random_mini(blocks(2, 1), DType::f64);
     for (const auto& slot : mini.arena.slots()) {  // one block of layer 0 is nowhere near
@@ -284,8 +284,8 @@ TEST_CASE("a step's Prior-Approximate loss does not depend on its micro-batches"
   CHECK(sum == doctest::Approx(whole.terms.at("prior").value().item()).epsilon(1e-13));
 }
 
-TEST_CASE("what attach and check refuse") {
-  CHECK(contains(attach_error(blocks(3, 1)), "method.experts: 3 blocks do not cut the 256 channels"));
+TEST_CASE("errors of attach and check for blocks") {
+  CHECK(contains(attach_error(blocks(3, 1)), "method.experts = 3: must divide the 256 inner channels"));
   moe::MethodConfig lora = blocks(4, 1, moe::Split::random);
   lora.shard.train = moe::BlockTraining::lora;
   CHECK(contains(attach_error(lora), "method.shard.train = 'lora' needs split 'contiguous'"));

@@ -1,5 +1,5 @@
-// The miniature LLaVA against PyTorch (tests/golden/README.md): stages, losses, every gradient, ten steps of
-// training, in f64 and f32.
+// Comparison of the miniature LLaVA with golden values from PyTorch (tests/golden/README.md): stages, losses,
+// every gradient and ten training steps, in f64 and f32.
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 
@@ -10,17 +10,17 @@ namespace {
 
 constexpr double kBalanceWeight = 0.1;
 
-// What is compared, in one dtype. Errors are relative to a tensor's norm.
+// Tolerances of one dtype, relative to a tensor's norm.
 struct Precision {
   DType dtype;
   std::string name;
   double bound;
-  // Below this norm a tensor is compared absolutely. Gradients that cancel to next to nothing keep the error
-  // of their terms: that of a key's bias is exactly 0, since softmax does not see it.
+  // Tensors with a norm below this are compared absolutely, because gradients whose terms cancel keep the
+  // rounding errors of the terms: a key's bias has gradient 0, as softmax is invariant to it.
   double floor;
 };
 const Precision kDouble{DType::f64, "f64", 1e-9, 1e-4};
-// A value passes some 60 roundings of 6e-8 on its way through the tower, the decoder and back.
+// In f32 a value accumulates about 60 roundings of 6e-8 in the forward and backward of tower and decoder.
 const Precision kSingle{DType::f32, "f32", 2e-5, 1e-2};
 
 using Tensors = std::map<std::string, Tensor>;
@@ -29,7 +29,7 @@ void check_tensor(const Precision& p, const std::string& what, const Tensor& got
   check_below(p.name, relative_error(got.to(DType::f64), want, p.floor), p.bound, what);
 }
 
-// A digest is a norm, a sum against a probe and 8 elements: the sum's natural scale is that of the tensor.
+// A digest is a norm, a dot product with a probe and 8 elements; the product scales with the tensor's norm.
 void check_digest(const Precision& p, const std::string& what, const std::string& name, const Tensor& got,
                   const Tensor& want) {
   const Tensor mine = digest(name, got);
@@ -41,9 +41,9 @@ void check_digest(const Precision& p, const std::string& what, const std::string
   check_below(p.name, distance(head, want_head) / scale, p.bound, what + ", first elements");
 }
 
-// ---- stages, computed from the model's parts one after the other
+// ---- stages, computed by calling the model's modules one after the other
 
-// The tower's tokens before its first block, written out: [images*17, 96].
+// Input of the tower's first block, computed with plain loops: [images*17, 96].
 Tensor tower_input(const nn::VisionTower& tower, const Tensor& images) {
   const nn::VisionConfig& c = tower.config;
   const int64_t p = c.patch_size, side = c.image_size / p, B = images.dim(0), T = side * side + 1;
@@ -161,9 +161,9 @@ void check_training(const Precision& p, Mini& mini, const Batch& batch, const Te
   }
 }
 
-// ---- methods whose goldens have their own auxiliary terms and no stages
+// ---- methods whose golden values have the method's own auxiliary losses and no stages
 
-// The experts of a row as the bits of a number.
+// Encodes the chosen experts of a row as bits of a number.
 Values chosen_bits(const Tensor& chosen) {
   const Values c = values_of(chosen);
   const auto E = static_cast<size_t>(chosen.dim(1));
@@ -201,7 +201,7 @@ void check_terms(const Precision& p, Mini& mini, const Batch& batch, const Tenso
 
 // ---- one case
 
-// Both ways where there is a choice.
+// The executions to test: masked and grouped if the method supports both.
 std::vector<moe::Execution> executions_of(const moe::MethodConfig& c) {
   const bool choice =
       c.experts > 1 && c.router.selection == moe::Selection::top_k && c.expert == moe::ExpertKind::linear;
@@ -209,7 +209,7 @@ std::vector<moe::Execution> executions_of(const moe::MethodConfig& c) {
   return {moe::Execution::masked, moe::Execution::grouped};
 }
 
-// Every auxiliary term that the method has counts kBalanceWeight in the goldens.
+// In the golden values every auxiliary loss of the method has weight kBalanceWeight.
 moe::MethodConfig weighted(moe::MethodConfig c) {
   for (double* weight :
        {&c.balance.weight, &c.entropy.weight, &c.localised.weight, &c.sparsity.weight, &c.prior.weight})
@@ -227,15 +227,15 @@ void check_case(const GoldenCase& c, const Precision& p, moe::Execution executio
   if (!golden.contains("stage.norm")) return check_terms(p, mini, batch, golden);
   check_stages(p, mini, batch, golden);
   check_losses_and_gradients(p, mini, batch, golden);
-  // Training all weights at this rate amplifies rounding, so that PyTorch's own f32 strays from its f64 by
-  // 2e-4; adapters alone do not.
+  // Training all weights at this rate amplifies rounding: PyTorch's f32 run differs from its f64 run by 2e-4.
+  // Training adapters only does not.
   const bool amplifies = p.dtype == DType::f32 && method.full;
   check_training(p, mini, batch, golden, amplifies ? 1e-3 : 1e-4);
 }
 
 }  // namespace
 
-TEST_CASE("the generator") {
+TEST_CASE("the generator of golden inputs") {
   const Tensor check = golden_file("batch").tensors.at("generator.check");
   CHECK(same_bits(generated("generator.check", {3, 4}, 2), check));
 }
@@ -251,7 +251,7 @@ TEST_CASE("models and methods") {
   }
 }
 
-// loss.<form> and the gradient of every router parameter by it.
+// Compares loss.<form> and its gradient with respect to every router parameter.
 void check_balance(const Precision& p, const moe::BalanceConfig& config, const std::string& form) {
   const Tensors& golden = golden_file("balance").tensors;
   const Batch batch(golden_samples(), p.dtype);
@@ -275,7 +275,7 @@ TEST_CASE("the forms of the balance loss") {
       for (const auto pool :
            {moe::BalancePool::all_layers, moe::BalancePool::layer, moe::BalancePool::router}) {
         for (const bool times : {false, true}) {
-          // With one router in each layer, a product per router is one per layer.
+          // With one router per layer, pooling per router equals pooling per layer.
           const std::string form = fmt::format(
               "{}.{}{}", scope == moe::BalanceScope::sample ? "sample" : "batch",
               pool == moe::BalancePool::all_layers ? "joint" : "layer", times ? ".times_experts" : "");

@@ -5,8 +5,8 @@
 using namespace burrow;
 using namespace burrow::testing;
 
-// What three Linears compute of one input, computed once: the same values, gradients and dropout.
-TEST_CASE("experts on one input share its dropout and their narrow product") {
+// Three Linears on one input, computed together and one by one: same values, gradients and dropout.
+TEST_CASE("experts on one input share its dropout and the product with their A matrices") {
   const int64_t C = 7, rows[] = {6, 3, 6};
   const auto source = nn::random_weights(5, DType::f64);
   const Segments segments = Batch({golden_samples()[3]}, DType::f64).segments;

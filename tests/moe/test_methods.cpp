@@ -1,4 +1,4 @@
-// The methods of the table: known answers of their routing rules, what they reduce to, and their sizes.
+// Methods of the table: known results of their routing rules, special cases and parameter counts.
 #include "tensor/row_ops.h"
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
@@ -22,7 +22,7 @@ nn::Routing routing_of(const std::vector<double>& logits, int64_t experts, const
   return router.route(Var(Tensor::of({N, experts}, logits)), nn::Pass(segments));
 }
 
-// Values and gradients of the task's loss are equal.
+// Checks that values and gradients of the task loss are equal.
 void check_same_model(const moe::MethodConfig& a, const moe::MethodConfig& b, double bound = kRounding) {
   Mini x = generated_mini(a, DType::f64), y = generated_mini(b, DType::f64);
   const Losses lx = evaluate(x, batch()), ly = evaluate(y, batch());
@@ -35,7 +35,7 @@ void check_same_model(const moe::MethodConfig& a, const moe::MethodConfig& b, do
 
 }  // namespace
 
-// Six rows of six logits under the published constants, to the six figures at which they were computed.
+// Six rows of six logits with the paper's constants; expected values have six digits.
 TEST_CASE("dynmole: known routings") {
   const moe::MethodConfig& method = moe::method("dynmole");
   const std::vector<double> logits{0,   0,  0,  0,  0,   0,  2, 1,  0,  0,  0,  0,  3, 2, 1, 0, 0, 0,
@@ -59,7 +59,7 @@ TEST_CASE("dynmole: known routings") {
   }
 }
 
-TEST_CASE("dynmole: the expert that crosses top_p is dropped, or kept") {
+TEST_CASE("dynmole: keep_crossing decides about the expert that exceeds top_p") {
   const std::vector<double> logits{std::log(0.6), std::log(0.3), std::log(0.1)};
   moe::MethodConfig method = moe::method("dynmole");
   method.experts = 3;
@@ -72,7 +72,7 @@ TEST_CASE("dynmole: the expert that crosses top_p is dropped, or kept") {
     for (const double c : values_of(routing_of(logits, 3, method).chosen)) sum += c;
     return sum;
   };
-  CHECK(kept(0.5, false) == 1);  // top_k keeps the first
+  CHECK(kept(0.5, false) == 1);  // top_k = 1 always keeps the most probable
   CHECK(kept(0.7, false) == 1);
   CHECK(kept(0.7, true) == 2);
   CHECK(kept(0.95, false) == 2);
@@ -86,7 +86,7 @@ TEST_CASE("dynmole: the expert that crosses top_p is dropped, or kept") {
   CHECK(w[2] == 0);
 }
 
-TEST_CASE("active experts are those whose weight is not 0, under every rule") {
+TEST_CASE("active experts are those with non-zero weight, for every selection") {
   const Segments& segments = batch().segments;
   for (const char* name : {"mole", "mola", "mixlora", "loramoe", "dense", "dynmole", "adamole", "ldmole"}) {
     CAPTURE(name);
@@ -118,7 +118,7 @@ TEST_CASE("active experts are those whose weight is not 0, under every rule") {
   }
 }
 
-TEST_CASE("the entropy's scale and type") {
+TEST_CASE("the scale and type of the entropy") {
   const std::vector<double> even{0, 0, 0, 0, 0, 0};
   moe::MethodConfig method = moe::method("dynmole");
   const auto entropy = [&] { return routing_of(even, 6, method).entropy.value().item(); };
@@ -130,7 +130,7 @@ TEST_CASE("the entropy's scale and type") {
   CHECK(entropy() == doctest::Approx(std::log(6)).epsilon(1e-13));
   method.entropy = {.type = moe::EntropyType::renyi, .index = 0.5, .eps = 0, .normalise = false};
   CHECK(entropy() == doctest::Approx(std::log(6)).epsilon(1e-13));
-  // Shannon's is the limit of either.
+  // Both entropies tend to Shannon's for q -> 1.
   const std::vector<double> uneven{2, 1, 0, -1, 0, 0.5};
   const auto at = [&](moe::EntropyType type, double q) {
     method.entropy = {.type = type, .index = q, .eps = 0};
@@ -140,9 +140,9 @@ TEST_CASE("the entropy's scale and type") {
     CHECK(at(type, 1 + 1e-6) == doctest::Approx(at(type, 1)).epsilon(1e-5));
 }
 
-TEST_CASE("dynmole reduces to loramoe, and to top-2 without renormalisation") {
+TEST_CASE("dynmole reduces to loramoe, and to top-2 without normalisation") {
   moe::MethodConfig dynmole = small_method("dynmole"), top2 = dynmole;
-  dynmole.router.entropy_threshold = -1;  // below the least entropy: eps makes that of certainty negative
+  dynmole.router.entropy_threshold = -1;  // below the minimum, which is negative because of eps
   check_same_model(dynmole, small_method("loramoe"));
   dynmole.router.entropy_threshold = 1;
   dynmole.router.top_p = 0;
@@ -151,18 +151,18 @@ TEST_CASE("dynmole reduces to loramoe, and to top-2 without renormalisation") {
   check_same_model(dynmole, top2);
 }
 
-// Rows of the miniature meet both branches, so that the golden values test both.
-TEST_CASE("dynmole: the miniature's rows take both branches") {
+// Ensures that the golden values of dynmole cover both branches of hybrid selection.
+TEST_CASE("dynmole: rows of the miniature use both branches") {
   Mini mini = generated_mini(small_method("dynmole"), DType::f64);
   std::map<double, int> rows_by_count;
   const std::vector<nn::Routing> routings = routings_of(mini, batch());
-  CHECK(routings.size() == 12);  // a router for each Linear
+  CHECK(routings.size() == 12);  // one router per Linear
   for (const nn::Routing& r : routings)
     for (const double k : values_of(sum_columns(Var(r.chosen)).value())) ++rows_by_count[k];
   for (const double k : {1, 2, 3}) CHECK(rows_by_count[k] > 20);
 }
 
-TEST_CASE("entropy loss: equal probabilities have 1, and the gradient sharpens") {
+TEST_CASE("entropy loss: 1 for equal probabilities; its gradient reduces entropy") {
   moe::MethodConfig method = moe::method("dynmole");
   method.entropy.eps = 0;
   const Tensor even = Tensor::full({5, 4}, 0.25, DType::f64);
@@ -188,7 +188,7 @@ TEST_CASE("settings of the entropy that make no sense are refused") {
                  "method.router.selection = 'hybrid'"));
 }
 
-TEST_CASE("normalised top-k: of all experts it is dense, of one it is the gate none") {
+TEST_CASE("normalised top-k equals dense for k = E, and gate none for k = 1") {
   const std::vector<std::pair<moe::MethodConfig, int64_t>> cases{{small_method("dense"), 3},
                                                                  {small_method("mole_none"), 1}};
   for (const auto& [plain, k] : cases) {
@@ -201,7 +201,7 @@ TEST_CASE("normalised top-k: of all experts it is dense, of one it is the gate n
   }
 }
 
-// Mixtral's form of the same weights.
+// Mixtral computes the weights as a softmax over the k largest logits.
 TEST_CASE("normalised top-k is the softmax over the k largest logits") {
   const Values w = values_of(routing_of({2, -1, 0.5, 1}, 4, small_method("mola")).weights.value());
   CHECK(w[0] == doctest::Approx(1 / (1 + std::exp(-1))));
@@ -209,7 +209,7 @@ TEST_CASE("normalised top-k is the softmax over the k largest logits") {
   CHECK(w[1] + w[2] == 0);
 }
 
-// Even routing gives 1 for each layer, whatever its number of experts.
+// Uniform routing results in 1 per layer, for any number of experts.
 TEST_CASE("mola: the balance loss is a sum over layers") {
   moe::MethodConfig method = small_method("mola");
   method.experts_by_layer = {2, 4};
@@ -220,7 +220,7 @@ TEST_CASE("mola: the balance loss is a sum over layers") {
   CHECK(l.total.value().item() == doctest::Approx(l.task.value().item() + 0.004).epsilon(1e-13));
 }
 
-// Published counts on LLaMA-2-7B, whose decoder is LLaVA-1.5-7B's: from shapes, without weights.
+// Published counts for LLaMA-2-7B, which has the sizes of LLaVA-1.5-7B's decoder; built without weights.
 TEST_CASE("published parameter counts of the 7B model") {
   const auto counts = [](const char* name, int64_t rank, auto set) {
     moe::MethodConfig c = moe::method(name);
@@ -231,7 +231,7 @@ TEST_CASE("published parameter counts of the 7B model") {
   };
   using C = moe::MethodConfig;
   using Layers = std::vector<int64_t>;
-  // MoLA (arXiv 2402.08562), section 5: rank 8, routers counted; LoRA of rank 64 on the same Linears.
+  // MoLA (arXiv 2402.08562), section 5: rank 8, routers included; and LoRA of rank 64 on the same Linears.
   for (const Layers& twenty : {Layers{2, 4, 6, 8}, {8, 6, 4, 2}, {8, 2, 2, 8}, {2, 8, 8, 2}, {5, 5, 5, 5}})
     CHECK(counts("mola", 8, [&](C& c) { c.experts_by_layer = twenty; }).trainable == 105'635'840);
   CHECK(counts("mola", 8, [](C& c) { c.experts_by_layer = {8, 8, 8, 8}; }).trainable == 169'017'344);
@@ -246,7 +246,7 @@ TEST_CASE("published parameter counts of the 7B model") {
   CHECK(counts("dynmole", 24, [](C&) {}).trainable == 208'797'696 + 3'686'400);
 }
 
-// Two samples of two types, two experts; the rows of a sample share their weights.
+// Two samples of different types, two experts; all rows of a sample have the same weights.
 TEST_CASE("loramoe: the localised balancing constraint by hand") {
   Segments s;
   s.offsets = {0, 2, 5};
@@ -266,10 +266,10 @@ TEST_CASE("loramoe: the localised balancing constraint by hand") {
   const double want = squares / 3 / (mean * mean + 1e-10);
   const auto loss = [&] { return moe::localised_loss(routings, pass, config, 2).value().item(); };
   CHECK(loss() == doctest::Approx(want).epsilon(1e-13));
-  config.types = {1, 0};  // experts change places
+  config.types = {1, 0};  // swaps the types of the experts
   CHECK(loss() != doctest::Approx(want));
   config.types = {0, 2};
-  CHECK(contains(error_of(loss), "method.localised.types: 3 types of data for 2 experts"));
+  CHECK(contains(error_of(loss), "method.localised.types: 3 types need at least as many experts"));
   config.types = {0};
   CHECK(contains(error_of(loss), "method.localised.types: 1 values for 2 data sets"));
 }
@@ -284,7 +284,7 @@ TEST_CASE("mixlora: what whole FFNs as experts need is said") {
     CHECK(contains(said, "method.expert = 'ffn' needs"));
 }
 
-TEST_CASE("adamole: weights are what is above the threshold, shared out; nobody above it is nobody") {
+TEST_CASE("adamole: weights are the normalised excess over the threshold, or 0 if no expert exceeds it") {
   moe::MethodConfig method = moe::method("adamole");
   method.experts = 3;
   method.router.threshold_max = 0.4;
@@ -308,13 +308,13 @@ TEST_CASE("adamole: weights are what is above the threshold, shared out; nobody 
   CHECK(values_of(route({0.35, 0.35, 0.3}).weights.value()) == Values{0, 0, 0});
 }
 
-TEST_CASE("sparsegen: at lambda 0 the projection on the simplex; near 1 one expert; far below 0 all alike") {
+TEST_CASE("sparsegen: simplex projection at lambda 0, one expert near 1, equal weights far below 0") {
   const auto at = [](const std::vector<double>& u, double lambda) {
     const auto E = static_cast<int64_t>(u.size());
     return values_of(
         moe::sparsegen(Var(Tensor::of({1, E}, u)), Var(Tensor::full({1, 1}, lambda, DType::f64))).value());
   };
-  const Values p = at({0.9, 0.5, 0.1, -1}, 0);  // of two, with t = (0.9 + 0.5 - 1) / 2
+  const Values p = at({0.9, 0.5, 0.1, -1}, 0);  // support of two, t = (0.9 + 0.5 - 1) / 2
   CHECK(p[0] == doctest::Approx(0.7));
   CHECK(p[1] == doctest::Approx(0.3));
   CHECK(p[2] + p[3] == 0);
@@ -325,33 +325,33 @@ TEST_CASE("sparsegen: at lambda 0 the projection on the simplex; near 1 one expe
     CHECK(alike == doctest::Approx(0.25).epsilon(1e-4));
 }
 
-TEST_CASE("ldmole: a network for each width of input, shared and counted once") {
+TEST_CASE("ldmole: routers of one input width share a network, which is counted once") {
   moe::MethodConfig method = small_method("ldmole");
   Mini mini = random_mini(method, DType::f64);
   int networks = 0;
   for (const auto& slot : mini.arena.slots()) networks += slot.name.ends_with(".in.weight");
-  CHECK(networks == 2);  // 128 and 256
-  // Routers of 3 experts, and networks of 5 hidden channels.
+  CHECK(networks == 2);  // input widths 128 and 256
+  // Parameters of routers with 3 experts and of networks with 5 hidden channels.
   CHECK(contains(mini.attachment.report,
                  fmt::format("router     28 routers, {} parameters",
                              4 * 3 * (6 * 128 + 256) + 5 * (128 + 256) + 2 * (5 + 5 + 1))
                      .c_str()));
 }
 
-// Each rule from its definition, an expert at a time, on values whose sums are exact.
+// Compares each selection rule with its definition, expert by expert, on values whose sums are exact.
 TEST_CASE_TEMPLATE("rules of selection", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
   const int64_t N = 64, E = 5;
   Tensor probs = Tensor::empty({N, E}, dtype), entropy = Tensor::empty({N}, dtype),
          lambda = Tensor::empty({N}, dtype);
-  const Tensor draws = random_index(N * (E + 1), 0, 8);  // ties on purpose
+  const Tensor draws = random_index(N * (E + 1), 0, 8);  // few distinct values, to produce ties
   for (int64_t i = 0; i < N * E; ++i) probs.data<T>()[i] = static_cast<T>(draws.data<int32_t>()[i]) / T(32);
   for (int64_t n = 0; n < N; ++n) {
     entropy.data<T>()[n] = static_cast<T>(draws.data<int32_t>()[N * E + n]) / T(8);
     lambda.data<T>()[n] = T(0.984375) - entropy.data<T>()[n];
   }
   const Values p = values_of(probs), h = values_of(entropy), l = values_of(lambda);
-  // Rank of e in row n, and the sum of the entries up to its own.
+  // Rank of expert e in row n, and the sum of the entries with at most that rank.
   const auto place = [&](int64_t n, int64_t e) {
     int64_t rank = 0;
     double sum = 0;

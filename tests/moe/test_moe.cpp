@@ -1,5 +1,5 @@
-// Identities that mixtures of LoRA experts obey exactly, or to rounding. All in f64 unless it says otherwise:
-// there rounding is 1e-16, and 1e-12 leaves room for its growth through four layers.
+// Identities of mixtures of LoRA experts, exact or up to rounding, in f64 unless a test states otherwise. The
+// tolerance 1e-12 allows for the growth of f64 rounding (1e-16) through four layers.
 #include "moe/lora.h"
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
@@ -19,7 +19,7 @@ moe::MethodConfig per_linear(moe::MethodConfig c) {
   c.router.placement = moe::RouterPlacement::linear;
   return c;
 }
-// Every row of the goldens with a router, and what no row has.
+// Every method of the golden values that has a router, and combinations that none of them has.
 std::vector<std::pair<std::string, moe::MethodConfig>> mixtures() {
   std::vector<std::pair<std::string, moe::MethodConfig>> all;
   for (const GoldenCase& c : golden_cases()) {
@@ -39,7 +39,7 @@ std::vector<std::pair<std::string, moe::MethodConfig>> mixtures() {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("at step 0 any LoRA method is the frozen model, exactly", T, float, double) {
+TEST_CASE_TEMPLATE("at step 0 any LoRA method equals the frozen model exactly", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
   const Tensor frozen = frozen_hidden(dtype);
   auto methods = mixtures();
@@ -50,11 +50,11 @@ TEST_CASE_TEMPLATE("at step 0 any LoRA method is the frozen model, exactly", T, 
     const auto& experts = everywhere.expert_targets;
     if (std::find(experts.begin(), experts.end(), "q_proj") == experts.end())
       everywhere.lora_targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
-    everywhere.dropout = 0.5;  // even a dropped input adds nothing
+    everywhere.dropout = 0.5;  // with B = 0, dropout has no effect
     Mini mini = random_mini(everywhere, dtype);
     mini.training = true;
     const Tensor hidden = evaluate(mini, batch(dtype)).hidden.value();
-    // The weights of whole FFNs sum to 1 but for rounding.
+    // The weights of FFN experts sum to 1 only up to rounding.
     if (method.expert == moe::ExpertKind::ffn)
       CHECK(relative_error(hidden, frozen) < (dtype == DType::f64 ? kRounding : 1e-5));
     else
@@ -62,7 +62,7 @@ TEST_CASE_TEMPLATE("at step 0 any LoRA method is the frozen model, exactly", T, 
   }
 }
 
-TEST_CASE("one expert is plain LoRA, through training") {
+TEST_CASE("a mixture with one expert trains like plain LoRA") {
   moe::MethodConfig one = small_method("mole_scaled");
   one.experts = 1;
   Mini mixture = random_mini(one, DType::f64), plain = random_mini(small_method("lora"), DType::f64);
@@ -72,7 +72,7 @@ TEST_CASE("one expert is plain LoRA, through training") {
   CHECK(same_bits(mixture.arena.values, plain.arena.values));
 }
 
-TEST_CASE("uniform routing has the analytic balance loss") {
+TEST_CASE("the balance loss of uniform routing has its analytic value") {
   for (const auto scope : {moe::BalanceScope::sample, moe::BalanceScope::batch}) {
     for (const auto pool :
          {moe::BalancePool::all_layers, moe::BalancePool::layer, moe::BalancePool::router}) {
@@ -88,7 +88,7 @@ TEST_CASE("uniform routing has the analytic balance loss") {
   }
 }
 
-TEST_CASE("routing to one expert with certainty has balance loss 1") {
+TEST_CASE("the balance loss of certain routing to one expert is 1") {
   const int64_t N = batch().segments.rows();
   Tensor certain = Tensor::zeros({N, 4}, DType::f64);
   for (int64_t n = 0; n < N; ++n) certain.data<double>()[n * 4 + 2] = 1;
@@ -99,7 +99,7 @@ TEST_CASE("routing to one expert with certainty has balance loss 1") {
         doctest::Approx(4).epsilon(1e-14));
 }
 
-TEST_CASE("without gate gradient or balance loss the router learns nothing at all") {
+TEST_CASE("without gate gradient and balance loss, router gradients are 0") {
   for (const auto& method : {small_method("mole_none"), per_sample(small_method("mole_none")),
                              per_linear(small_method("mole_none"))}) {
     Mini mini = generated_mini(method, DType::f64);
@@ -113,14 +113,14 @@ TEST_CASE("without gate gradient or balance loss the router learns nothing at al
   }
 }
 
-TEST_CASE("a mixture of equal experts whose weights sum to 1 is one expert") {
+TEST_CASE("a mixture of equal experts whose weights sum to 1 equals one expert") {
   moe::MethodConfig plain = small_method("lora"), attention = small_method("lora");
   attention.lora_targets = small_method("mixlora").lora_targets;
   for (const auto& [mixture, single] : {std::pair{small_method("dense"), plain},
                                         {small_method("mixlora"), attention},
                                         {small_method("loramoe"), plain}}) {
     Mini many = generated_mini(mixture, DType::f64), one = generated_mini(single, DType::f64);
-    for (const auto& slot : one.arena.slots()) {  // A [R,in] and B [out,R] into each of the experts' places
+    for (const auto& slot : one.arena.slots()) {  // copy A [R,in] and B [out,R] to every expert
       const Tensor value = one.arena.value(slot);
       Tensor to = many.arena.value(many.arena.slot(slot.name));
       const int64_t E = to.numel() / value.numel(), cols = to.dim(1), part = value.dim(1);
@@ -135,8 +135,8 @@ TEST_CASE("a mixture of equal experts whose weights sum to 1 is one expert") {
   }
 }
 
-// y = W x + b + (alpha/R) sum_e w_e B_e (A_e x), an expert and a row at a time.
-TEST_CASE("masked execution is a loop over experts") {
+// The loop computes y = W x + b + (alpha/R) sum_e w_e B_e (A_e x) for each expert and row.
+TEST_CASE("masked execution equals a loop over experts") {
   const int64_t N = 9, in = 7, out = 5, E = 4, R = 3;
   const auto source = nn::random_weights(5, DType::f64);
   nn::Linear base("block.mlp.up_proj", in, out, true, *source);
@@ -146,7 +146,7 @@ TEST_CASE("masked execution is a loop over experts") {
   moe::LoraBank bank(base, E, method, 3);
   bank.b = Var(normal("b", {out, E * R}));
   Tensor weights = normal("weights", {N, E});
-  for (int64_t i = 0; i < N * E; i += 2) weights.data<double>()[i] = 0;  // unselected
+  for (int64_t i = 0; i < N * E; i += 2) weights.data<double>()[i] = 0;  // experts that are not selected
   const Tensor x = normal("x", {N, in});
   const Values vx = values_of(x), w = values_of(base.weight.value()), bias = values_of(base.bias.value()),
                a = values_of(bank.a.value()), b = values_of(bank.b.value()), gate = values_of(weights);
@@ -174,8 +174,8 @@ TEST_CASE("masked execution is a loop over experts") {
   CHECK(relative_error(bank.masked(base, Var(x), linear(Var(x), bank.a), &routing).value(), want) < 1e-14);
 }
 
-// Values and every gradient of a whole model, for each gate, granularity and number of experts per token.
-TEST_CASE_TEMPLATE("grouped execution is masked execution", T, float, double) {
+// Compares values and gradients of a model, for each gate, granularity and number of experts per token.
+TEST_CASE_TEMPLATE("grouped execution equals masked execution", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
   const double bound = dtype == DType::f64 ? kRounding : 1e-5;
   for (auto& [name, method] : mixtures()) {
@@ -211,7 +211,7 @@ TEST_CASE_TEMPLATE("grouped execution is masked execution", T, float, double) {
   }
 }
 
-TEST_CASE("execution is chosen by the config and the device alone") {
+TEST_CASE("the choice of execution depends on config and device only") {
   moe::MethodConfig c = small_method("mole_none");
   const auto grouped = [&](int64_t experts, Device device = Device::cpu) {
     return moe::executes_grouped(c, experts, device);
@@ -221,7 +221,7 @@ TEST_CASE("execution is chosen by the config and the device alone") {
   c.router.top_k = 2;
   CHECK_FALSE(grouped(5));
   CHECK(grouped(6));
-  c.rank = 32;  // on a GPU: from E*R = 256 on
+  c.rank = 32;  // on a GPU, grouped if E*R exceeds 256
   CHECK_FALSE(grouped(8, Device::cuda));
   CHECK(grouped(9, Device::cuda));
   CHECK(grouped(8));
@@ -239,13 +239,13 @@ TEST_CASE("execution is chosen by the config and the device alone") {
                  "method.execution = 'grouped' with method.router.selection = 'soft'"));
 }
 
-TEST_CASE("merged weights are the unmerged model") {
+TEST_CASE("merging LoRA into the weights does not change the model") {
   moe::MethodConfig method = small_method("lora");
   method.lora_targets = {"q_proj", "v_proj"};
   Mini mini = generated_mini(method, DType::f64);
   const Tensor unmerged = evaluate(mini, batch()).hidden.value();
   std::map<std::string, Tensor> merged;
-  for (const auto& slot : mini.arena.slots()) {  // B follows A in the order of the model
+  for (const auto& slot : mini.arena.slots()) {  // the model visits B directly after A
     if (!slot.name.ends_with(".lora_A.weight")) continue;
     const std::string linear = slot.name.substr(0, slot.name.size() - std::string(".lora_A.weight").size());
     const Tensor a = mini.arena.value(slot), b = mini.arena.value(mini.arena.slot(linear + ".lora_B.weight"));
@@ -266,7 +266,7 @@ TEST_CASE("merged weights are the unmerged model") {
   CHECK(relative_error(hidden_of(model), unmerged) < kRounding);
 }
 
-TEST_CASE("a step changes what is trained and nothing else") {
+TEST_CASE("a step changes trainable parameters only") {
   moe::MethodConfig method = small_method("mole_scaled");
   method.train_projector = true;
   Mini mini = generated_mini(method, DType::f32);
@@ -316,7 +316,7 @@ TEST_CASE("permuting experts together with the router's rows changes nothing") {
 TEST_CASE("accumulation: loss, balance loss and gradients of a step do not depend on its micro-batches") {
   for (auto& [name, method] : mixtures()) {
     CAPTURE(name);
-    // Not claimed for products of means over a micro-batch.
+    // With scope batch, the product of means depends on the micro-batches.
     method.balance.weight = method.balance.scope == moe::BalanceScope::sample ? 0.3 : 0;
     method.localised.weight = 0;
     Mini mini = generated_mini(method, DType::f64);
@@ -347,8 +347,8 @@ TEST_CASE("accumulation: loss, balance loss and gradients of a step do not depen
   }
 }
 
-// Dropout is drawn by the sample's ordinal and the token's position, so it does not depend on them either.
-TEST_CASE("a sample's loss does not depend on its neighbours in the pack") {
+// Dropout depends on the sample's ordinal and the token's position, so it is independent of neighbours, too.
+TEST_CASE("a sample's loss does not depend on other samples of the batch") {
   const auto samples = golden_samples();
   for (auto& [name, method] : mixtures()) {
     CAPTURE(name);
@@ -368,12 +368,13 @@ TEST_CASE("a sample's loss does not depend on its neighbours in the pack") {
     CHECK(row == together.size());
     const std::vector<double> reversed =
         row_losses(mini, Batch({samples.rbegin(), samples.rend()}, DType::f64));
-    CHECK(reversed[0] ==
-          doctest::Approx(together[together.size() - 6]).epsilon(kRounding));  // the last has 6
+    CHECK(
+        reversed[0] ==
+        doctest::Approx(together[together.size() - 6]).epsilon(kRounding));  // the last has 6 supervised rows
   }
 }
 
-TEST_CASE("a sample's routing never reads its answer") {
+TEST_CASE("a routing decision per sample does not read the answer") {
   Mini mini = generated_mini(per_sample(small_method("mole_scaled")), DType::f64);
   std::vector<Sample> samples = golden_samples();
   const auto routings = [&] {
@@ -390,7 +391,7 @@ TEST_CASE("a sample's routing never reads its answer") {
   }
   const std::vector<Tensor> after = routings();
   for (size_t l = 0; l < before.size(); ++l) CHECK(same_bits(before[l], after[l]));
-  // The prompt of a sample without an image is read, that of one with an image is not.
+  // The router reads the prompt of a sample without an image, and not that of a sample with one.
   for (Sample& s : samples) {
     for (size_t i = 0; i < s.ids.size(); ++i) {
       if (s.kinds[i] == TokenKind::prompt) s.ids[i] = (s.ids[i] + 17) % 110;
@@ -408,12 +409,12 @@ TEST_CASE("a sample's routing never reads its answer") {
   }
 }
 
-TEST_CASE("one decision covers a whole sample, or a token") {
+TEST_CASE("routing decides per sample or per token") {
   for (const bool whole : {false, true}) {
     Mini mini = generated_mini(whole ? per_sample(small_method("mole_scaled")) : small_method("mole_scaled"),
                                DType::f64);
     for (const nn::Routing& r : routings_of(mini, batch())) {
-      int64_t differences = 0;  // between neighbours of one sample
+      int64_t differences = 0;  // number of changes between adjacent rows of a sample
       for (int64_t n = 1; n < batch().segments.rows(); ++n) {
         const auto i = static_cast<size_t>(n);
         if (batch().segments.sequence[i] != batch().segments.sequence[i - 1]) continue;
@@ -435,7 +436,7 @@ TEST_CASE("routing statistics count every row once") {
     CHECK(s.rows == std::vector<double>{2.0 * 105, 2.0 * 12});
     for (const size_t d : {0, 1})
       CHECK(s.chosen[d][0] + s.chosen[d][1] + s.chosen[d][2] == doctest::Approx(s.rows[d]));
-    CHECK(s.active == s.rows);  // one expert a token
+    CHECK(s.active == s.rows);  // top_k = 1
     CHECK(s.entropy[0] > 0);
     CHECK(s.entropy[0] < 2 * 117 * std::log(3));
   }

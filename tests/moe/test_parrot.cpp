@@ -1,5 +1,5 @@
-// Parrot: experts on visual tokens. Golden values of the module from PyTorch, then its identities, which hold
-// in f64 exactly or to rounding.
+// Parrot's experts on visual tokens: golden values of the module from PyTorch, then identities that hold in
+// f64, exactly or up to rounding.
 #include "moe/visual.h"
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
@@ -10,7 +10,7 @@ using namespace burrow::testing;
 namespace {
 
 constexpr double kRounding = 1e-12;
-// The golden values' sizes (scripts/golden/parrot.py).
+// Sizes of the golden values (scripts/golden/parrot.py).
 constexpr int64_t kWidth = 32, kInner = 24, kExperts = 3, kVocabulary = 50, kTokens = 5, kImages = 5;
 
 nn::ModelConfig golden_sizes() {
@@ -34,7 +34,7 @@ moe::MethodConfig top_k(moe::MethodConfig c, int64_t k, moe::Execution execution
   return c;
 }
 
-// What the module reads, as leaves with gradients.
+// Inputs of the module, as leaves with gradients.
 struct Inputs {
   Segments segments;
   Tensor ids;
@@ -84,7 +84,7 @@ struct Module {
   }
   Var run(const Inputs& in) const { return decide(in).y; }
 };
-// With generated parameters, whose gradients go beside the inputs'.
+// A module with generated parameters, whose gradients are stored with those of the inputs.
 Module golden_module(const moe::MethodConfig& method, Inputs& in) {
   Module m(method, in.visual.value().dtype());
   m.experts.parameters([&](const nn::Parameter& p) {
@@ -117,7 +117,7 @@ void check_golden(const std::string& name, const moe::MethodConfig& method, DTyp
       check("grad." + what, gradient);
       ++compared;
     } else {
-      CHECK_MESSAGE(norm(gradient) == 0, what);  // the table, where no prompt is read
+      CHECK_MESSAGE(norm(gradient) == 0, what);  // the embedding table, if the router reads no prompt
     }
   }
   CHECK(compared >= 5);
@@ -147,13 +147,13 @@ nn::ModelConfig mini_sizes() {
 
 }  // namespace
 
-TEST_CASE("the module is PyTorch's, forward and backward") {
+TEST_CASE("forward and backward of the module agree with PyTorch") {
   for (const auto& [name, method] : module_cases()) {
     for (const DType dtype : {DType::f64, DType::f32}) check_golden(name, method, dtype);
   }
 }
 
-TEST_CASE("residual weight 1 and zeroed down projections give the unmodified features, exactly") {
+TEST_CASE("residual weight 1 and zero down projections return the features unchanged") {
   for (const auto& method : {golden_method(), top_k(golden_method(), 1, moe::Execution::grouped)}) {
     Inputs in = golden_inputs(DType::f64);
     Module m = golden_module(method, in);
@@ -177,7 +177,7 @@ TEST_CASE("one expert is a plain MLP with a residual, without a router") {
   CHECK(distance(y.value(), plain.value()) == 0);
 }
 
-TEST_CASE("equal experts are one, whatever the router says") {
+TEST_CASE("a mixture of equal visual experts equals one expert for any routing") {
   Inputs in = golden_inputs(DType::f64);
   Module m = golden_module(golden_method(), in);
   moe::MethodConfig single = golden_method();
@@ -234,7 +234,7 @@ TEST_CASE("permuting the experts with the router's rows changes nothing") {
   }
 }
 
-TEST_CASE("answers never influence routing, prompts do, and a neighbour's do not") {
+TEST_CASE("the routing of an image depends on its own prompt, not on answers or other samples") {
   Inputs in = golden_inputs(DType::f64);
   const Module m = golden_module(golden_method(), in);
   const auto [before, routings] = m.decide(in);
@@ -250,9 +250,9 @@ TEST_CASE("answers never influence routing, prompts do, and a neighbour's do not
   };
   shift(TokenKind::answer, -1);
   CHECK(same_bits(m.run(in).value(), y));
-  shift(TokenKind::prompt, 2);  // text alone: nobody's image
+  shift(TokenKind::prompt, 2);  // a sample without an image
   CHECK(same_bits(m.run(in).value(), y));
-  shift(TokenKind::prompt, 3);  // two images, one prompt
+  shift(TokenKind::prompt, 3);  // a sample with two images and one prompt
   const Tensor moved = m.decide(in).routings[0].probs.value();
   for (int64_t i = 0; i < kImages; ++i) {
     const bool same = same_bits(moved.slice_rows(i, i + 1), probs.slice_rows(i, i + 1));
@@ -260,7 +260,7 @@ TEST_CASE("answers never influence routing, prompts do, and a neighbour's do not
   }
 }
 
-TEST_CASE("routing knows where its images are; all rows of one share its weights") {
+TEST_CASE("Routing::rows are the first rows of images; all rows of an image have equal weights") {
   Inputs in = golden_inputs(DType::f64);
   const Module m = golden_module(golden_method(), in);
   const std::vector<nn::Routing> routings = m.decide(in).routings;
@@ -268,12 +268,12 @@ TEST_CASE("routing knows where its images are; all rows of one share its weights
   REQUIRE(rows.size() == kImages);
   for (size_t i = 0; i < rows.size(); ++i)
     CHECK(values_of(in.ids)[static_cast<size_t>(rows[i])] == -1 - static_cast<double>(i) * kTokens);
-  // Samples 0, 1, 3 (with two images) and 4 have images; data sets alternate.
+  // Samples 0, 1, 3 (two images) and 4 have images; samples alternate between two data sets.
   const auto statistics = moe::routing_statistics(routings, nn::Pass(in.segments), 2);
   REQUIRE(statistics.size() == 1);
   CHECK(statistics[0].rows == std::vector<double>{2, 3});
   CHECK(statistics[0].active == std::vector<double>{6, 9});
-  // A balance loss over images, by hand: even shares of what each sample's images chose.
+  // A balance loss over images, from its definition: each sample's images count equally.
   const Values p = values_of(routings[0].probs.value()), c = values_of(routings[0].chosen);
   const std::vector<std::vector<size_t>> images{{0}, {1}, {}, {2, 3}, {4}};
   double sum = 0;
@@ -290,7 +290,7 @@ TEST_CASE("routing knows where its images are; all rows of one share its weights
   CHECK(moe::balance_loss(routings, nn::Pass(in.segments), {}).value().item() == doctest::Approx(sum));
 }
 
-TEST_CASE("images without a prompt, and rows that are no images, are refused") {
+TEST_CASE("images without a prompt and incomplete images are refused") {
   Inputs in = golden_inputs(DType::f64);
   const Module m = golden_module(golden_method(), in);
   Inputs silent = golden_inputs(DType::f64);
@@ -299,10 +299,10 @@ TEST_CASE("images without a prompt, and rows that are no images, are refused") {
   }
   CHECK(contains(error_of([&] { m.run(silent); }), "sample 0 of the batch has an image and no prompt"));
   in.visual = Var(Tensor::zeros({kTokens, kWidth}, DType::f64));
-  CHECK(contains(error_of([&] { m.run(in); }), "5 visual rows, but 5 images of 5"));
+  CHECK(contains(error_of([&] { m.run(in); }), "5 visual rows, but the batch has 5 images of 5"));
 }
 
-TEST_CASE("in a model: what is trained, counted and learnt") {
+TEST_CASE("parrot in a model: trainable parameters, counts and training") {
   moe::MethodConfig stage2 = moe::method("parrot"), with_lora = stage2;
   with_lora.train_decoder = false;
   with_lora.lora_targets = {"q_proj", "down_proj"};
@@ -327,7 +327,7 @@ TEST_CASE("in a model: what is trained, counted and learnt") {
   CHECK(moe::attach(shapes, with_lora, 1).counts.total == thin.counts.total);
 }
 
-TEST_CASE("what the module cannot work with is refused, by key") {
+TEST_CASE("configs that visual experts do not support are refused") {
   using C = moe::MethodConfig;
   const auto error = [](auto set, nn::ModelConfig sizes = mini_sizes()) {
     C c = moe::method("parrot");
@@ -339,12 +339,12 @@ TEST_CASE("what the module cannot work with is refused, by key") {
   CHECK(contains(error([](C&) {}, text), "needs a model with a vision tower"));
   CHECK(contains(error([](C&) {}, mini_config()), "set model.vision.class_token = true"));
   CHECK(contains(error([](C& c) { c.visual.guidance = moe::Guidance::constant; }, mini_config()), "nothing"));
-  CHECK(contains(error([](C& c) { c.router.top_k = 7; }), "method.router.top_k = 7 with 6 experts"));
+  CHECK(contains(error([](C& c) { c.router.top_k = 7; }), "method.router.top_k = 7: must be 1 to 6"));
   CHECK(contains(error([](C& c) { c.visual.residual_weight = -1; }), "method.visual.residual_weight = -1"));
   CHECK(contains(error([](C& c) { c.visual.inner = -1; }), "method.visual.inner = -1"));
   CHECK(
       contains(error([](C& c) { c.lora_targets = {"q_proj"}; }), "method.train_decoder trains the Linears"));
-  CHECK(contains(error([](C& c) { c.router.granularity = moe::Granularity::sample; }), "routed by image"));
+  CHECK(contains(error([](C& c) { c.router.granularity = moe::Granularity::sample; }), "routed per image"));
   CHECK(contains(error([](C& c) { c.expert_targets = {"gate_proj"}; }), "method.expert_targets"));
 }
 

@@ -1,4 +1,4 @@
-// A router's one pass against the ops that it is made of, and its sums against counting.
+// The fused op route() against a composition of ops, and its sums against counting.
 #include "moe/router.h"
 #include "tensor/route_rows.h"
 #include "tests/support/kernel_testing.h"
@@ -11,7 +11,7 @@ namespace {
 
 using Choice = RouteRule::Choice;
 
-// Blocks of rows that are full and one that is not, groups that lie across them, one without rows.
+// Sizes with full and partial blocks of rows, groups that span several blocks, and a group without rows.
 constexpr int64_t kRows = 700, kExperts = 5, kGroups = 4;
 Tensor groups_across_blocks() {
   std::vector<int32_t> group;
@@ -19,7 +19,7 @@ Tensor groups_across_blocks() {
   return index_of(group);
 }
 
-// The same as route() gives, op by op.
+// The result of route(), computed op by op.
 Routed composed(const Var& logits, const RouteRule& rule, const moe::EntropyConfig& entropy,
                 const RouteGroups& groups) {
   Routed r;
@@ -47,7 +47,7 @@ Routed composed(const Var& logits, const RouteRule& rule, const moe::EntropyConf
   const Var scaled = mul(r.probs, r.weights);
   if (rule.soft) r.weights = r.probs;
   if (!rule.soft && rule.gate == GateMode::scaled) r.weights = scaled;
-  if (!rule.soft && rule.gate == GateMode::straight_through) {  // the value of M, the gradient of M p
+  if (!rule.soft && rule.gate == GateMode::straight_through) {  // value M, gradient of M p
     const Var without(add(r.weights, scale(scaled, -1)).value());
     r.weights = add(scaled, without);
   }
@@ -62,7 +62,7 @@ Routed composed(const Var& logits, const RouteRule& rule, const moe::EntropyConf
   return r;
 }
 
-// A sum of all that has a gradient, each under a cotangent of its own.
+// A scalar that depends on every output with a gradient, each multiplied by its own random cotangent.
 Var loss_of(const Routed& r) {
   Var loss;
   for (const auto& [name, v] : {std::pair{"probs", r.probs},
@@ -103,7 +103,7 @@ void compare(const RouteRule& rule, const moe::EntropyConfig& entropy, bool one_
 
 }  // namespace
 
-TEST_CASE("one pass is what its ops give, with every choice, gate and entropy") {
+TEST_CASE("route equals a composition of ops, for every choice, gate and entropy") {
   for (const Choice choice : {Choice::top_k, Choice::first, Choice::hybrid}) {
     for (const GateMode gate : {GateMode::none, GateMode::straight_through, GateMode::scaled}) {
       for (const int64_t k : {1, 3}) {
@@ -128,7 +128,7 @@ TEST_CASE("one pass is what its ops give, with every choice, gate and entropy") 
   }
 }
 
-TEST_CASE_TEMPLATE("sums count each group's rows, choices, active experts and entropy", T, float, double) {
+TEST_CASE_TEMPLATE("route's sums are counts and sums over the rows of each group", T, float, double) {
   constexpr DType dtype = DTypeOf<T>::value;
   const Tensor group = groups_across_blocks();
   RouteRule rule{.choice = Choice::hybrid, .k = 1, .entropy_threshold = 1.5, .top_p = 0.8};
@@ -159,8 +159,8 @@ TEST_CASE_TEMPLATE("entropy of a row", T, float, double) {
   CHECK(shannon({T(0.25), T(0.75)}) == doctest::Approx(-0.25 * std::log(0.25) - 0.75 * std::log(0.75)));
 }
 
-// Hybrid, above and below the threshold; probabilities that are exact.
-TEST_CASE_TEMPLATE("hybrid chooses all where the entropy is high, else up to the sum", T, float, double) {
+// Entropies above and below the threshold; the probabilities are exact in floating point.
+TEST_CASE_TEMPLATE("hybrid chooses all experts if the entropy is high, else up to top_p", T, float, double) {
   const Tensor logits =
       Tensor::of({2, 3}, Values{std::log(0.3), std::log(0.5), std::log(0.2), 0, 0, 0}).to(DTypeOf<T>::value);
   const RouteRule rule{.choice = Choice::hybrid, .k = 1, .entropy_threshold = 1.05, .top_p = 0.8125};
@@ -174,7 +174,7 @@ TEST_CASE("the finite check names route") {
   set_finite_check(false);
 }
 
-TEST_CASE("what route refuses") {
+TEST_CASE("errors of route") {
   const Var logits(normal("logits", {3, 4}));
   const auto message = [&](const RouteRule& rule, const RouteGroups& groups) {
     return error_of([&] { route(logits, rule, groups); });

@@ -1,5 +1,5 @@
-// The miniature LLaVA as a whole: decoding with a cache, first loss, overfitting; what attach refuses and
-// counts.
+// The miniature LLaVA: decoding with a cache, initial loss, overfitting; errors and parameter counts of
+// attach().
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 
@@ -15,7 +15,7 @@ moe::ParameterCounts counts_of(const moe::MethodConfig& method) {
 
 // ---- decoding
 
-// The prompt of a sample: its rows before the last answer.
+// The rows of a sample before its last answer.
 Sample prompt_of(Sample s) {
   while (s.kinds.back() == TokenKind::answer) {
     s.kinds.pop_back();
@@ -33,7 +33,7 @@ Answers decode_with_cache(Mini& mini, const std::vector<Sample>& prompts, int32_
   return nn::greedy_decode(*mini.model, batch.segments, batch.ids, features, stop, max_new);
 }
 
-// The whole sequence again for each token.
+// Decodes without a cache: computes the whole sequence for each new token.
 std::vector<int32_t> decode_again(Mini& mini, Sample s, int32_t stop, int64_t max_new) {
   const NoGrad no_grad;
   std::vector<int32_t> answer;
@@ -49,14 +49,14 @@ std::vector<int32_t> decode_again(Mini& mini, Sample s, int32_t stop, int64_t ma
     answer.push_back(token);
     s.ids.push_back(token);
     s.kinds.push_back(TokenKind::answer);
-    s.targets.push_back(0);  // evaluate wants something supervised
+    s.targets.push_back(0);  // evaluate needs a supervised token
   }
   return answer;
 }
 
 }  // namespace
 
-TEST_CASE("decoding with a cache is decoding without one") {
+TEST_CASE("decoding with a cache equals decoding without one") {
   moe::MethodConfig token = small_method("mole_scaled"), sample = token, dense = small_method("dense"),
                     lora = small_method("lora");
   sample.router.granularity = moe::Granularity::sample;
@@ -77,7 +77,7 @@ TEST_CASE("decoding with a cache is decoding without one") {
     Answers want;
     for (const Sample& s : prompts) want.push_back(decode_again(mini, s, kNever, kNew));
     CHECK(decode_with_cache(mini, prompts, kNever, kNew) == want);
-    // A token that is certain to come up in some answers stops those, and not the others.
+    // Use a token of some answers as the stop token: those end early, the others do not.
     const int32_t stop = want[0][kNew / 2];
     for (size_t b = 0; b < want.size(); ++b) want[b] = decode_again(mini, prompts[b], stop, kNew);
     CHECK(static_cast<int64_t>(want[0].size()) <= kNew / 2);
@@ -85,7 +85,7 @@ TEST_CASE("decoding with a cache is decoding without one") {
   }
 }
 
-TEST_CASE("decoding: at most max_new tokens, an empty answer where the first is the stop") {
+TEST_CASE("decoding: at most max_new tokens; an empty answer if the first token is the stop token") {
   Mini mini = generated_mini(small_method("lora"), DType::f64);
   const std::vector<Sample> prompt{prompt_of(golden_samples()[2])};
   const Answers one = decode_with_cache(mini, prompt, -1, 1);
@@ -95,9 +95,9 @@ TEST_CASE("decoding: at most max_new tokens, an empty answer where the first is 
 
 // ---- training
 
-// A normed hidden state has mean square 1 and the head's weights variance 1/C, so the logits are N(0, 1):
-// the mean of logsumexp is ln V + 1/2, and that of the target's logit 0. The batch's 21 targets leave a
-// standard error of 0.2.
+// Hidden states have mean square 1 after the norm and head weights variance 1/C, so the logits are N(0, 1).
+// The mean of logsumexp is then ln V + 1/2, and that of the target's logit 0. With 21 targets the standard
+// error is 0.2.
 TEST_CASE("the first loss is near ln V") {
   for (const uint64_t seed : {1, 2, 3}) {
     Mini mini = random_mini(small_method("mole_none"), DType::f32, seed);
@@ -127,7 +127,7 @@ TEST_CASE("one batch overfits") {
 
 // ---- attach
 
-TEST_CASE("what attach refuses, with the key's name") {
+TEST_CASE("errors of attach name the config key") {
   using C = moe::MethodConfig;
   const auto refuses = [](const char* text, const std::function<void(C&)>& change) {
     moe::MethodConfig method = small_method("mole_none");
@@ -145,7 +145,7 @@ TEST_CASE("what attach refuses, with the key's name") {
   refuses("method.rank = 0", [](C& c) { c.rank = 0; });
   refuses("method.rank = 129: larger than 'language_model.model.layers.0.mlp.gate_proj'",
           [](C& c) { c.rank = 129; });
-  refuses("method.router.top_k = 4 with 3 experts", [](C& c) { c.router.top_k = 4; });
+  refuses("method.router.top_k = 4: must be 1 to 3", [](C& c) { c.router.top_k = 4; });
   refuses("method.router.top_k = 0", [](C& c) { c.router.top_k = 0; });
   refuses("method.dropout = 1", [](C& c) { c.dropout = 1; });
   refuses("method.alpha = 0", [](C& c) { c.alpha = 0; });
@@ -156,11 +156,11 @@ TEST_CASE("what attach refuses, with the key's name") {
   refuses("method.router.init_std = nan", [](C& c) { c.router.init_std = std::nan(""); });
   refuses("method.experts = 9000000000000000000", [](C& c) { c.experts = 9'000'000'000'000'000'000; });
   refuses("method.experts_by_layer has 0", [](C& c) { c.experts_by_layer = {2, 0}; });
-  refuses("method.experts_by_layer: 3 values do not cut 4 layers", [](C& c) {
+  refuses("method.experts_by_layer: 3 values do not divide 4 layers", [](C& c) {
     c.experts_by_layer = {1, 2, 3};
   });
   refuses("method.experts_by_layer: 5 values", [](C& c) { c.experts_by_layer = {1, 2, 3, 4, 5}; });
-  refuses("method.router.top_k = 3 with 2 experts", [](C& c) {
+  refuses("method.router.top_k = 3: must be 1 to 2", [](C& c) {
     c.experts_by_layer = {1, 2};
     c.router.top_k = 3;
   });
@@ -168,15 +168,15 @@ TEST_CASE("what attach refuses, with the key's name") {
                  "method.name = 'mola2': no such method; the table has full, lora"));
 }
 
-TEST_CASE("attach says what it matched") {
+TEST_CASE("attach reports what it matched") {
   const std::string report = random_mini(small_method("mole_none"), DType::f32).attachment.report;
   CAPTURE(report);
-  // 4 Linears of 3 experts of rank 2: 4 * 3 * 2 * (128 + 256).
+  // 4 Linears with 3 experts of rank 2 each: 4 * 3 * 2 * (128 + 256) parameters.
   CHECK(contains(report, "up_proj    4 Linears, 3 experts of rank 2, 9216 parameters, 3072 active"));
   CHECK(contains(report, "router     4 routers, 1548 parameters"));
 }
 
-TEST_CASE("experts by layer: equal blocks of layers") {
+TEST_CASE("experts_by_layer assigns experts to equal blocks of layers") {
   moe::MethodConfig method = small_method("mole_scaled");
   method.experts_by_layer = {1, 3};
   Mini mini = random_mini(method, DType::f32);
@@ -196,10 +196,10 @@ TEST_CASE("experts by layer: equal blocks of layers") {
   }
 }
 
-// The counts of LLaVA-MoLE on LLaVA-1.5-7B, from the shapes: width d, FFN f, L layers.
+// Parameter counts of LLaVA-MoLE on LLaVA-1.5-7B, with width d, FFN width f and L layers.
 TEST_CASE("parameter counts of the 7B model") {
   const int64_t d = 4096, f = 11008, L = 32;
-  const int64_t attention = L * 4 * (d + d), ffn = L * 3 * (d + f);  // for each unit of rank
+  const int64_t attention = L * 4 * (d + d), ffn = L * 3 * (d + f);  // parameters per unit of rank
   const auto routers = [&](int64_t E) { return L * E * (d + 1); };
   struct Row {
     int64_t rank, experts;
@@ -229,8 +229,7 @@ TEST_CASE("parameter counts of the 7B model") {
     CHECK(static_cast<double>(mixture.trainable) / 1e6 == doctest::Approx(row.mole).epsilon(6e-3 / row.mole));
     CHECK(static_cast<double>(mixture.active) / 1e6 ==
           doctest::Approx(row.active).epsilon(6e-3 / row.active));
-    // The base: LLaMA-7B has 6,738,415,616 parameters, the projector and the tower of CLIP ViT-L/14-336 the
-    // rest.
+    // The decoder, LLaMA-7B, has 6,738,415,616 parameters; the others belong to projector and vision tower.
     const int64_t projector = 1024 * d + d + d * d + d, tower = 303'507'456;
     CHECK(plain.total - plain.trainable == 6'738'415'616 + projector + tower);
   }

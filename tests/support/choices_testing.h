@@ -1,11 +1,11 @@
 #pragma once
-// A tokenizer of whole words and small files of items, for the tests of multiple-choice tasks.
+// A word-level tokenizer and small files of items, for tests of multiple-choice tasks.
 #include "data/sets/choices.h"
 #include "tests/support/data_testing.h"
 
 namespace burrow::data::testing {
 
-// Knows the templates, the words p q r s and yes no.
+// A tokenizer whose vocabulary has the words of the templates and p, q, r, s, yes, no.
 inline Tokenizer word_tokenizer(const std::vector<std::string>& specials = {"<unk>", "<bos>", "<eos>"}) {
   std::vector<std::string> words = template_words();
   for (const char* word : {"p", "q", "r", "s", "yes", "no"}) words.push_back(word);

@@ -1,5 +1,5 @@
 #pragma once
-// What the tests of data/ share.
+// Helpers for tests of data/.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -35,7 +35,7 @@ inline void write_bytes(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
 
-// `text` with its first `from` replaced, which must be there.
+// Replaces the first occurrence of `from` in `text`; there must be one.
 inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
   REQUIRE_MESSAGE(at != std::string::npos, from);
@@ -57,7 +57,7 @@ inline std::string big_endian(uint32_t v) {
   return bytes;
 }
 
-// The file of an image with another size in its header, whose checksum is right.
+// A PNG file with a changed size in its header and a correct checksum.
 inline std::string with_size(std::string png, uint32_t width, uint32_t height) {
   png.replace(16, 8, big_endian(width) + big_endian(height));
   return png.replace(29, 4, big_endian(crc(png.substr(12, 17))));
@@ -66,19 +66,19 @@ inline std::string with_size(std::string png, uint32_t width, uint32_t height) {
 namespace data {
 
 inline const std::vector<std::string> words{"p", "q", "r", "what", "is", "yes", "no", "USER:", "ASSISTANT:"};
-// <unk> 0, <bos> 1, <sep> 2, <eos> 3, then the words from 4 on.
+// A word-level tokenizer: <unk> 0, <bos> 1, <sep> 2, <eos> 3, then the words from id 4.
 inline Tokenizer small_tokenizer() { return Tokenizer::of({"<unk>", "<bos>", "<sep>", "<eos>"}, words); }
 
-// 9 tokens with 4 visual ones, 2 of them supervised.
+// A record of 9 tokens, of which 4 are visual and 2 supervised.
 inline const std::string with_image =
     R"({"id":"0","image":"i.png","type":"t","conversations":[)"
     R"({"from":"human","value":"<image>\nwhat p"},{"from":"gpt","value":"yes"}]})";
-// 9 tokens, 5 of them supervised.
+// A record of 9 tokens, of which 5 are supervised.
 inline const std::string two_turns =
     R"({"type":"u","conversations":[{"from":"human","value":"p"},{"from":"gpt","value":"q"},)"
     R"({"from":"human","value":"r"},{"from":"gpt","value":"no <eos>"}]})";
 
-// The files of a small dataset.
+// Writes the files of a small data set.
 struct Files {
   Folder folder;
   DatasetSettings settings;

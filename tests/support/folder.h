@@ -1,5 +1,5 @@
 #pragma once
-// A folder of its own for a test case, gone with it.
+// A temporary folder for a test case, removed by the destructor.
 #include <doctest/doctest.h>
 #include <unistd.h>
 
@@ -18,14 +18,14 @@ struct Folder {
   Folder(const Folder&) = delete;
   Folder& operator=(const Folder&) = delete;
   std::string operator/(const std::string& name) const { return path + "/" + name; }
-  // Writes `text` to the file of this name, and says its path.
+  // Writes `text` to the file of this name and returns its path.
   std::string put(const std::string& name, const std::string& text) const {
     const std::string file = *this / name;
     std::filesystem::create_directories(std::filesystem::path(file).parent_path());
     write_file_atomically(file, text);
     return file;
   }
-  size_t count() const {  // of what lies in it
+  size_t count() const {  // number of entries
     return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path), {}));
   }
 };

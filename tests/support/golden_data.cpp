@@ -67,7 +67,7 @@ const SafetensorsFile& golden_file(const std::string& name) {
   static std::map<std::string, SafetensorsFile> files;
   auto found = files.find(name);
   if (found == files.end()) {
-    const char* elsewhere = std::getenv("BURROW_TEST_FILES");  // a test that was moved to another machine
+    const char* elsewhere = std::getenv("BURROW_TEST_FILES");  // set if the test runs on another machine
     const std::string path =
         std::string(elsewhere ? elsewhere : BURROW_TEST_FILES) + "/golden/" + name + ".safetensors";
     found = files.emplace(name, read_safetensors(path)).first;

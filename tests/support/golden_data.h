@@ -1,5 +1,5 @@
 #pragma once
-// The inputs of the golden values, made again from their names (tests/golden/README.md), and the files.
+// Inputs of the golden values, generated from their names (tests/golden/README.md), and access to the files.
 #include <string>
 
 #include "nn/weights.h"
@@ -7,12 +7,11 @@
 
 namespace burrow::testing {
 
-// Uniform in [-scale/2, scale/2), a function of the name alone: f64.
+// An f64 tensor with values uniform in [-scale/2, scale/2), determined by its name.
 Tensor generated(const std::string& name, const Shape& shape, double scale);
-// A parameter of the miniature model; its kind, and so its scale, is read off its name.
+// A parameter of the miniature model; the scale follows from the kind of parameter in its name.
 Tensor generated_parameter(const std::string& name, const Shape& shape, int64_t rank);
-// A tensor in ten numbers: L2 norm, sum against the generated tensor `<name>.probe`, first 8 elements. f64
-// [10]
+// A summary of a tensor as f64 [10]: L2 norm, dot product with generated `<name>.probe`, first 8 elements.
 Tensor digest(const std::string& name, const Tensor& x);
 
 // Generated parameters as the initial values of a model.
@@ -27,7 +26,7 @@ class GeneratedWeights : public nn::WeightSource {
   DType dtype_;
 };
 
-// tests/golden/<name>.safetensors, read once.
+// The contents of tests/golden/<name>.safetensors, read once.
 const SafetensorsFile& golden_file(const std::string& name);
 
 }  // namespace burrow::testing

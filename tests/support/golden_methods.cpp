@@ -6,7 +6,7 @@ namespace burrow::testing {
 namespace {
 
 using Method = moe::MethodConfig;
-// A small row of the table of methods, with what `change` makes of it.
+// A method of the table at the small sizes, modified by `change`.
 template <class F>
 Method small(const char* row, F change) {
   Method c = testing::small(row);
@@ -20,12 +20,12 @@ Method on_attention(Method c) {
   c.lora_targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
   return c;
 }
-void dense(Method& c) { c.balance.weight = 0.01; }  // the goldens have the term
+void dense(Method& c) { c.balance.weight = 0.01; }  // the golden values include this loss
 void per_sample(Method& c) {
   c.router.gate = GateMode::scaled;
   c.router.granularity = moe::Granularity::sample;
 }
-// A threshold that some of the rows reach, and rows below it that keep one, two or three experts.
+// Parameters for which some rows exceed the entropy threshold and others keep one, two or three experts.
 void dynmole(Method& c) {
   c.router.entropy_threshold = 0.7;
   c.router.top_p = 0.97;

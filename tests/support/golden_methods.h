@@ -1,6 +1,6 @@
 #pragma once
-// The table of the golden values: each of tests/golden/*.safetensors with the method and the model that made
-// it, at E = 3 experts of rank 2 and alpha 4. A method gets its goldens and its identities by a row here.
+// The table of golden values: the method and model of each file tests/golden/*.safetensors, with E = 3
+// experts of rank 2 and alpha 4. A row here adds a method to the tests of golden values and of identities.
 #include <string>
 #include <vector>
 
@@ -10,14 +10,14 @@
 namespace burrow::testing {
 
 struct GoldenCase {
-  std::string name;  // of the file
+  std::string name;  // name of the file
   moe::MethodConfig method;
   nn::ModelConfig model;
 };
 const std::vector<GoldenCase>& golden_cases();
-// The method of a row.
+// The method of the row of this name.
 moe::MethodConfig small_method(const std::string& golden);
-// A row of the table of methods at these sizes, as it is.
+// A method of the table at these sizes, otherwise unchanged.
 moe::MethodConfig small(const std::string& row);
 nn::ModelConfig mini_config();
 // The sizes of LLaVA-1.5-7B.

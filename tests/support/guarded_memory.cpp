@@ -15,7 +15,7 @@
 namespace burrow::testing {
 namespace {
 
-constexpr size_t kGuard = 64;  // keeps the alignment of an unguarded block
+constexpr size_t kGuard = 64;  // a multiple of the alignment of blocks
 constexpr int kPattern = 0xa5;
 
 struct Guarded {
@@ -27,7 +27,7 @@ struct State {
   bool on = false;
   unsigned char fill = 0;
   size_t made = 0;
-  std::map<std::byte*, Guarded> live;  // by the address of the guard before
+  std::map<std::byte*, Guarded> live;  // by the address of the leading guard
   std::vector<std::string> damaged;
 };
 State& state() {
@@ -94,7 +94,7 @@ std::vector<std::string> GuardedMemory::damaged() const {
 
 }  // namespace burrow::testing
 
-// The linker's names for burrow::Storage::allocate(size_t, Device, const char*), wrapped and real.
+// Symbol names of the linker's --wrap for burrow::Storage::allocate(size_t, Device, const char*).
 std::shared_ptr<burrow::Storage> real_allocate(size_t, burrow::Device, const char*) asm(
     "__real__ZN6burrow7Storage8allocateEmNS_6DeviceEPKc");
 std::shared_ptr<burrow::Storage> wrapped_allocate(size_t, burrow::Device, const char*) asm(

@@ -1,7 +1,7 @@
 #pragma once
-// Guard bytes around everything that is allocated, without a line in the library: the linker sends calls of
-// Storage::allocate here (--wrap, tests/CMakeLists.txt). Blocks begin as a chosen pattern, so that an output
-// that a kernel did not write in full differs between two runs with different patterns.
+// Guard bytes around all allocations, without changes to the library: the linker redirects calls of
+// Storage::allocate here (--wrap, tests/CMakeLists.txt). Blocks are filled with a pattern, so that an output
+// that a kernel writes only in part differs between two runs with different patterns.
 #include <string>
 #include <vector>
 
@@ -9,19 +9,18 @@ namespace burrow::testing {
 
 class GuardedMemory {
  public:
-  // While it lives, blocks are filled with `fill` when they are made; those of the CPU lie between guard
-  // bytes.
+  // During the object's lifetime, new blocks are filled with `fill`, and CPU blocks are between guard bytes.
   explicit GuardedMemory(unsigned char fill);
   ~GuardedMemory();
   GuardedMemory(const GuardedMemory&) = delete;
   GuardedMemory& operator=(const GuardedMemory&) = delete;
 
-  // How many blocks were made, and the names of those written outside, released or still alive.
+  // The number of blocks, and the names of blocks with overwritten guards, released or still allocated.
   size_t blocks() const;
   std::vector<std::string> damaged() const;
 };
 
-// Where the GPU is emulated: threads between two barriers run in rising or in falling order.
+// Sets the order, rising or falling, in which the emulated GPU runs threads between two barriers.
 void set_thread_order(bool rising);
 
 constexpr unsigned char kFillNan = 0xff;     // NaN in each float type, -1 in i32

@@ -1,6 +1,5 @@
 #pragma once
-// What the tests of kernels share: random inputs, outputs between guard bytes, comparison with a reference
-// in f64.
+// Helpers for tests of kernels: random inputs, outputs between guard bytes, comparison with an f64 reference.
 #include <doctest/doctest.h>
 #include <omp.h>
 
@@ -18,8 +17,8 @@ namespace burrow::testing {
 
 using Values = std::vector<double>;
 
-// The outputs of a test: views into blocks whose ends are filled with a pattern; check() finds a kernel
-// that wrote outside. Outputs start as NaN, so an element left out shows.
+// The outputs of a kernel: views into larger blocks with a pattern at both ends, in which check() detects
+// writes outside the views. Outputs are initialised with NaN, so that unwritten elements are detected.
 class Outputs {
  public:
   Tensor make(Shape shape, DType dtype, double start = std::nan("")) {
@@ -95,14 +94,14 @@ inline Values values_of(const Tensor& t) {
   return v;
 }
 
-// Largest error over the largest reference value, at most 1e-12 in f64 and 1e-5 in f32: sums of a few
-// hundred terms stay an order of magnitude below.
+// Checks that the largest error divided by the largest reference value is at most 1e-12 in f64, 1e-5 in f32.
+// Sums of a few hundred terms have a tenth of that.
 inline void check_near(const std::string& what, const Tensor& got, const Values& want, double factor = 1) {
   CAPTURE(what);
   CAPTURE(fmt::format("{}", got.shape()));
   REQUIRE(got.numel() == static_cast<int64_t>(want.size()));
   const Values v = values_of(got);
-  double most = 0.01, error = 0;  // a floor, for references that are exactly 0
+  double most = 0.01, error = 0;  // lower bound of the divisor, for references that are 0
   bool comparable = true;
   for (size_t i = 0; i < v.size(); ++i) {
     if (std::isinf(want[i])) {
@@ -111,7 +110,7 @@ inline void check_near(const std::string& what, const Tensor& got, const Values&
     }
     most = std::max(most, std::abs(want[i]));
     error = std::max(error, std::abs(v[i] - want[i]));
-    comparable = comparable && std::isfinite(v[i]);  // std::max would pass over a NaN
+    comparable = comparable && std::isfinite(v[i]);  // std::max would ignore a NaN
   }
   CHECK(comparable);
   CHECK(error / most <= factor * (got.dtype() == DType::f64 ? 1e-12 : 1e-5));
@@ -121,7 +120,7 @@ inline void check_same_bits(const Tensor& a, const Tensor& b) {
   CHECK((a.nbytes() == 0 || std::memcmp(a.bytes(), b.bytes(), a.nbytes()) == 0));
 }
 
-// run() gives tensors; their bits must not depend on the number of threads.
+// Checks that the tensors returned by run() have the same bits for any number of threads.
 template <class F>
 void check_same_on_threads(F&& run) {
   const int before = omp_get_max_threads();

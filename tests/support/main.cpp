@@ -1,4 +1,4 @@
-// Linked into each test that defines no main of its own.
+// The main function of tests that do not define one.
 #include <doctest/doctest.h>
 
 int main(int argc, char** argv) { return doctest::Context(argc, argv).run(); }

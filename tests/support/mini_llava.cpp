@@ -31,7 +31,7 @@ std::vector<Sample> golden_samples() {
     s.image = images[b];
     s.ordinal = static_cast<int64_t>(b);
     for (auto n = static_cast<size_t>(offsets[b]); n < static_cast<size_t>(offsets[b + 1]); ++n) {
-      const int32_t first = static_cast<int32_t>(kPatches) * s.image;  // visual row of its image's patch 0
+      const int32_t first = static_cast<int32_t>(kPatches) * s.image;  // visual row of the image's patch 0
       s.ids.push_back(ids[n] < 0 ? ids[n] + first : ids[n]);
       s.kinds.push_back(static_cast<TokenKind>(kinds[n]));
       s.targets.push_back(targets[n]);
@@ -143,7 +143,7 @@ train::StepTotals totals_of(const Batch& batch) {
   return {batch.segments.count(), batch.segments.rows(), batch.rows.numel(), 1};
 }
 
-// The method with the balance loss as its only auxiliary term.
+// The method with the balance loss as its only auxiliary loss.
 moe::MethodConfig with_balance(moe::MethodConfig method, double weight) {
   method.entropy.weight = method.localised.weight = method.sparsity.weight = method.prior.weight = 0;
   method.balance = {.weight = weight};

@@ -1,5 +1,5 @@
 #pragma once
-// Random tensors that are a function of their name, norms and relative errors.
+// Random tensors determined by names, norms and relative errors.
 #include <map>
 #include <string_view>
 
@@ -7,7 +7,7 @@
 
 namespace burrow::testing {
 
-// N(0, 1), a function of (name, shape) alone.
+// A tensor of N(0, 1) values determined by (name, shape).
 inline Tensor normal(std::string_view name, const Shape& shape, DType dtype = DType::f64) {
   Tensor t = Tensor::empty(shape, DType::f64);
   Random random(random_key(1, 0, name));
@@ -29,7 +29,7 @@ inline double distance(const Tensor& a, const Tensor& b) {
   return std::sqrt(sum);
 }
 
-// ‖a − b‖ / max(‖b‖, floor). The floor is for references that are zero, or next to it by cancellation.
+// ‖a − b‖ / max(‖b‖, floor). The floor handles references that are zero, exactly or by cancellation.
 inline double relative_error(const Tensor& a, const Tensor& b, double floor = 1e-6) {
   return distance(a, b) / std::max(norm(b), floor);
 }
@@ -40,7 +40,7 @@ inline bool same_bits(const Tensor& a, const Tensor& b) {
                            (a.nbytes() == 0 || std::memcmp(a.bytes(), b.bytes(), a.nbytes()) == 0)));
 }
 
-// The largest error of each kind of comparison and what had it, printed at the end of a run.
+// Records the largest error of each kind of comparison and where it occurred; printed at the end of a run.
 class WorstErrors {
  public:
   void note(const std::string& kind, double error, const std::string& what) {
@@ -71,7 +71,7 @@ inline int run_and_print_worst(int argc, char** argv) {
   return result;
 }
 
-// Fails where `error` is not below `bound` (a NaN is not).
+// Fails unless `error` is below `bound`; a NaN fails.
 inline void check_below(const std::string& kind, double error, double bound, const std::string& what) {
   worst_errors().note(kind, error, what);
   CHECK_MESSAGE(error < bound,

@@ -1,5 +1,5 @@
 #pragma once
-// The program in a folder of its own, run as a user runs it.
+// Runs the program as a user would, in a temporary folder.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/wait.h>

@@ -1,5 +1,5 @@
 #pragma once
-// A small table and its cells, written as runs would write them.
+// A small table and its cells, with the files that runs would write.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace burrow::train::testing {
 
 namespace fs = std::filesystem;
 
-// A run config with two sets, and their records.
+// Writes a run config with two data sets, and their records.
 constexpr const char* kRecord =
     R"({{"conversations": [{{"from": "human", "value": "{}"}}, {{"from": "gpt", "value": "{}"}}]}})";
 inline std::string records(const std::vector<std::pair<std::string, std::string>>& turns) {

@@ -200,9 +200,9 @@ TEST_CASE("requesting cuDNN's attention without cuDNN throws") {
     return error_of([&] { choose_device(choice, [](const std::string&) {}); });
   };
   CHECK(chosen({"cuda", false, "cudnn"}) ==
-        fmt::format("--attention cudnn: {}; --attention own does without it", cuda::cudnn_info().absent));
-  CHECK(contains(chosen({"cuda", false, "flash"}), "--attention flash: own or cudnn"));
-  CHECK(contains(chosen({"cpu", false, "cudnn"}), "--attention cudnn is for --device cuda"));
+        fmt::format("--attention cudnn: {}; use --attention own", cuda::cudnn_info().absent));
+  CHECK(contains(chosen({"cuda", false, "flash"}), "--attention flash: must be own or cudnn"));
+  CHECK(contains(chosen({"cpu", false, "cudnn"}), "--attention cudnn needs --device cuda"));
   CHECK(chosen({"cuda", false, "own"}) == "no error");
 }
 

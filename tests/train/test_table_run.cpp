@@ -108,9 +108,9 @@ echo '{}' > "$2/result.json"
   }
   finish(cell_of(plan, "mix", 1), result_text(0.5, 0.25));
   command.device = {"gpu", false};  // refused before any job starts
-  CHECK(error_of([&] { run_table(command); }) == "--device gpu: cpu or cuda");
+  CHECK(error_of([&] { run_table(command); }) == "--device gpu: must be cpu or cuda");
   command.device = {"cpu", true};
-  CHECK(error_of([&] { run_table(command); }).find("--fast is for --device cuda") == 0);
+  CHECK(error_of([&] { run_table(command); }).find("--fast needs --device cuda") == 0);
   CHECK(!fs::exists(folder / "calls.txt"));
   command.device = {};
   CHECK(run_table(command) == 1);

@@ -167,7 +167,7 @@ TEST_CASE("a checkpoint with a damaged step in its metadata is skipped, and remo
   fs::remove(last);
   const std::string resumed = p.good(command);
   CHECK(contains(resumed, "step-00000099.safetensors: 'step' is 'q6'"));
-  CHECK(contains(resumed, "the run starts anew"));
+  CHECK(contains(resumed, "the run starts from step 0"));
   CHECK(fs::exists(last));
   CHECK(!fs::exists(named));
   CHECK(p.read("metadata/trained.safetensors") == sound);
@@ -247,7 +247,7 @@ TEST_CASE("bad input gives an error that names it, and a non-zero exit code") {
   refused("--set method.rank=64", {"method.rank = 64", "of shape"});
   refused("--set method.name=mule", {"'mule'", "mole"});
   refused("--set method.expert_targets=['gate_poj']", {"gate_poj", "matches no Linear"});
-  refused("--set method.router.top_k=4", {"method.router.top_k = 4 with 3 experts"});
+  refused("--set method.router.top_k=4", {"method.router.top_k = 4: must be 1 to 3"});
   refused("--set data.use=['generl']", {"generl"});
   refused("--set eval.sets=['generl']", {"eval.sets: no set named 'generl' among data.sets"});
   refused("--set model.weights=none.safetensors", {"none.safetensors"});

@@ -1,6 +1,6 @@
 #pragma once
-// All settings of a run, in one struct with its defaults. visit_fields declares each key once: for reading
-// TOML, for --set, for the resolved config in the run directory, and for the reference.
+// All settings of a run with their defaults. visit_fields declares each key once, for reading TOML, for
+// --set, for the resolved config in the run directory, and for the reference (docs/config.md).
 #include <string>
 #include <vector>
 
@@ -41,7 +41,7 @@ struct TrainConfig {
 };
 // How multiple-choice items are scored (docs/data.md).
 BURROW_ENUM(Protocol, exact_match, label_logits, generation)
-BURROW_ENUM(LabelRange, item, shape)  // the labels of the item's choices, or all labels of its shape
+BURROW_ENUM(LabelRange, item, shape)  // candidate labels: those of the item's choices, or all of its shape
 struct EvalConfig {
   std::string split = "test";
   Protocol protocol = Protocol::label_logits;
@@ -77,12 +77,12 @@ void visit_fields(V& v, DataConfig& c) {
   v.field("chat", c.chat, "", "chat template of conversations: plain or vicuna_v1");
   v.field("use", c.use, "names", "sets to train on; empty: all");
   v.field("ratios", c.ratios, "", "share of each set of `use` in the mixture; empty: by size");
-  v.field("samples", c.samples, "samples", "number drawn in the whole run; 0: as many as the sets hold");
+  v.field("samples", c.samples, "samples", "number drawn in the whole run; 0: as many as the sets contain");
   v.field("loss", c.loss, "",
           "supervised tokens of a sample: those of its answers, or all, prompts included; text sets always "
           "supervise every token");
   v.field("feature_cache", c.feature_cache, "folder", "cache of a frozen tower's features; empty: none");
-  v.list("sets", c.sets, "the data sets; each that has the evaluated split is evaluated");
+  v.list("sets", c.sets, "the data sets; those with a file for the evaluated split are evaluated");
 }
 template <class V>
 void visit_fields(V& v, ModelOptions& c) {
@@ -104,20 +104,21 @@ void visit_fields(V& v, TrainConfig& c) {
   v.field("seed", c.seed, "", "seed of adapters, sample order and dropout");
   v.field("tokens_per_step", c.tokens_per_step, "tokens",
           "budget of one optimiser step, visual tokens included");
-  v.field("accumulation", c.accumulation, "micro-batches", "parts in which a step's samples are computed");
-  v.field("recompute_layers", c.recompute_layers, "layers",
-          "number of decoder blocks, from the first, that keep only their input for the backward pass and "
-          "are recomputed there: less memory, up to half as much work again");
+  v.field("accumulation", c.accumulation, "micro-batches", "number of parts in which a step is computed");
+  v.field(
+      "recompute_layers", c.recompute_layers, "layers",
+      "number of decoder blocks, from the first, that keep only their input for the backward pass and are "
+      "recomputed there: less memory, up to 1.5 times the work");
   v.field("lr", c.lr, "", "peak learning rate");
   v.field("router_lr", c.router_lr, "", "peak learning rate of the routers; 0: train.lr");
-  v.field("warmup", c.warmup, "of the steps", "share of the steps in which the learning rate rises");
+  v.field("warmup", c.warmup, "of the steps", "share of the steps in which the learning rate rises linearly");
   v.field("final_lr", c.final_lr, "of the peak", "learning rate at the end of the cosine");
-  v.field("beta1", c.beta1, "", "AdamW");
-  v.field("beta2", c.beta2, "", "AdamW");
-  v.field("eps", c.eps, "", "AdamW");
-  v.field("weight_decay", c.weight_decay, "", "AdamW, decoupled");
+  v.field("beta1", c.beta1, "", "AdamW's decay rate of the first moment");
+  v.field("beta2", c.beta2, "", "AdamW's decay rate of the second moment");
+  v.field("eps", c.eps, "", "AdamW's epsilon");
+  v.field("weight_decay", c.weight_decay, "", "AdamW's decoupled weight decay");
   v.field("clip", c.clip, "", "largest norm of the whole gradient; 0: no clipping");
-  v.field("max_steps", c.max_steps, "steps", "training stops there, as if the data ended; 0: the whole plan");
+  v.field("max_steps", c.max_steps, "steps", "maximum number of steps; 0: no limit but data.samples");
   v.field("log_every", c.log_every, "steps", "interval between lines of metrics.jsonl");
   v.field("checkpoint_every", c.checkpoint_every, "steps", "interval between checkpoints; 0: none");
   v.field("keep_checkpoints", c.keep_checkpoints, "files", "number kept; older ones are removed");
@@ -146,10 +147,10 @@ void visit_fields(V& v, RunConfig& c) {
   v.section("eval", [&] { visit_fields(v, c.eval); });
 }
 
-// With optional, a config without data.sets describes a model alone: [data] and [eval] are not checked, and
-// the vocabulary must be given where there is no tokenizer.
+// optional: a config without data.sets is allowed; then [data] and [eval] are not checked, and without a
+// tokenizer the vocabulary must be given.
 enum class DataKeys { required, optional };
-// Reads a TOML file with `--set` overrides. The method's row gives the defaults of [method].
+// Reads a TOML file with `--set` overrides. The defaults of [method] are the config of the named method.
 RunConfig read_run_config(const std::string& path, const std::vector<std::string>& overrides,
                           DataKeys data = DataKeys::required);
 RunConfig read_run_config(Document document, const std::vector<std::string>& overrides,

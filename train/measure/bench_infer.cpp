@@ -1,4 +1,4 @@
-// burrow bench infer: tokens a second of a dense decoder and of the same one with its FFNs in blocks.
+// burrow bench infer: tokens per second of a dense decoder and of one with its FFNs split into blocks.
 #include <fmt/format.h>
 #include <omp.h>
 
@@ -21,7 +21,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// `config` has the sizes of a model; `variants` are named as in the paper, 1R4E1K.
+// Options of `burrow bench infer`. Variants are named as in the paper (FactorLLM), such as 1R4E1K.
 struct BenchInferCommand {
   std::string config, json;
   std::vector<std::string> overrides, variants{"1R4E1K"};
@@ -29,7 +29,7 @@ struct BenchInferCommand {
   DeviceChoice device = {};
 };
 
-// Values of a Linear's size that cost little to draw: what they are does not matter to a clock.
+// Weights that are cheap to draw, with the magnitude of a Linear's: timings do not depend on their values.
 class QuickWeights : public nn::WeightSource {
  public:
   Tensor take(const std::string& name, const Shape& shape, nn::Init init, int64_t) override {
@@ -45,7 +45,7 @@ class QuickWeights : public nn::WeightSource {
   }
 };
 
-// The tensors of a model for another one. Where that one's FFN is narrower it has its first channels.
+// A source that shares another model's tensors; a narrower FFN receives a copy of its first channels.
 class SharedWeights : public nn::WeightSource {
  public:
   explicit SharedWeights(nn::Llava& model) {
@@ -73,11 +73,11 @@ struct Subject {
   std::string name;
   std::unique_ptr<nn::Llava> model;
   double prompt_flops = 0, prompt_ffn_flops = 0, token_flops = 0,
-         token_ffn_flops = 0;                                        // counted from the kernels
-  std::vector<double> prompt{}, token{}, prompt_ffn{}, token_ffn{};  // seconds, a round each
+         token_ffn_flops = 0;                                        // FLOPs counted by the kernels
+  std::vector<double> prompt{}, token{}, prompt_ffn{}, token_ffn{};  // seconds, one value per round
 };
 
-// "1R4E1K" as in the paper: one router, 4 experts, 1 of them per token.
+// Parses a name such as "1R4E1K": one router, 4 experts, 1 expert per token.
 moe::MethodConfig variant(const std::string& name) {
   int routers = 0, experts = 0, chosen = 0, read = 0;
   const int found = std::sscanf(name.c_str(), "%dR%dE%dK%n", &routers, &experts, &chosen, &read);
@@ -107,7 +107,7 @@ std::vector<Subject> make_subjects(const nn::ModelConfig& sizes, const std::stri
     moe::attach(*cut.model, method, 0);
     all.push_back(std::move(cut));
   }
-  for (const std::string& name : variants) {  // what no router can be faster than
+  for (const std::string& name : variants) {  // dense models as narrow as the chosen blocks: an upper bound
     const moe::MethodConfig method = variant(name);
     nn::ModelConfig narrow = sizes;
     narrow.decoder.mlp_width = sizes.decoder.mlp_width / method.experts * method.router.top_k;
@@ -131,7 +131,7 @@ Segments one_sequence(int64_t T) {
   return s;
 }
 
-// The FFNs of all layers on N rows that differ.
+// Runs the FFNs of all layers on N random rows.
 double ffn_seconds(const nn::Llava& model, const Segments& segments) {
   const NoGrad no_grad;
   const Device device = model.device();
@@ -148,7 +148,7 @@ double ffn_seconds(const nn::Llava& model, const Segments& segments) {
   return seconds_now() - begin;
 }
 
-// FLOPs of the kernels that f calls.
+// FLOPs of the kernels that f runs.
 double flops_of(const std::function<void()>& f) {
   start_profile();
   f();
@@ -157,9 +157,9 @@ double flops_of(const std::function<void()>& f) {
   return sum;
 }
 
-constexpr int32_t kNever = -1;  // no token stops the decoding
+constexpr int32_t kNever = -1;  // a stop token that no model outputs
 
-// The prompt alone: caches and memory fill, and its FLOPs are counted.
+// Warms up on the prompt and counts FLOPs.
 void warm_up(Subject& s, const Segments& prompt, const Tensor& ids) {
   s.prompt_flops = flops_of([&] { nn::greedy_decode(*s.model, prompt, ids, {}, kNever, 1); });
 }
@@ -178,7 +178,7 @@ void measure(Subject& s, const Segments& prompt, const Tensor& ids, int64_t new_
   s.token_ffn.push_back(median(single));
 }
 
-// How many times the reference's time, round by round.
+// Speed relative to the reference: the ratio of times, computed round by round.
 double speedup(const std::vector<double>& reference, const std::vector<double>& mine) {
   std::vector<double> ratios;
   for (size_t i = 0; i < mine.size(); ++i) ratios.push_back(reference[i] / mine[i]);

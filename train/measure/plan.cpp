@@ -15,10 +15,10 @@ namespace burrow::train {
 namespace {
 
 constexpr size_t kMiB = size_t{1} << 20, kGiB = size_t{1} << 30;
-// The driver's context, including kernel code, and the workspace of cuBLASLt.
+// Memory of the driver's context, including kernel code, and of the workspace of cuBLASLt.
 constexpr size_t kContext = 600 * kMiB, kWorkspace = 32 * kMiB;
 
-// While it exists, cuda allocations are counted and no kernel runs.
+// While an object exists, cuda allocations are counted but not made, and no kernel runs.
 class Planned {
  public:
   Planned() { cuda::options().planned = true; }
@@ -29,7 +29,7 @@ class Planned {
 
 size_t bytes_now() { return memory_report(Device::cuda).live; }
 
-// For products in f32, weights in bf16 are converted one matrix at a time.
+// Size of the buffer in which bf16 weights are converted for f32 products, one matrix at a time.
 size_t largest_conversion(nn::Llava& model) {
   size_t most = 0;
   if (model.compute == DType::bf16) return most;
@@ -52,11 +52,11 @@ size_t parse_memory(const std::string& text) {
   }
   const std::string unit = text.substr(used);
   BURROW_CHECK(used > 0 && value > 0 && (unit == "GiB" || unit == "GB" || unit == "MiB"),
-               "--memory {}: must be a number with GiB, GB or MiB, such as 80GiB", text);
+               "--memory {}: must be a number with unit GiB, GB or MiB, such as 80GiB", text);
   return static_cast<size_t>(value * (unit == "GiB" ? 0x1p30 : unit == "GB" ? 1e9 : 0x1p20));
 }
 
-// The smallest number of recomputed layers with which the step fits; nullopt when all are not enough.
+// The smallest number of recomputed layers for which the step fits; nullopt if it never does.
 std::optional<int64_t> enough_layers(RunConfig config, size_t memory) {
   const auto fits = [&](int64_t layers) {
     config.train.recompute_layers = layers;
@@ -124,7 +124,7 @@ void print_plan(const MemoryPlan& p) {
 
 MemoryPlan plan_memory(const RunConfig& config) {
   BURROW_CHECK(config.model.sizes.decoder.vocabulary > 0,
-               "model.decoder.vocabulary = 0: must be given, as the tokenizer is not read here");
+               "model.decoder.vocabulary = 0: must be set, as `burrow plan` does not read the tokenizer");
   BURROW_CHECK(config.model.dtype != "f64", "model.dtype = 'f64': a GPU computes in f32");
   const Planned planned;
   MemoryPlan plan;
@@ -182,7 +182,7 @@ int run_plan(const PlanCommand& command) {
   const std::vector<std::string> helps = advice(config, memory);
   fail("the step needs {}, and --memory is {}. {}", gib(plan.peak()), gib(memory),
        helps.empty()
-           ? std::string("Neither bf16 weights nor recomputed layers nor smaller micro-batches make it fit: "
+           ? std::string("It fits neither with bf16 weights nor recomputed layers nor smaller micro-batches: "
                          "use fewer trainable parameters (method.rank, method.experts) or a larger GPU")
            : fmt::format("It fits with {}", fmt::join(helps, "; or with ")));
 }

@@ -20,7 +20,7 @@ double seconds_of(const std::function<void()>& f) {
   return seconds_now() - begin;
 }
 
-// Seconds of each step, for at least `seconds` and one round of the profiled steps.
+// Times single steps for at least `seconds` in total and kProfiledSteps steps; returns the seconds of each.
 std::vector<double> time_steps(Trainer& trainer, double seconds) {
   const int64_t round = std::min(kProfiledSteps, trainer.steps());
   std::vector<double> times;
@@ -36,16 +36,16 @@ std::vector<double> time_steps(Trainer& trainer, double seconds) {
 }
 
 struct Figures {
-  std::vector<double> times;  // seconds of the steps that were timed without a profile
-  double tokens = 0;          // of a step, on average
-  double profiled = 0;        // seconds of a step under the profile, on average
-  StepResult first;           // of the first step
+  std::vector<double> times;  // seconds of each step without profiling
+  double tokens = 0;          // mean tokens of a step
+  double profiled = 0;        // mean seconds of a step with profiling
+  StepResult first;           // result of the first step
   double peak_before = 0, peak_after = 0;
   int64_t profiled_steps = 0;
   std::vector<KernelProfile> kernels;
 
   double peak() const { return std::max(peak_before, peak_after); }
-  double flops() const {  // of a step
+  double flops() const {  // mean FLOPs of a step
     double sum = 0;
     for (const KernelProfile& k : kernels) sum += k.flops;
     return sum / static_cast<double>(profiled_steps);
@@ -122,7 +122,7 @@ void write_batches(const std::string& path, Trainer& trainer, const Setup& setup
   });
   for (int64_t i = 0; i < std::min(kProfiledSteps, trainer.steps()); ++i) {
     const data::StepPlan plan = trainer.plan().step(i);
-    BURROW_CHECK(plan.micro_batches.size() == 1, "[profile] batches are written for train.accumulation = 1");
+    BURROW_CHECK(plan.micro_batches.size() == 1, "[profile] writing batches needs train.accumulation = 1");
     const data::Batch batch = data::make_batch(trainer.plan(), plan.micro_batches[0],
                                                setup.config.model.sizes.vision.visual_tokens());
     const nn::Pass pass(batch.segments);
@@ -146,7 +146,7 @@ void profile(Trainer& trainer, const Setup& setup, const ProfileOptions& options
   const Device device = setup.model->device();
   f.peak_before = measured_gemm_peak(device);
   f.first = trainer.step(0, trainer.plan().step(0));
-  time_steps(trainer, 0);  // caches and memory fill
+  time_steps(trainer, 0);  // warm-up
   reset_memory_peak(device);
   f.times = time_steps(trainer, options.seconds / 2);
   start_profile();

@@ -17,12 +17,12 @@
 namespace burrow::train {
 namespace {
 
-// On the device: a planned one has no host values to copy, and a real one copies them.
+// An i32 tensor of `values` on the device; the copy is skipped while `burrow plan` runs.
 Tensor column(const std::vector<int32_t>& values, Device device) {
   return Tensor::of({static_cast<int64_t>(values.size())}, values).to(device);
 }
 
-// The same random block over and over, times `deviation`: billions of draws would take minutes.
+// Fills t with copies of one random block times `deviation`: drawing billions of values would take minutes.
 void fill_randomly(Tensor& t, double deviation) {
   constexpr int64_t kBlock = 1 << 20;
   static const Tensor block = [] {
@@ -48,7 +48,7 @@ std::vector<int64_t> read_lengths(const std::string& path) {
     if (line.starts_with("#")) continue;
     std::istringstream words(line);
     for (int64_t n = 0; words >> n;) {
-      BURROW_CHECK(n > 0, "{}: a length of {}", path, n);
+      BURROW_CHECK(n > 0, "{}: length {} is not positive", path, n);
       lengths.push_back(n);
     }
   }
@@ -56,8 +56,8 @@ std::vector<int64_t> read_lengths(const std::string& path) {
   return lengths;
 }
 
-// Frozen weights that multiply every row: the Linears of the decoder's blocks. The N of 4 N FLOPs a token.
-// Neither the tower counts, which a step does not run, nor the head, which sees the supervised rows alone.
+// N of the estimate 4 N FLOPs per token: frozen weights in the Linears of the decoder's blocks. Excludes the
+// tower, which a step does not run, and the head, which is applied to supervised rows only.
 double multiplied_parameters(nn::Llava& model) {
   double count = 0;
   for (nn::DecoderBlock& block : model.decoder.blocks) {
@@ -78,7 +78,7 @@ Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& 
   for (size_t i = 0; s.rows() < tokens; ++i) {
     const int64_t length =
         std::min({P + texts[i % texts.size()], sizes.decoder.max_tokens, tokens - s.rows()});
-    const int64_t text = length > P ? length - P : length;  // what has no room for an image is text alone
+    const int64_t text = length > P ? length - P : length;  // no image if it does not fit
     for (int64_t t = 0; t < length; ++t) {
       s.position.push_back(static_cast<int32_t>(t));
       s.sequence.push_back(static_cast<int32_t>(s.count()));
@@ -95,7 +95,7 @@ Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& 
 
 MicroInputs synthetic_inputs(const nn::Llava& model, Segments segments) {
   const Device device = model.device();
-  const nn::VisionConfig& vision = model.config.vision;  // the last sequence may be without an image
+  const nn::VisionConfig& vision = model.config.vision;  // the last sequence may have no image
   const int64_t P = vision.visual_tokens();
   MicroInputs batch;
   std::vector<int32_t> ids, supervised, targets;
@@ -130,7 +130,7 @@ StepTotals totals_of(const MicroInputs& inputs, int64_t micro_batches) {
 
 namespace {
 
-// `lengths` is a file with the text tokens of each sample.
+// Options of `burrow bench train`. `lengths` is a file with the number of text tokens of each sample.
 struct BenchTrainCommand {
   std::string config, lengths = "configs/bench/llava_lengths.txt", json;
   std::vector<std::string> overrides;
@@ -163,7 +163,7 @@ int run_bench_train(const BenchTrainCommand& command) {
   Learner learner{model, config.method, arena, optimizer};
   std::vector<double> seconds;
   double loss = 0;
-  for (int64_t i = 0; i < command.steps + 2; ++i) {  // the first two make plans and fill the caches
+  for (int64_t i = 0; i < command.steps + 2; ++i) {  // the first two are warm-up
     if (i == 2) reset_memory_peak(device);
     const double begin = seconds_now();
     const StepResult result = compute_gradients(

@@ -1,6 +1,6 @@
 #pragma once
-// A training step without data: sequences of given lengths, random words, features that nothing was computed
-// from. What `burrow plan` counts the memory of, and `burrow bench train` the time.
+// Synthetic inputs of a training step, with given sequence lengths and random tokens and features, for
+// `burrow plan` and `burrow bench train`.
 #include <string>
 #include <vector>
 
@@ -8,14 +8,14 @@
 
 namespace burrow::train {
 
-// Sequences of an image (with a tower) and a text each. `texts` are taken in order and over again, each cut
-// to model.decoder.max_tokens, until `tokens` are filled; the last is cut to fit. The second half of a text
-// answers.
+// Sequences that each consist of an image (if the model has a tower) and a text, `tokens` tokens in all. The
+// text lengths `texts` are used cyclically; sequences are truncated to model.decoder.max_tokens and the last
+// to fit. The second half of each text is an answer.
 Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& texts, int64_t tokens);
 
-// Random words for these sequences, and features; on the model's device.
+// Random tokens and features for these sequences, on the model's device.
 MicroInputs synthetic_inputs(const nn::Llava& model, Segments segments);
-// Of a step of so many equal micro-batches.
+// The totals of a step that consists of this many equal micro-batches.
 StepTotals totals_of(const MicroInputs& inputs, int64_t micro_batches);
 
 }  // namespace burrow::train

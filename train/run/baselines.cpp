@@ -14,7 +14,7 @@
 namespace burrow::train {
 namespace {
 
-// Answers with how often they came; a map, so that ties fall to the first in the alphabet.
+// Counts of answers; a sorted map, so that most_frequent() resolves ties alphabetically.
 class Answers {
  public:
   void add(const std::string& answer) { ++counts_[answer]; }
@@ -31,10 +31,10 @@ class Answers {
   std::map<std::string, int64_t> counts_;
 };
 
-// One record as the baselines see it: of a conversation label and answer are the same.
+// The question and answer of a record. For conversations, label equals answer.
 struct Asked {
   std::string question, answer, label;
-  double choices = 0;  // 0: as many as training has answers
+  double choices = 0;  // number of the item's choices; 0: not multiple-choice
 };
 
 template <class Use>

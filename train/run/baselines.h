@@ -1,5 +1,5 @@
 #pragma once
-// What a set's answers give away without a look at image or question: the floor under every score.
+// Scores of guessing from the training answers without reading image or prompt: a lower bound for models.
 #include <cstdint>
 #include <string>
 
@@ -7,20 +7,19 @@
 
 namespace burrow::train {
 
-// Shares of the test questions that are answered rightly, in expectation.
+// Expected shares of test questions that each guesser answers correctly.
 struct Baselines {
-  double chance = 0;    // uniform over the distinct training answers to the exact question; over all of the
-                        // training answers where the question is new
-  double majority = 0;  // the most frequent training answer, always
-  double blind = 0;     // the most frequent training answer to the exact question; majority where it is new
+  double chance = 0;  // guesses uniformly among the distinct training answers to the same question, or among
+                      // all training answers if the question is new
+  double majority = 0;  // always guesses the most frequent training answer
+  double blind = 0;     // guesses the most frequent training answer to the same question; else as majority
 };
 
-// From two files of a format. As evaluation does, it reads the first turn of a record, and `limit` test
-// records at most (0: all). Of answers that are equally frequent the first in the alphabet is taken. Of
-// multiple-choice items chance is uniform over the item's choices, majority the most frequent label of the
-// training answers, and blind goes by the words of the choices, among training items of the same context and
-// question. Where items are asked in a `circle`, chance must be right in every rotation, and one label never
-// is. Throws for texts, which have no answers.
+// Computes the baselines from a training and a test file. As in evaluation, only the first turn of a record
+// and at most `limit` test records (0: all) are read. Ties are resolved alphabetically. For multiple-choice
+// items, chance is uniform over the item's choices, majority is the most frequent label, and blind compares
+// the texts of choices with answers to training items of the same context and question. With `circle`, chance
+// must be right in every rotation of the choices, and majority never is. Throws for format text.
 Baselines baselines(data::Format format, const std::string& train_file, const std::string& test_file,
                     int64_t limit, bool circle = false);
 

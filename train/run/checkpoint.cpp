@@ -76,7 +76,7 @@ void save_checkpoint(const RunDirectory& run, const nn::ParameterArena& arena, c
                     {{"step", std::to_string(progress.step)},
                      {"metrics_bytes", std::to_string(progress.metrics_bytes)},
                      {"checksum", hash_hex(checksum(state, progress))}});
-  // A later one was refused when the run was continued: it must not count among those that are kept.
+  // A checkpoint of a later step was damaged when the run was continued; it must not count as one of `keep`.
   int64_t kept = 0;
   for (const int64_t step : run.checkpoint_steps()) {
     if (step > progress.step || kept == keep)
@@ -95,7 +95,7 @@ std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterAr
       return restore(run.checkpoint_path(step).string(), arena, optimizer);
     } catch (const Error& e) {
       say(fmt::format("{}; {}", e.what(),
-                      step == steps.back() ? "no checkpoint before it: the run starts anew"
+                      step == steps.back() ? "there is no earlier checkpoint: the run starts from step 0"
                                            : "trying the checkpoint before it"));
     }
   }
@@ -119,7 +119,7 @@ void load_trained(const std::string& path, const std::vector<nn::Parameter>& tra
   }
   BURROW_CHECK(file.tensors.size() == trainable.size(), "{}: {} tensors, but the method trains {}", path,
                file.tensors.size(), trainable.size());
-  // Files from before there were checksums have the method alone.
+  // Files of older versions have no checksum.
   const auto sum = file.metadata.find("checksum");
   BURROW_CHECK(
       sum == file.metadata.end() ? file.metadata.size() <= 1 : sum->second == hash_hex(hash_tensors(read, 0)),

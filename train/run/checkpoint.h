@@ -1,6 +1,6 @@
 #pragma once
-// A checkpoint is one safetensors file, so it is whole or absent: the trained values, both moments, and in
-// its metadata the step, the length of metrics.jsonl, and a checksum of everything.
+// A checkpoint is one safetensors file, written atomically: the trained parameters, both moments, and as
+// metadata the step, the length of metrics.jsonl and a checksum.
 #include <optional>
 
 #include "train/run/optimizer.h"
@@ -10,22 +10,22 @@ namespace burrow::train {
 
 struct Progress {
   int64_t step = 0;           // steps done
-  int64_t metrics_bytes = 0;  // length of metrics.jsonl then
+  int64_t metrics_bytes = 0;  // length of metrics.jsonl after these steps
 };
 
-// Writes the checkpoint of progress.step; of the older ones only the newest are kept, `keep` in all.
+// Writes the checkpoint of progress.step and removes all but the `keep` newest checkpoints.
 void save_checkpoint(const RunDirectory& run, const nn::ParameterArena& arena, const Optimizer& optimizer,
                      const Progress& progress, int64_t keep);
-// Restores the newest sound checkpoint; one that is damaged is passed over and named to `say`. Nothing when
-// there is none.
+// Restores the newest intact checkpoint (nullopt: none); damaged ones are skipped and reported to `say`.
 std::optional<Progress> load_checkpoint(const RunDirectory& run, nn::ParameterArena& arena,
                                         Optimizer& optimizer,
                                         const std::function<void(const std::string&)>& say);
 
-// The trained parameters by name: what `eval` and `ask` read, and for the `full` row a base for others.
+// Writes the trained parameters by name, for `eval`, `ask`, and with method `full` model.weights of other
+// runs.
 void save_trained(const std::string& path, const nn::ParameterArena& arena, const std::string& method);
-// Puts a file's values into the trainable parameters: every one must be there, with its shape, and the
-// checksum must match.
+// Reads the trainable parameters from such a file. Throws if one is missing or has another shape, or the
+// checksum does not match.
 void load_trained(const std::string& path, const std::vector<nn::Parameter>& trainable);
 
 }  // namespace burrow::train

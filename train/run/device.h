@@ -1,5 +1,5 @@
 #pragma once
-// Where a model runs: the command line's --device, --fast and --attention.
+// Choice of the device and its options: the command line's --device, --fast and --attention.
 #include <functional>
 #include <string>
 
@@ -12,10 +12,10 @@ struct DeviceChoice {
   bool fast = false;
   std::string attention = "own";
 };
-// Throws, with the reason, where the device or what is asked of it is not there. `say` receives what was
-// given up for --fast and --attention.
+// Selects the device. Throws with the reason if the device or an option is unavailable. `say` receives what
+// --fast and --attention change.
 Device choose_device(const DeviceChoice& choice, const std::function<void(const std::string&)>& say);
-// "cpu", or the name of the GPU.
+// "cpu", or "cuda: " and the GPU's name.
 std::string describe(Device device);
 
 }  // namespace burrow::train

@@ -8,7 +8,7 @@ namespace {
 
 using Samples = std::span<const data::BatchSample>;
 
-// A sample up to its first answer.
+// The sample cut off before its first answer.
 data::Sample prompt_of(data::Sample s) {
   const auto n = static_cast<size_t>(s.first_answer());
   s.ids = s.ids.first(n);
@@ -16,7 +16,7 @@ data::Sample prompt_of(data::Sample s) {
   return s;
 }
 
-// The supervised tokens of the first answer without the token that ends it.
+// The supervised tokens of the first answer, without the final `stop` token.
 std::vector<int32_t> reference_of(const data::Sample& s, int32_t stop) {
   std::vector<int32_t> tokens;
   for (auto i = static_cast<size_t>(s.first_answer()); i < s.ids.size() && s.answer[i] && s.ids[i] != stop;
@@ -43,7 +43,7 @@ void count(SetScore& score, const data::Dataset& set, const data::Sample& sample
   found->second.second += 1;
 }
 
-// How many samples belong to the first `limit` items, or all.
+// Number of samples to evaluate: those of the first `limit` items (0: all); a circular item has several.
 int64_t samples_of(const data::Dataset& set, int64_t limit) {
   if (limit == 0 || !set.settings().circular) return limit == 0 ? set.size() : std::min(limit, set.size());
   int64_t items = 0, i = 0;
@@ -77,7 +77,7 @@ void score_conversations(const Setup& setup, const data::Dataset& set, Samples s
   }
 }
 
-// The logits where each prompt ends, on the host: [B, V]
+// The logits [B,V] after the last token of each prompt, on the host.
 Tensor last_logits(const nn::Llava& model, const data::Batch& prompts, const Tensor& visual) {
   NoGrad no_grad;
   std::vector<int32_t> rows;
@@ -95,7 +95,7 @@ Tensor last_logits(const nn::Llava& model, const data::Batch& prompts, const Ten
   return logits.to(Device::cpu).to(DType::f64);
 }
 
-// Index of the label with the largest logit; one that is no single token (-1) does not run.
+// Index of the label with the largest logit; labels that are not a single token (-1) are skipped.
 int64_t best_label(const double* logits, std::span<const int32_t> labels) {
   int64_t best = -1;
   for (size_t i = 0; i < labels.size(); ++i) {
@@ -261,7 +261,7 @@ std::vector<data::Span> prompt_spans(const Setup& setup, bool has_image, const s
 std::string answer(const Setup& setup, const data::Image* image, const std::string& question) {
   NoGrad no_grad;
   BURROW_CHECK(question.find_first_not_of(" \t\n") != question.npos, "the question is empty");
-  BURROW_CHECK(!image || setup.model->tower, "the model has no vision tower: ask without an image");
+  BURROW_CHECK(!image || setup.model->tower, "the model has no vision tower: omit the image");
   const data::Tokens tokens =
       data::tokenize(prompt_spans(setup, image != nullptr, question), setup.tokenizer);
   data::Sample sample;
@@ -272,8 +272,8 @@ std::string answer(const Setup& setup, const data::Image* image, const std::stri
   const nn::VisionConfig& vision = setup.config.model.sizes.vision;
   const int64_t length = sample.length(vision.visual_tokens()),
                 most = setup.config.model.sizes.decoder.max_tokens;
-  BURROW_CHECK(length < most, "the question is too long: {} tokens with its image, and the model reads {}",
-               length, most - 1);
+  BURROW_CHECK(length < most, "the question is too long: {} tokens with its image, the limit is {}", length,
+               most - 1);
   const std::vector<data::BatchSample> one{{sample, 0, 0}};
   const data::Batch batch = data::make_batch(one, vision.visual_tokens());
   Var features;

@@ -1,6 +1,6 @@
 #pragma once
-// Scores of a model on data sets: exact match of conversations, accuracy on multiple-choice items by one of
-// three protocols, next tokens of texts.
+// Evaluation of a model on data sets: exact match for conversations, accuracy on multiple-choice items by one
+// of three protocols, next-token accuracy for texts.
 #include <functional>
 #include <map>
 
@@ -11,32 +11,31 @@ namespace burrow::train {
 
 struct SetScore {
   std::string name;
-  int64_t correct = 0, count = 0;  // samples; of texts tokens
+  int64_t correct = 0, count = 0;  // number of samples; of tokens for texts
   std::vector<std::pair<std::string, std::pair<int64_t, int64_t>>>
-      by_type;                     // type of question: correct, count
-  double nats = 0;                 // of texts: the sum of -log p over tokens
-  std::map<int64_t, bool> turned;  // circular sets, by record: whether all rotations so far were right
-  int64_t left_out = 0;            // samples without a supervised token, which are not scored
+      by_type;                     // correct and count for each type of question
+  double nats = 0;                 // sum of -log p over the tokens of texts
+  std::map<int64_t, bool> turned;  // circular sets: for each record, whether all rotations so far are correct
+  int64_t left_out = 0;            // number of unscored samples, which have no supervised token
   double score() const { return count ? static_cast<double>(correct) / static_cast<double>(count) : 0; }
 };
 
-// How a set is scored: "exact match", "accuracy by label logits, the item's labels, asked in a circle", "next
-// token", ...
+// Description of how a set is scored, such as "exact match" or "accuracy by label logits, the item's labels".
 std::string scoring_of(const EvalConfig& config, const DataSet& set);
 
-// Scores the first answer of every sample (of `limit` at most; 0: all) with the model's current weights.
-// Conversations: greedily decoded, and equal to the reference token by token. Choices: eval.protocol; of
-// equal logits the first label's counts, and of a circular set an item counts once, right when all its
-// rotations are. Texts: the likeliest next token is the text's.
+// Scores the first answer of every sample (at most eval.limit per set) with the model's current weights.
+// Conversations are correct if greedy decoding equals the reference token by token. Choices use
+// eval.protocol; ties go to the first label, and an item of a circular set is one item, correct if all its
+// rotations are. For texts, a token is correct if it is the most likely one.
 std::vector<SetScore> evaluate(const Setup& setup, const std::vector<data::Dataset>& sets,
                                const FeatureCache& features);
 
-// The index of the label that stands first in a decoded answer, as a word of its own; -1 without one. A label
-// of several letters (true, false) may be written in either case.
+// Index of the label that occurs first as a separate word in a decoded answer; -1 if none does. Case is
+// ignored for labels of several letters (true, false).
 int64_t first_label(std::string_view text, const std::vector<std::string>& labels);
 
-// The decoded answer to one question about one image (nullptr: none). A run without conversations continues
-// the question as text.
+// The model's answer to a question about an image (nullptr: none). A model trained without conversations
+// continues the question as text.
 std::string answer(const Setup& setup, const data::Image* image, const std::string& question);
 
 }  // namespace burrow::train

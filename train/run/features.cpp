@@ -9,7 +9,7 @@ namespace burrow::train {
 namespace {
 
 constexpr int64_t kImagesAtOnce = 256;
-constexpr double kAbandonedAfter = 60;  // seconds: others may be writing to the cache now
+constexpr double kAbandonedAfter = 60;  // seconds; another process may still write younger temporary files
 
 std::string checksum(const Tensor& features) {
   return hash_hex(hash_bytes({features.bytes(), features.nbytes()}));
@@ -132,7 +132,7 @@ void FeatureCache::add(const data::Dataset& set) {
     features_.emplace_back();
     return;
   }
-  BURROW_CHECK(tower_, "{}: images for a model without a vision tower", set.name());
+  BURROW_CHECK(tower_, "{}: has images, but the model has no vision tower", set.name());
   if (folder_.empty()) {
     features_.push_back(compute(set));
     return;

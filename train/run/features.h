@@ -1,6 +1,6 @@
 #pragma once
-// What the model reads of images: a frozen tower's features, computed once and kept on disk, or pixels for
-// a tower that trains.
+// Input of the model from images: features of a frozen tower, computed once and cached on disk, or pixels if
+// the tower is trained.
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -11,32 +11,31 @@
 
 namespace burrow::train {
 
-// Features before the projector, for every image of some data sets. The file's name is a hash of the tower
-// (weights and settings) and one of the images' pixels, so that a stale entry cannot be read; which pixels
-// a list of files holds is remembered by their paths, sizes and times of change. A file whose checksum does
-// not match is computed again.
+// The tower's features, input of the projector, for all images of some data sets. A file's name contains a
+// hash of the tower (weights and settings) and one of the images' pixels, so that stale files are not read.
+// The pixel hash is itself cached by paths, sizes and modification times. Files with a wrong checksum are
+// recomputed.
 class FeatureCache {
  public:
-  // `tower`: none in a model of text alone, whose data sets have no images.
-  // `folder` may be empty: features are then computed and kept in memory only.
-  // `say` receives lines of progress.
+  // `tower` is nullopt for a model of text alone. With an empty `folder`, features are kept in memory only.
+  // `say` receives progress messages.
   FeatureCache(const std::optional<nn::VisionTower>& tower, std::filesystem::path folder,
                std::function<void(const std::string&)> say);
-  // Adds a data set as the next index of ImageRef::dataset.
+  // Adds a data set; ImageRef::dataset refers to sets in the order of these calls.
   void add(const data::Dataset& set);
-  // The features of these images, end to end: [images*P, C]
+  // The concatenated features of these images: [images*P, C]
   Tensor gather(std::span<const data::ImageRef> images) const;
 
  private:
   Tensor compute(const data::Dataset& set) const;
-  // What the cache has of a set, or an undefined tensor: nothing, or a file that is damaged, which is said.
+  // A set's features from the cache file; undefined if it is missing or damaged (reported to say_).
   Tensor cached(const std::string& path, const data::Dataset& set) const;
   uint64_t hash_images(const data::Dataset& set) const;
   const std::optional<nn::VisionTower>& tower_;
   std::filesystem::path folder_;
   std::function<void(const std::string&)> say_;
   uint64_t tower_hash_ = 0;
-  std::vector<Tensor> features_;  // by data set: [images, P*C]
+  std::vector<Tensor> features_;  // [images, P*C] for each data set
 };
 
 // Reads and normalises images: [images, 3, S, S]

@@ -28,7 +28,7 @@ void ProgressLine::update(int64_t done, const std::string& more) {
   shown_ = now;
   const double spent = std::chrono::duration<double>(now - begin_).count();
   const double left = done ? spent / static_cast<double>(done) * static_cast<double>(total_ - done) : 0;
-  // Not fmt::print, which throws where stderr takes nothing any more.
+  // fmt::print would throw if stderr is closed.
   std::fputs(fmt::format("{}{} {}/{}  {}  {:.0f} s left{}", terminal_ ? "\r" : "", what_, done, total_, more,
                          left, terminal_ ? "   " : "\n")
                  .c_str(),

@@ -1,5 +1,5 @@
 #pragma once
-// One line that is rewritten on a terminal; plain lines, a few in all, in a pipe.
+// A progress line, rewritten in place on a terminal, printed occasionally as a new line otherwise.
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -12,7 +12,7 @@ class ProgressLine {
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
-  // Shows `done` of the total and `more`: at most five times a second, in a pipe every 20 seconds.
+  // Shows `done` of the total and `more`; at most 5 times per second on a terminal, every 20 s otherwise.
   void update(int64_t done, const std::string& more);
 
  private:

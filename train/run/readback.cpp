@@ -12,7 +12,7 @@ Tensor slot_of(const Tensor& slots, int64_t i, DType dtype) {
 }  // namespace
 
 void Readback::add(const Tensor& value, std::function<void(double)> receive) {
-  BURROW_CHECK(value.numel() == 1, "[readback] a value of shape {}", value.shape());
+  BURROW_CHECK(value.numel() == 1, "[readback] needs one element, not shape {}", value.shape());
   if (static_cast<int64_t>(entries_.size()) == kMost) read();
   const auto i = static_cast<int64_t>(entries_.size());
   if (!slots_.defined() || slots_.device() != value.device())

@@ -15,7 +15,7 @@
 namespace burrow::train {
 namespace {
 
-// Long enough for a killed process of some gigabytes to go.
+// Seconds to wait for the lock: a killed process with gigabytes of memory takes some to exit.
 constexpr double kLockPatience = 2;
 
 }  // namespace
@@ -38,7 +38,7 @@ void LineLog::write(const nlohmann::ordered_json& line) {
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       const int error = errno;
-      if (::ftruncate(fd_, bytes_) != 0) std::perror(path_.c_str());  // no half line for who appends next
+      if (::ftruncate(fd_, bytes_) != 0) std::perror(path_.c_str());  // removes the partial line
       fail("{}: {}", path_.string(), std::strerror(error));
     }
     done += static_cast<size_t>(n);

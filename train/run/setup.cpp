@@ -14,7 +14,8 @@ bool Setup::converses() const {
 
 namespace {
 
-// The tokenizer, whose size a vocabulary of 0 becomes, with the checks of what must agree with it.
+// Loads the tokenizer, replaces a vocabulary of 0 by its size, and checks vocabulary and chat template
+// against it.
 void load_tokenizer(Setup& s) {
   const DataConfig& data = s.config.data;
   s.tokenizer = data::Tokenizer::load(data.tokenizer);
@@ -26,13 +27,13 @@ void load_tokenizer(Setup& s) {
   if (s.converses()) chat.check(s.tokenizer);
 }
 
-// Puts a file's projector into the model, and its bytes into the hash.
+// Loads the projector from a file and adds the file's bytes to the hash.
 void load_projector(const std::string& file, nn::Llava& model, uint64_t& hash) {
   const SafetensorsFile read = read_safetensors(file);
   model.projector->parameters([&](const nn::Parameter& p) {
     const auto found = read.tensors.find(p.name);
-    BURROW_CHECK(found != read.tensors.end(), "{}: no tensor '{}': not a projector's weights", file, p.name);
-    BURROW_CHECK(found->second.shape() == p.var->shape(), "{}: '{}' is {}, expected {}", file, p.name,
+    BURROW_CHECK(found != read.tensors.end(), "{}: no tensor '{}': the file has no projector", file, p.name);
+    BURROW_CHECK(found->second.shape() == p.var->shape(), "{}: '{}' has shape {}, expected {}", file, p.name,
                  found->second.shape(), p.var->shape());
     *p.var = Var(found->second.to(p.var->value().dtype()).clone());
   });
@@ -74,14 +75,13 @@ Setup make_setup(const RunConfig& config, bool shapes_only, Device device) {
 Setup load_run(const std::string& run, Device device) {
   const auto folder = std::filesystem::path(run);
   const std::filesystem::path trained = folder / "trained.safetensors";
-  BURROW_CHECK(std::filesystem::exists(trained), "{}: no trained.safetensors: not a run, or not finished",
-               run);
+  BURROW_CHECK(std::filesystem::exists(trained), "{}: no trained.safetensors: not a finished run", run);
   Setup setup = make_setup(read_run_config((folder / "config.toml").string(), {}), false, device);
-  // What `burrow factorize` writes is a whole model, read already.
+  // trained.safetensors of `burrow factorize` is model.weights itself, which make_setup has read.
   const std::string& weights = setup.config.model.weights;
   if (weights.empty() || !std::filesystem::exists(weights) || !std::filesystem::equivalent(weights, trained))
     load_trained(trained.string(), setup.attachment.trainable);
-  setup.model->move_to(device);  // what was read last is on the CPU
+  setup.model->move_to(device);  // load_trained reads to the CPU
   return setup;
 }
 
@@ -89,7 +89,7 @@ Split split_named(const std::string& name) {
   if (name == "train") return Split::train;
   if (name == "validation") return Split::validation;
   if (name == "test") return Split::test;
-  fail("no split '{}': train, validation or test", name);
+  fail("no split '{}': must be train, validation or test", name);
 }
 
 namespace {
@@ -117,8 +117,8 @@ std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std:
   const RunConfig& c = setup.config;
   for (const DataSet& d : chosen_sets(c.data, names)) {
     const std::string& file = file_of(d, split);
-    BURROW_CHECK(!file.empty() || names.empty(),
-                 "data.sets: '{}' has no file for the split that is asked for", d.name);
+    BURROW_CHECK(!file.empty() || names.empty(), "data.sets: '{}' has no file for the requested split",
+                 d.name);
     if (file.empty()) continue;
     data::DatasetSettings settings;
     settings.name = d.name;
@@ -132,10 +132,10 @@ std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std:
     settings.max_tokens = c.model.sizes.decoder.max_tokens;
     sets.push_back(data::Dataset::load(settings, setup.tokenizer));
     BURROW_CHECK(c.model.sizes.vision.present() || sets.back().images().empty(),
-                 "{}: the records have images, but model.vision.layers is 0: the model reads text alone",
+                 "{}: the records have images, but model.vision.layers is 0: the model reads text only",
                  file);
   }
-  BURROW_CHECK(!sets.empty(), "data.sets: none has the split that is asked for");
+  BURROW_CHECK(!sets.empty(), "data.sets: no data set has a file for the requested split");
   return sets;
 }
 

@@ -46,7 +46,7 @@ StepResult compute_gradients(Learner& learner, const StepTotals& totals, const S
                              const std::function<MicroInputs(int64_t)>& micro_batch) {
   StepResult result;
   Readback& readback = learner.readback;
-  readback.forget();  // of a step that ended in an error
+  readback.forget();  // values of an earlier step that threw
   learner.arena.grads.zero();
   for (int64_t i = 0; i < totals.micro_batches; ++i) {
     const MicroInputs inputs = micro_batch(i);

@@ -44,7 +44,7 @@ Trainer::Trainer(Setup& setup, std::function<void(const std::string&)> say)
                "data.ratios: {} values for {} sets", c.data.ratios.size(), sets_.size());
   for (const data::Dataset& set : sets_) {
     if (!set.skipped().empty()) {
-      say_(fmt::format("{}: {} samples without a supervised token are left out, the first: {}", set.name(),
+      say_(fmt::format("{}: {} samples without a supervised token are skipped, the first: {}", set.name(),
                        set.skipped().size(), set.skipped()[0].text()));
     }
   }
@@ -134,7 +134,7 @@ void Trainer::report_divergence(int64_t i, const data::StepPlan& plan, const Ste
     }
   }
   std::string kernel_message;
-  try {  // once more, to name the first kernel whose output is not finite
+  try {  // repeat the step to find the first kernel with a non-finite output
     set_finite_check(true);
     gradients_of(i, plan, false);
   } catch (const Error& e) {
@@ -148,7 +148,7 @@ void Trainer::report_divergence(int64_t i, const data::StepPlan& plan, const Ste
         fmt::format(" {}:{}", sets_[static_cast<size_t>(draw.dataset)].name(), plan_->sample(ordinal).record);
   }
   fail("[train] step {}: not finite: {}\n  first in {}\n  samples (set:record):{}", i, where,
-       kernel_message.empty() ? "no kernel of the repeated step" : kernel_message, samples);
+       kernel_message.empty() ? "no kernel when the step was repeated" : kernel_message, samples);
 }
 
 TrainResult Trainer::train(RunDirectory& run) {

@@ -8,25 +8,25 @@ namespace burrow::train {
 
 struct TrainResult {
   int64_t steps = 0;
-  double seconds = 0;      // in the steps of this process
-  int64_t tokens = 0;      // trained on in this process, visual ones counted
-  size_t peak_memory = 0;  // bytes in tensors
+  double seconds = 0;      // time of the steps that this process did
+  int64_t tokens = 0;      // tokens of these steps, visual tokens included
+  size_t peak_memory = 0;  // bytes of tensors
 };
 
-// Trains a Setup. Its model's trained values move into an arena here.
+// Trains the model of a Setup, whose trainable parameters it moves into an arena.
 class Trainer {
  public:
-  // `say` receives lines for the user.
+  // `say` receives messages for the user.
   Trainer(Setup& setup, std::function<void(const std::string&)> say);
-  // Trains from the newest checkpoint (or from the start) to the end, and saves what was trained.
+  // Trains from the newest checkpoint, or from the start, to the end and writes trained.safetensors.
   TrainResult train(RunDirectory& run);
 
-  // For the profile: one step at a time, in memory only.
+  // The functions below run single steps without writing files, for profiling.
   int64_t steps() const { return steps_; }
   const data::Plan& plan() const { return *plan_; }
-  // Takes the step of `plan`, and says what it was before its update.
+  // Runs step i with the samples of `plan`; the result is that before its update.
   StepResult step(int64_t i, const data::StepPlan& plan);
-  Var features_of(const data::Batch& batch) const;  // of its images [images*P, Cv]; undefined without images
+  Var features_of(const data::Batch& batch) const;  // image features [images*P, Cv], or undefined
 
  private:
   StepResult gradients_of(int64_t i, const data::StepPlan& plan, bool statistics);
@@ -37,11 +37,11 @@ class Trainer {
   std::function<void(const std::string&)> say_;
   std::vector<data::Dataset> sets_;
   std::unique_ptr<data::Plan> plan_;
-  std::unique_ptr<FeatureCache> features_;  // none when the tower trains
+  std::unique_ptr<FeatureCache> features_;  // null if the tower is trained
   nn::ParameterArena arena_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Learner> learner_;
-  std::unique_ptr<LineLog> metrics_;  // while train() runs
+  std::unique_ptr<LineLog> metrics_;  // null unless train() is running
   int64_t steps_ = 0;
 };
 
