@@ -123,8 +123,7 @@ TEST_CASE("a second backward throws") {
 }
 
 TEST_CASE("backward's own errors") {
-  CHECK(contains(error_of([] { backward(Var(ones({1}))); }),
-                 "[backward] the root needs no gradient"));
+  CHECK(contains(error_of([] { backward(Var(ones({1}))); }), "[backward] the root needs no gradient"));
   const Var y = scale(leaf_of({1, 2}), 2);
   CHECK(contains(error_of([&] { backward(y); }), "[backward] the root has shape (2)"));
   CHECK(contains(error_of([&] { backward(y, ones({3})); }), "gradient (3)"));

@@ -103,8 +103,8 @@ TEST_CASE("recompute: an error if the second run has a different number of outpu
   const Var x = random_leaf("x", {2});
   const Vars y =
       recompute([](const Vars& in, bool again) { return again ? Vars{} : Vars{scale(in[0], 2)}; }, {x});
-  CHECK(contains(error_of([&] { backward(y[0], ones({2})); }),
-                 "[recompute] 1 outputs, but 0 when recomputed"));
+  CHECK(
+      contains(error_of([&] { backward(y[0], ones({2})); }), "[recompute] 1 outputs, but 0 when recomputed"));
   backward(scale(x, 1), ones({2}));  // the thread records as before
   CHECK(values_of(x.grad()) == Values{1, 1});
 }

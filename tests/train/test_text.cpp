@@ -207,8 +207,7 @@ TEST_CASE("factorize: the folder works with eval, ask and train; with all blocks
   p.refused("train tasks.toml --out x1 --set model.weights=cut/trained.safetensors",
             {"cut into 4 blocks (burrow factorize)"});
   p.refused("train cut/config.toml --out x2 --set method.experts=2", {"method.experts asks for 2"});
-  p.refused("train cut/config.toml --out x3 --set method.shard.split=random",
-            {"is already permuted"});
+  p.refused("train cut/config.toml --out x3 --set method.shard.split=random", {"is already permuted"});
   p.refused("factorize cut --out x4", {"a run of method 'factorllm'"});
   p.refused("factorize tasks --out cut", {"cut: exists already"});
   p.refused("factorize tasks --out x5 --experts 5", {"--experts 5"});

@@ -297,7 +297,8 @@ TEST_CASE("bad options and files of the other commands") {
   p.good("train run.toml --out asked --set train.max_steps=2");
   refused("eval asked --limit -1", "--limit");
   refused("ask asked \" \"", "the question is empty");
-  refused(fmt::format("ask asked \"{}\"", fmt::join(std::vector(64, "circle"), " ")), "too long: 65 tokens");
+  refused(fmt::format("ask asked \"{}\"", fmt::join(std::vector<std::string>(64, "circle"), " ")),
+          "too long: 65 tokens");
   refused("ask asked what --image run.toml", "run.toml");
   CHECK(contains(p.run("ask asked \"what \xff\xfe is \u6f22\"").text, "2 of the question's 4 words"));
   const pid_t child = p.start("eval asked --limit 1", "/dev/full");
