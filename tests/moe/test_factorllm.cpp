@@ -291,7 +291,7 @@ TEST_CASE("errors of attach and check for blocks") {
   CHECK(contains(attach_error(lora), "method.shard.train = 'lora' needs split 'contiguous'"));
   moe::MethodConfig attention = blocks(4, 1);
   attention.lora_targets = {"q_proj"};
-  CHECK(contains(attach_error(attention), "method.lora_targets must be empty"));
+  CHECK(contains(attach_error(attention), "needs method.expert = 'shard' and empty method.lora_targets"));
   moe::MethodConfig soft = blocks(4, 1);
   soft.router.selection = moe::Selection::soft;
   CHECK(contains(attach_error(soft), "method.expert = 'shard' needs"));

@@ -297,7 +297,7 @@ TEST_CASE("images without a prompt and incomplete images are refused") {
   for (TokenKind& kind : silent.segments.kind) {
     if (kind == TokenKind::prompt) kind = TokenKind::answer;
   }
-  CHECK(contains(error_of([&] { m.run(silent); }), "sample 0 of the batch has an image and no prompt"));
+  CHECK(contains(error_of([&] { m.run(silent); }), "sample 0 of the batch has an image but no prompt"));
   in.visual = Var(Tensor::zeros({kTokens, kWidth}, DType::f64));
   CHECK(contains(error_of([&] { m.run(in); }), "5 visual rows, but the batch has 5 images of 5"));
 }
@@ -338,7 +338,8 @@ TEST_CASE("configs that visual experts do not support are refused") {
   text.vision.layers = 0;
   CHECK(contains(error([](C&) {}, text), "needs a model with a vision tower"));
   CHECK(contains(error([](C&) {}, mini_config()), "set model.vision.class_token = true"));
-  CHECK(contains(error([](C& c) { c.visual.guidance = moe::Guidance::constant; }, mini_config()), "nothing"));
+  CHECK(
+      contains(error([](C& c) { c.visual.guidance = moe::Guidance::constant; }, mini_config()), "no error"));
   CHECK(contains(error([](C& c) { c.router.top_k = 7; }), "method.router.top_k = 7: must be 1 to 6"));
   CHECK(contains(error([](C& c) { c.visual.residual_weight = -1; }), "method.visual.residual_weight = -1"));
   CHECK(contains(error([](C& c) { c.visual.inner = -1; }), "method.visual.inner = -1"));

@@ -103,6 +103,6 @@ TEST_CASE("a step that does not fit is refused with advice") {
   command.memory = "8GiB";
   CHECK(contains(refusal_of(command), "a larger GPU"));
   command.memory = "80";
-  CHECK(contains(refusal_of(command), "--memory 80: must be a number with GiB"));
+  CHECK(contains(refusal_of(command), "--memory 80: must be a number with unit GiB"));
   CHECK_FALSE(cuda::options().planned);
 }

@@ -205,8 +205,8 @@ TEST_CASE("factorize: the folder works with eval, ask and train; with all blocks
   CHECK(contains(p.read("cut-trained/metrics.jsonl"), "\"prior\":"));
   // The split of a factorized model cannot be changed: it keeps its own routers and number of blocks.
   p.refused("train tasks.toml --out x1 --set model.weights=cut/trained.safetensors",
-            {"cut into 4 blocks (burrow factorize)"});
-  p.refused("train cut/config.toml --out x2 --set method.experts=2", {"method.experts asks for 2"});
+            {"was split into 4 blocks by `burrow factorize`"});
+  p.refused("train cut/config.toml --out x2 --set method.experts=2", {"but method.experts = 2"});
   p.refused("train cut/config.toml --out x3 --set method.shard.split=random", {"is already permuted"});
   p.refused("factorize cut --out x4", {"a run of method 'factorllm'"});
   p.refused("factorize tasks --out cut", {"cut: exists already"});

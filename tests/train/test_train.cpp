@@ -242,7 +242,8 @@ TEST_CASE("bad input gives an error that names it, and a non-zero exit code") {
   refused("--set train=5", {"unknown key 'train': it is a section"});
   refused("--set data.chat=mine", {"no template 'mine'", "plain and vicuna_v1"});
   refused("--dry-run --set data.chat=mine", {"no template 'mine'"});
-  refused("--set data.sets[0].train= --set data.use=['general']", {"'general' has no file for the split"});
+  refused("--set data.sets[0].train= --set data.use=['general']",
+          {"'general' has no file for the requested split"});
   refused("--set method.experts=0", {"method.experts = 0"});
   refused("--set method.rank=64", {"method.rank = 64", "of shape"});
   refused("--set method.name=mule", {"'mule'", "mole"});
