@@ -62,9 +62,10 @@ std::vector<Var> LoraProjections::operator()(const Var& x, const nn::Routing* sh
     }
   }
   const Var dropped = draw_dropout(x, input, dropout_, pass.ordinal, pass.position, pass);
+  const auto masked = [&](size_t i) { return adapters[i].bank && !(routing[i] && routing[i]->grouped()); };
   std::vector<Var> sides;  // A of all banks computed masked, stacked for one product
   for (size_t i = 0; i < count; ++i) {
-    if (adapters[i].bank && !(routing[i] && routing[i]->grouped())) sides.push_back(adapters[i].bank->a);
+    if (masked(i)) sides.push_back(adapters[i].bank->a);
   }
   const Var narrow =
       sides.empty() ? Var{} : linear(dropped, sides.size() == 1 ? sides[0] : concat_rows(sides));
@@ -74,7 +75,7 @@ std::vector<Var> LoraProjections::operator()(const Var& x, const nn::Routing* sh
     const auto& bank = adapters[i].bank;
     if (!bank) {
       y.push_back(linears[i](x));
-    } else if (routing[i] && routing[i]->grouped()) {
+    } else if (!masked(i)) {
       y.push_back(bank->grouped(linears[i], x, dropped, *routing[i]));
     } else {
       const int64_t width = bank->a.dim(0);

@@ -186,7 +186,7 @@ Var Router::for_rows(const Var& x, const nn::Pass& pass, const char* what,
   if (pass.cache && pass.cache->tensors.contains(key)) {  // computed in the pass over the prompt
     return gather_rows(Var(pass.cache->tensors[key]), pass.sequence);
   }
-  const Var decided = f(group_mean(x, readable_rows(*pass.segments).to(x.value().device()), B));  // on [B,C]
+  const Var decided = f(group_mean(x, readable_rows(*pass.segments).to(x.value().device()), B));
   if (pass.cache) pass.cache->tensors[key] = decided.value();
   return gather_rows(decided, pass.sequence);
 }

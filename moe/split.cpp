@@ -18,7 +18,7 @@ struct Points {
   const double* values;
   int64_t count, C;
   const double* operator[](int64_t i) const { return values + i * C; }
-  double distance(int64_t i, const double* centre) const {  // squared
+  double distance(int64_t i, const double* centre) const {  // squared distance
     double sum = 0;
     for (int64_t c = 0; c < C; ++c) sum += (values[i * C + c] - centre[c]) * (values[i * C + c] - centre[c]);
     return sum;

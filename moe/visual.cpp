@@ -69,7 +69,7 @@ VisualExperts::Images VisualExperts::images_of(const Tensor& ids, const nn::Pass
       if (v < visual_rows) image[static_cast<size_t>(v)] = static_cast<int32_t>(class_rows.size()) - 1;
     }
     if (class_rows.size() == images) {
-      prompt_ids.resize(prompt);  // text alone
+      prompt_ids.resize(prompt);  // a sample without an image
       continue;
     }
     BURROW_CHECK(prompt_ids.size() > prompt || config_.guidance != Guidance::text,

@@ -44,7 +44,7 @@ struct KvCache {
   std::vector<int32_t> length;  // [B] tokens held
   Tensor positions;             // i32 [B*capacity], on the host, where decoding counts
   Tensor offsets;               // i32 [B+1], on the host too
-  // By name: a layer's keys and values [B*capacity, C], and what a router decided for a whole sample.
+  // Keys and values of each layer, [B*capacity, C], and results of routers that decide per sample, by name.
   std::map<std::string, Tensor> tensors;
 };
 

@@ -66,7 +66,16 @@ def factorllm(name: str) -> Case:
     return Case(name, Config(adapters=Adapters(experts=4, method=name, chosen=2)), full=("layers.0.mlp.experts.down", "router"))
 
 
-METHODS = [factorllm("factorllm"), factorllm("factorllm_hard"), plugin("ldmole", attention_experts=True), plugin("adamole", ffn_experts=False, attention_experts=True), plugin("mixlora", attention=True), plugin("loramoe"), plugin("dynmole"), plugin("mola", attention_experts=True)]
+METHODS = [
+    factorllm("factorllm"),
+    factorllm("factorllm_hard"),
+    plugin("ldmole", attention_experts=True),
+    plugin("adamole", ffn_experts=False, attention_experts=True),
+    plugin("mixlora", attention=True),
+    plugin("loramoe"),
+    plugin("dynmole"),
+    plugin("mola", attention_experts=True),
+]
 
 # ---- the batch: five sequences; turns are (tokens of the prompt, tokens of the answer)
 

@@ -26,7 +26,7 @@ constexpr const char* kSums = "sums of up to some hundred terms, each rounded by
 
 struct OpSize {
   std::string label;
-  std::vector<Shape> shapes;  // of the inputs
+  std::vector<Shape> shapes;  // shapes of the inputs
   std::vector<Tensor> index;  // i32 arguments of the function
 };
 

@@ -1,6 +1,7 @@
 // A text-only decoder, run through the program: pretraining on texts, multiple-choice tasks and their
 // protocols.
 
+#include "moe/config.h"
 #include "tensor/json.h"
 #include "tensor/safetensors.h"
 #include "tests/support/choices_testing.h"
@@ -213,6 +214,21 @@ TEST_CASE("factorize: the folder works with eval, ask and train; with all blocks
   p.refused("factorize tasks --out x5 --experts 5", {"--experts 5"});
   p.refused("factorize tasks --out x6 --split even", {"--split even: one of contiguous, random, clustered"});
   p.refused("factorize tasks.toml --out x7", {"model.weights is empty"});
+}
+
+// The dense FFNs that teach the routers of factorllm are no parameters of the model, and need values all the
+// same.
+TEST_CASE("bench train takes a step of every method") {
+  const auto& p = text_playground();
+  p.write("lengths.txt", "9 5 7\n");
+  for (const moe::Method& m : moe::methods()) {
+    if (m.config.expert == moe::ExpertKind::visual) continue;  // needs a vision tower
+    CHECK(contains(
+        p.good("bench train tasks.toml --set model.decoder.vocabulary=50 --lengths lengths.txt --steps 1 "
+               "--set method.experts_by_layer=[] --set method.name=" +
+               m.config.name),
+        m.config.name + ": "));
+  }
 }
 
 TEST_CASE("bench infer measures the dense model, blocks, and a dense FFN of equal width in one run") {

@@ -226,7 +226,7 @@ int run_bench_infer(const BenchInferCommand& c) {
   for (const std::string& o : c.overrides) document.apply_override(o, fields_of(config));
   read_config(document, config);
   nn::ModelConfig& sizes = config.model.sizes;
-  sizes.vision.layers = 0;  // the decoder alone
+  sizes.vision.layers = 0;  // no vision tower
   nn::check(sizes);
   std::vector<Subject> subjects = make_subjects(sizes, config.model.weights, c.variants);
   for (Subject& s : subjects) s.model->move_to(device);

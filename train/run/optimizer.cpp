@@ -24,8 +24,6 @@ Tensor Optimizer::squared_norm() const {
   return sum;
 }
 
-double Optimizer::gradient_norm() const { return std::sqrt(squared_norm().item()); }
-
 void Optimizer::step(double norm, double factor) {
   ++steps;
   const double scale = config_.clip > 0 ? std::min(1.0, config_.clip / (norm + 1e-6)) : 1.0;

@@ -14,7 +14,6 @@ class Optimizer {
   Optimizer(nn::ParameterArena& arena, const TrainConfig& config);
   // The squared norm of the whole gradient, on its device; not finite if the gradient is not.
   Tensor squared_norm() const;  // f64 [1]
-  double gradient_norm() const;
   // One update with the arena's gradients, clipped to norm config.clip; `factor` is the value of schedule().
   void step(double gradient_norm, double factor);
 
