@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 using Row = std::map<std::string, std::string>;
 using Json = nlohmann::ordered_json;
 
-constexpr int64_t first_rotated_index = 1'000'000;  // MMBench's: larger indices are rotations of items
+constexpr int64_t first_rotated_index = 1'000'000;  // MMBench numbers rotated copies of items from here on
 constexpr size_t longest_index = 64;                // characters; a longer value is an image
 
 // The values of the record at `at`. Moves `at` behind the record and adds its line breaks to `line`.

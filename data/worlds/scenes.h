@@ -39,7 +39,7 @@ Tokenizer scene_tokenizer();
 
 // 3 to 5 coloured shapes on a 4 x 4 grid, no two alike, in reading order.
 struct GeneralScene {
-  // Places 0 to 3; colour and shape index the words above.
+  // row and column are 0 to 3; color and shape are indices into color_words and shape_words.
   struct Object {
     int row, column, color, shape;
   };

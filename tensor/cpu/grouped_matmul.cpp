@@ -151,7 +151,7 @@ void scatter_products(const char* op, Tensor& y, const Tensor& h, const Tensor& 
 
 // h[j] = x[order[j]] a_e^T, e the expert of place j
 // in: x [N,C], a [E*R,C]   out: h [M,R], written
-// A thread owns rows of x; tiles of 4 rows by 4 ranks, sums in the dtype. Wide sides: see kWide.
+// A thread owns rows of x; tiles of 4 rows by 4 ranks, sums in the dtype. For R >= kWide the library.
 void gather_matmul_nt(Tensor& h, const Tensor& x, const Tensor& a, const ExpertGroups& groups) {
   gather_products("gather_matmul_nt", h, x, a, groups, false);
 }
@@ -208,7 +208,7 @@ void spread_matmul_nt(Tensor& z, const Tensor& y, const Tensor& h, const Tensor&
 
 // x[order[j]] += h[j] a_e, e the expert of place j, in the order of the experts
 // in: h [M,R], a [E*R,C]   out: x [N,C], added to
-// A thread owns rows of x; tiles of 4 rows by 4 vectors, sums in the dtype. Wide sides: see kWide.
+// A thread owns rows of x; tiles of 4 rows by 4 vectors, sums in the dtype. For R >= kWide the library.
 void scatter_matmul_nn(Tensor& x, const Tensor& h, const Tensor& a, const ExpertGroups& groups) {
   scatter_products("scatter_matmul_nn", x, h, a, groups, false);
 }

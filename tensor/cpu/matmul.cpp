@@ -121,7 +121,8 @@ void shrink(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bo
   });
 }
 
-// The same for few rows and any R: a thread owns columns of h, so that it alone reads its rows of `side`.
+// shrink() for few rows and any R: a thread owns columns of h, so that each row of the LoRA factor `side` is
+// read by one thread alone.
 template <class T>
 void shrink_few(T* h, const T* x, const T* side, int64_t N, int64_t R, int64_t C, bool add, const T* bias) {
   own_columns<T>(R, N * R * C, [=](int64_t first, int64_t last) {

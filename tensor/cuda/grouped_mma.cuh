@@ -133,7 +133,8 @@ __global__ void gather_mma_kernel(bf16* h, const bf16* x, BSides s, Groups g) {
   }
 }
 
-// Calls store(j, c, sum_r h[j,r] side(e, r, c)) for a tile of 64 places by 64 channels of expert e.
+// Calls store(j, c, sum_r h[j,r] side(e, r, c)) for a tile of 64 places by 64 channels of expert e, whose
+// part of a LoRA factor is `side`; Turned: it is stored transposed.
 template <bool Turned, class Store>
 __device__ void widen_mma(const bf16* h, const BSides& s, const Groups& g, int64_t e, Store store) {
   const int64_t c0 = int64_t{blockIdx.x} * kSide;

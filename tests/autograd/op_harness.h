@@ -55,8 +55,9 @@ std::vector<OpCase> routing_cases();    // op_cases_routing.cpp
 const std::vector<OpCase>& op_cases();  // the table, op_cases.cpp
 
 void check_op(const OpCase& op);
-// Checks each size on the device in f32 (within 1e-5) and in bf16 (1e-2) or, with TF32 allowed
-// (cuda::options), in f32 only (1e-3). False if a kernel of the case exists only on the CPU.
+// Compares values and gradients of each of the case's sizes on the device with the CPU's in f64, by relative
+// error: f32 within 1e-5 and bf16 within 1e-2 or, with TF32 allowed (cuda::options), f32 alone within 1e-3.
+// False if a kernel of the case exists only on the CPU.
 bool check_op_on_cuda(const OpCase& op);
 
 // Offsets of sequences of these lengths: i32 [B+1].

@@ -1,6 +1,7 @@
 #pragma once
 // The table of golden values: the method and model of each file tests/golden/*.safetensors, with E = 3
-// experts of rank 2 and alpha 4. A row here adds a method to the tests of golden values and of identities.
+// experts of rank 2 and alpha 4. A row here adds a method to the tests of golden values (test_golden) and of
+// identities (test_moe, test_recompute).
 #include <string>
 #include <vector>
 

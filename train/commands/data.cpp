@@ -170,7 +170,8 @@ int run_show(const DataFile& file) {
   return 0;
 }
 
-// `of_each`: "records of each domain".
+// Adds the options that set counts of records; `of_each` is what their help says, e.g. "records of each
+// domain".
 void add_make_options(Command& command, MakeCommand& c, const std::string& of_each) {
   command.option("folder", c.folder, "where to");
   command.option("--seed", c.seed, "of everything drawn", {.range = {0, INT64_MAX}});

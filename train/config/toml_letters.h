@@ -7,8 +7,9 @@
 
 namespace burrow::train {
 
-// The line of the first non-ASCII letter that toml++ must not read: one outside of strings and comments,
-// after a backslash, or first on a line that a backslash continues.
+// The line of the first non-ASCII letter on which toml++ has undefined behaviour: one outside of strings and
+// comments, after a backslash, or first on a line that a backslash continues. None: the text is safe to
+// parse.
 std::optional<int64_t> line_of_stray_letter(std::string_view text);
 
 }  // namespace burrow::train
