@@ -50,8 +50,9 @@ class LoraProjections : public nn::Projections {
 Var draw_dropout(const Var& x, const std::string& input, double probability, const Tensor& ordinal,
                  const Tensor& position, const nn::Pass& pass);
 
-// Add LoRA experts to the Linears of the block that the method targets. Each Linear of the attention has its
-// own router; the Linears of the FFN may share one.
+// Add experts to the block's Linears in method.expert_targets, and one plain LoRA to those in lora_targets.
+// Linears with more than one expert are routed: each by its own router in the attention, by a shared one in
+// the FFN unless router.placement is `linear`.
 void install_lora_on_attention(nn::DecoderBlock& block, Install& install);
 void install_lora_on_ffn(nn::DecoderBlock& block, Install& install);
 

@@ -43,7 +43,7 @@ class ShardedFeedForward : public nn::FeedForward {
  private:
   // Outputs of the chosen blocks, multiplied by alpha and `weights` if these are defined: [M,C]
   Var blocks(const Var& x, const ExpertGroups& groups, const Var& weights, double alpha) const;
-  // [N,E]: 1 for the K blocks whose outputs are closest to `dense`, the dense FFN's output, else 0.
+  // [N,E]: 1 for the K blocks whose outputs are closest to K/E of `dense`, the dense FFN's output, else 0.
   Tensor closest(const Var& x, const Var& dense) const;
 
   Router router_;

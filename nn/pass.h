@@ -28,7 +28,7 @@ struct Routing {
   Tensor logits = {};  // [N,E] sparsegen's logits
   Var margin = {};     // [N,E] probs minus a learned threshold, which the balance loss reads instead of probs
   Var prior = {};      // [N,E] the router's probs on the input of the dense model's FFN
-  Tensor label = {};   // [N,E] 1 for the blocks closest to the dense FFN's output, else 0 (moe/shards.h)
+  Tensor label = {};   // [N,E] 1 for the K blocks closest to K/E of the dense FFN's output, else 0
   Tensor rows = {};    // i32 [N] for a router that decides per image: the row at which each image begins
 
   bool grouped() const { return groups.order.defined(); }
@@ -50,7 +50,8 @@ struct KvCache {
 
 // The input and labels of one FFN of the dense model, from which the blocks' router learns (moe/shards.h).
 struct DenseRecord {
-  Tensor input, label;  // [N,C] the FFN's input; [N,E] 1 for the blocks closest to its output, else 0
+  Tensor input,
+      label;  // [N,C] the FFN's input; [N,E] 1 for the K blocks closest to K/E of its output, else 0
 };
 
 struct Pass {

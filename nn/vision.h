@@ -29,7 +29,7 @@ struct VisionTower {
   void parameters(const ParameterVisit& visit);
 
   VisionConfig config;
-  Var class_embedding, patch_embedding, position_embedding;  // [C], [C,3,p,p], [P+1,C]
+  Var class_embedding, patch_embedding, position_embedding;  // [C], [C,3,p,p], [patches + 1, C]
   LayerNorm pre_norm, post_norm;
   std::vector<VisionBlock> blocks;
 };

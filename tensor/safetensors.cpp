@@ -62,7 +62,7 @@ struct Entry {
 };
 
 // Reads the header by SAX events. Only the legal nesting is accepted, so that a deeply nested header fails at
-// its third bracket, and every key is seen, so that duplicates are found.
+// its fourth bracket at the latest, and every key is seen, so that duplicates are found.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   HeaderReader(const std::string& file, std::vector<Entry>& entries,
@@ -154,7 +154,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool number_integer(int64_t) override { return unexpected("a negative number"); }
-  // Integers above 2^64 are reported as floats, too.
+  // Integers that fit neither uint64_t nor int64_t are reported as floats, too.
   bool number_float(double, const std::string& text) override {
     return unexpected("the number " + in_quotes(text));
   }

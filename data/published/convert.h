@@ -14,7 +14,7 @@ struct ConvertOptions {
   std::filesystem::path labels;  // piqa, siqa: one label per line (.lst)
   std::filesystem::path out;
   bool passage = false;    // boolq: the passage becomes the context; MixLoRA's protocol leaves it out
-  bool leave_out = false;  // drop invalid items (two equal choices, an empty one) instead of throwing
+  bool leave_out = false;  // drop items that training would refuse (equal choices, ...) instead of throwing
   std::filesystem::path images = {};  // mmmb: the folder that images are written to
   std::string language = {};          // mmmb: the items' field `language`; empty: no such field
 };

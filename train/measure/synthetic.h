@@ -10,7 +10,7 @@ namespace burrow::train {
 
 // Sequences that each consist of an image (if the model has a tower) and a text, `tokens` tokens in all. The
 // text lengths `texts` are used cyclically; sequences are truncated to model.decoder.max_tokens and the last
-// to fit. The second half of each text is an answer.
+// to fit. One that has no room for the image is text alone. The second half of each text is an answer.
 Segments sequences_of(const nn::ModelConfig& sizes, const std::vector<int64_t>& texts, int64_t tokens);
 
 // Random tokens and features for these sequences, on the model's device.

@@ -31,7 +31,7 @@ struct StepOptions {
   bool statistics = false;  // whether to compute StepResult::routing
 };
 
-// A pass over the micro-batch with dropout, on the model's device.
+// The nn::Pass of a training forward of the micro-batch, with dropout, on the model's device.
 nn::Pass training_pass(const nn::Llava& model, const MicroInputs& inputs, const StepOptions& options);
 
 // Losses of one micro-batch.
