@@ -28,27 +28,6 @@ void install_on_ffn(nn::DecoderBlock& block, Install& install) {
   install_lora_on_ffn(block, install);
 }
 
-bool is_trained(const MethodConfig& method, nn::Role role) {
-  switch (role) {
-    case nn::Role::tower:
-      return method.full;
-    case nn::Role::projector:
-      return method.full || method.train_projector;
-    case nn::Role::base:
-      return method.full || method.train_decoder;
-    case nn::Role::block:
-      return method.full || method.shard.train == BlockTraining::full;
-    case nn::Role::adapter_a:
-    case nn::Role::adapter_b:
-    case nn::Role::router:
-    case nn::Role::visual:
-      return true;
-    case nn::Role::teacher:
-      return false;
-  }
-  return false;
-}
-
 }  // namespace
 
 Attachment attach(nn::Llava& model, const MethodConfig& method, uint64_t seed) {

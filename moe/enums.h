@@ -31,8 +31,8 @@ BURROW_ENUM(BalancePool, all_layers, layer, router)
 // The factor of an expert's mean probability in the balance loss: the share of rows that chose the expert
 // (sums to K over experts), its share of all choices (sums to 1), or its mean weight, which has a gradient.
 BURROW_ENUM(BalanceShare, rows, choices, weights)
-// Tsallis entropy (1 - sum p^q) / (q - 1), or Renyi entropy ln(sum p^q) / (1 - q); both are Shannon's at q
-// = 1.
+// Tsallis entropy (1 - sum p^q) / (q - 1), or Renyi entropy ln(sum p^q) / (1 - q); at q = 1 both are
+// Shannon's.
 BURROW_ENUM(EntropyType, tsallis, renyi)
 // linear: an expert is a LoRA on one Linear. ffn: an FFN with its own LoRAs on gate, up and down; all experts
 // share the frozen weights (MixLoRA). shard: a block of the dense FFN's inner channels (FactorLLM). visual:

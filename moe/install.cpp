@@ -1,78 +1,10 @@
 #include "moe/install.h"
 
-#include <algorithm>
-
 namespace burrow::moe {
-
-// The parameters of `experts` experts that one token uses at most; the others are added to inactive_.
-int64_t Inventory::active_of(int64_t parameters, int64_t experts) {
-  const bool counts = method_.router.selection == Selection::top_k || method_.expert == ExpertKind::shard;
-  const int64_t used = counts ? std::min(experts, method_.router.top_k) : experts;
-  inactive_ += parameters / experts * (experts - used);
-  return parameters / experts * used;
-}
-
-void Inventory::add_bank(const std::string& linear, int64_t experts, int64_t parameters) {
-  Match& m = banks_[linear];
-  m.linears += 1;
-  m.parameters += parameters;
-  m.active += active_of(parameters, experts);
-  const std::string mine = std::to_string(experts);
-  if (m.experts.empty())
-    m.experts = mine;
-  else if (m.experts.substr(m.experts.rfind('-') + 1) != mine)
-    m.experts += "-" + mine;
-}
-
-void Inventory::add_blocks(int64_t experts, int64_t block_width, int64_t parameters) {
-  blocks_.linears += 1;
-  blocks_.parameters += parameters;
-  blocks_.active += active_of(parameters, experts);
-  blocks_.experts = std::to_string(experts);
-  block_width_ = block_width;
-}
-
-void Inventory::add_visual(int64_t experts, int64_t inner, int64_t parameters) {
-  visual_ = fmt::format("  {:<10} {} expert{} of inner width {} on visual tokens, {} parameters, {} active\n",
-                        "visual", experts, experts == 1 ? "" : "s", inner, parameters,
-                        active_of(parameters, experts));
-}
-
-void Inventory::add_router(Router& router) {
-  ++routers_;
-  router.parameters([&](const nn::Parameter& p) { router_parameters_ += p.var->value().numel(); });
-}
-
-void Inventory::check_all_matched() const {
-  for (const auto* patterns : {&method_.expert_targets, &method_.lora_targets}) {
-    if (method_.expert == ExpertKind::shard && patterns == &method_.expert_targets) continue;
-    for (const std::string& p : *patterns) {
-      BURROW_CHECK(banks_.contains(p),
-                   "[attach] target '{}' matches no Linear of the decoder (q_proj, k_proj, v_proj, o_proj, "
-                   "gate_proj, up_proj, down_proj)",
-                   p);
-    }
-  }
-}
-
-std::string Inventory::report() const {
-  std::string text = visual_;
-  for (const auto& [pattern, m] : banks_) {
-    text +=
-        fmt::format("  {:<10} {} Linears, {} expert{} of rank {}, {} parameters, {} active\n", pattern,
-                    m.linears, m.experts, m.experts == "1" ? "" : "s", method_.rank, m.parameters, m.active);
-  }
-  if (blocks_.linears)
-    text += fmt::format("  {:<10} {} FFNs of {} blocks of {} channels, {} parameters, {} active\n", "blocks",
-                        blocks_.linears, blocks_.experts, block_width_, blocks_.parameters, blocks_.active);
-  if (routers_)
-    text += fmt::format("  {:<10} {} routers, {} parameters\n", "router", routers_, router_parameters_);
-  return text;
-}
 
 Router Install::router(const std::string& site, const Tensor& weight, int64_t of_experts) {
   const int64_t width = weight.dim(1);
-  const DType dtype = weight.dtype() == DType::f64 ? DType::f64 : DType::f32;
+  const DType dtype = trained_dtype(weight);
   Router router(site + ".router", layer, width, of_experts, method, dtype, seed);
   if (method.router.selection == Selection::sparsegen) {
     std::shared_ptr<LambdaNetwork>& shared = lambdas[width];
@@ -83,6 +15,29 @@ Router Install::router(const std::string& site, const Tensor& weight, int64_t of
   inventory.add_router(router);
   return router;
 }
+
+bool is_trained(const MethodConfig& method, nn::Role role) {
+  switch (role) {
+    case nn::Role::tower:
+      return method.full;
+    case nn::Role::projector:
+      return method.full || method.train_projector;
+    case nn::Role::base:
+      return method.full || method.train_decoder;
+    case nn::Role::block:
+      return method.full || method.shard.train == BlockTraining::full;
+    case nn::Role::adapter_a:
+    case nn::Role::adapter_b:
+    case nn::Role::router:
+    case nn::Role::visual:
+      return true;
+    case nn::Role::teacher:
+      return false;
+  }
+  return false;
+}
+
+DType trained_dtype(const Tensor& weight) { return weight.dtype() == DType::f64 ? DType::f64 : DType::f32; }
 
 std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 

@@ -11,7 +11,7 @@ LoraBank::LoraBank(const nn::Linear& base, int64_t experts, const MethodConfig& 
     : name(base.name), experts(experts), scale(c.alpha / static_cast<double>(c.rank)) {
   BURROW_CHECK(c.rank <= std::min(base.in(), base.out()), "method.rank = {}: larger than '{}' of shape {}",
                c.rank, name, base.weight.shape());
-  const DType dtype = base.weight.value().dtype() == DType::f64 ? DType::f64 : DType::f32;
+  const DType dtype = trained_dtype(base.weight.value());
   const double bound = 1 / std::sqrt(static_cast<double>(base.in()));
   const bool planned = !base.weight.value().bytes();  // a model of shapes without memory
   a = initial(name + ".lora_A.weight", {experts * c.rank, base.in()}, bound, seed, dtype, planned);
@@ -35,6 +35,12 @@ Var LoraBank::grouped(const nn::Linear& base, const Var& x, const Var& dropped,
 void LoraBank::parameters(const nn::ParameterVisit& visit) {
   visit({name + ".lora_A.weight", nn::Role::adapter_a, &a});
   visit({name + ".lora_B.weight", nn::Role::adapter_b, &b});
+}
+
+LoraBank counted_bank(const nn::Linear& base, int64_t experts, Install& install) {
+  LoraBank bank(base, experts, install.method, install.seed);
+  install.inventory.add_bank(last_part(base.name), experts, bank.a.value().numel() + bank.b.value().numel());
+  return bank;
 }
 
 Var draw_dropout(const Var& x, const std::string& input, double probability, const Tensor& ordinal,
@@ -134,8 +140,8 @@ bool adapt(std::unique_ptr<nn::Projections>& projections, bool routers, Install&
     BURROW_CHECK(!(expert && plain),
                  "[attach] '{}' is both in method.expert_targets and in method.lora_targets", last);
     if (!expert && !plain) continue;
-    const LoraBank& bank = adapters[i].bank.emplace(linear, plain ? 1 : install.experts, c, install.seed);
-    install.inventory.add_bank(last, bank.experts, bank.a.value().numel() + bank.b.value().numel());
+    const LoraBank& bank =
+        adapters[i].bank.emplace(counted_bank(linear, plain ? 1 : install.experts, install));
     adapted = true;
     if (bank.experts == 1) continue;
     if (routers)

@@ -26,6 +26,9 @@ struct LoraBank {
   Var a, b;      // [E*R, in], [out, E*R]: expert e has rows e*R to e*R+R of a, and these columns of b
 };
 
+// A bank beside `base`, counted in the inventory.
+LoraBank counted_bank(const nn::Linear& base, int64_t experts, Install& install);
+
 // Linears with the same input, each with a bank, with a bank and its own router, or with neither. The dropout
 // of the input, and the product with the A matrices of all masked banks, are computed once for all Linears.
 class LoraProjections : public nn::Projections {

@@ -51,14 +51,10 @@ void MixedFeedForward::parameters(const nn::ParameterVisit& visit) {
 
 void install_mixed_ffns(nn::DecoderBlock& block, Install& install) {
   nn::FeedForward& ffn = *block.ffn;
-  const auto bank = [&](const nn::Linear& linear) {
-    LoraBank lora(linear, install.experts, install.method, install.seed);
-    install.inventory.add_bank(last_part(linear.name), lora.experts,
-                               lora.a.value().numel() + lora.b.value().numel());
-    return lora;
-  };
-  LoraBank gate = bank(ffn.gate_proj()), up = bank(ffn.up_proj()), down = bank(ffn.down_proj());
-  Router router = install.router(ffn.name, ffn.gate_proj().weight.value(), install.experts);
+  const int64_t E = install.experts;
+  LoraBank gate = counted_bank(ffn.gate_proj(), E, install), up = counted_bank(ffn.up_proj(), E, install),
+           down = counted_bank(ffn.down_proj(), E, install);
+  Router router = install.router(ffn.name, ffn.gate_proj().weight.value(), E);
   block.ffn = std::make_unique<MixedFeedForward>(std::move(ffn), std::move(gate), std::move(up),
                                                  std::move(down), std::move(router), install.method.dropout);
 }

@@ -39,7 +39,7 @@ Tensor readable_rows(const Segments& s) {
 
 bool executes_grouped(const MethodConfig& c, int64_t experts, Device device) {
   const bool wide = c.expert == ExpertKind::ffn || c.expert == ExpertKind::shard;
-  if (wide) return true;  // masked execution is not implemented for these
+  if (wide) return true;  // whole FFNs have no narrow product that a mask could act on
   if (c.execution != Execution::automatic) return c.execution == Execution::grouped;
   // On a GPU, masked GEMMs cost less than sorting rows until E*R exceeds this width.
   constexpr int64_t kNarrow = 256;

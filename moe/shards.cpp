@@ -9,8 +9,6 @@
 namespace burrow::moe {
 namespace {
 
-DType compute_dtype(const Tensor& weight) { return weight.dtype() == DType::f64 ? DType::f64 : DType::f32; }
-
 // Copies w [O,E*I] to [E*O,I]: each block's I columns become a contiguous matrix [O,I].
 Tensor column_blocks(const Tensor& w, int64_t E) {
   const int64_t O = w.dim(0), I = w.dim(1) / E;
@@ -50,11 +48,11 @@ Var BlockLinear::operator()(const Var& x, const ExpertGroups& groups, const Expe
 
 void record_dense(const nn::Llava& model, const Tensor& ids, const Var& features, nn::Pass& pass) {
   const NoGrad no_grad;
-  nn::Pass dense = pass.without_routings();
-  dense.dense = true;
-  dense.recompute_layers = 0;  // there is no backward to recompute for
-  model.hidden(ids, features, dense);
-  pass.dense_records = std::move(dense.dense_records);
+  nn::Pass teacher = pass.without_routings();
+  teacher.dense = true;
+  teacher.recompute_layers = 0;  // there is no backward to recompute for
+  model.hidden(ids, features, teacher);
+  pass.dense_records = std::move(teacher.dense_records);
 }
 
 ShardedFeedForward::ShardedFeedForward(nn::FeedForward dense, Router router, const MethodConfig& c,
@@ -63,7 +61,7 @@ ShardedFeedForward::ShardedFeedForward(nn::FeedForward dense, Router router, con
   const int64_t E = router_.experts(), K = router_.top_k();
   const auto blocks_of = [&](nn::Linear& linear, bool columns) {
     const Tensor& w = linear.weight.value();
-    const DType dtype = compute_dtype(w);
+    const DType dtype = trained_dtype(w);
     const Tensor computed =
         w.bytes() ? w.to(dtype) : nn::shapes_only(dtype)->take("", w.shape(), nn::Init::linear);
     const std::string part = linear.name.substr(name.size());
@@ -170,9 +168,7 @@ void install_shards(nn::DecoderBlock& block, Install& install) {
                                                       c.prior.weight > 0);
   int64_t parameters = 0;
   sharded->parameters([&](const nn::Parameter& p) {
-    const bool trained = p.role == nn::Role::adapter_a || p.role == nn::Role::adapter_b ||
-                         (p.role == nn::Role::block && c.shard.train == BlockTraining::full);
-    if (trained) parameters += p.var->value().numel();
+    if (p.role != nn::Role::router && is_trained(c, p.role)) parameters += p.var->value().numel();
   });
   install.inventory.add_blocks(E, F / E, parameters);
   block.ffn = std::move(sharded);

@@ -34,7 +34,7 @@ VisualExperts::VisualExperts(const nn::ModelConfig& sizes, const MethodConfig& c
       grouped_(c.router.selection == Selection::top_k && c.experts > 1 &&
                executes_grouped(c, c.experts, Device::cpu)),  // experts are wide: as on the CPU
       top_k_(c.router.top_k) {
-  const DType dtype = like.dtype() == DType::f64 ? DType::f64 : DType::f32;
+  const DType dtype = trained_dtype(like);
   const int64_t C = sizes.decoder.width, F = config_.inner > 0 ? config_.inner : C;
   const auto drawn = [&](const char* part, const Shape& shape, int64_t in) {
     return initial(name + part, shape, 1 / std::sqrt(static_cast<double>(in)), seed, dtype, !like.bytes());

@@ -79,7 +79,7 @@ int run_routing(const RoutingCommand& c) {
   const NoGrad no_grad;
   const Setup setup = load_run(c.run, choose_device(c.device, say));
   const std::string split = c.split.empty() ? setup.config.eval.split : c.split;
-  const auto sets = load_sets(setup, split_named(split), setup.config.eval.sets);
+  const auto sets = load_sets(setup, value_named<Split>("--split", split), setup.config.eval.sets);
   FeatureCache features(setup.model->tower, setup.config.data.feature_cache, say);
   for (const data::Dataset& set : sets) features.add(set);
   ByGroup groups;

@@ -40,7 +40,7 @@ std::map<std::string, Baselines> baselines_of(const RunConfig& config, const std
   const std::vector<std::string>& asked = config.eval.sets;
   for (const DataSet& d : config.data.sets) {
     if (!asked.empty() && std::find(asked.begin(), asked.end(), d.name) == asked.end()) continue;
-    const std::string& file = file_of(d, split_named(split));
+    const std::string& file = file_of(d, value_named<Split>("--split", split));
     if (d.format != data::Format::choices || file.empty() || d.train.empty()) continue;
     found[d.name] = baselines(d.format, d.train, file, config.eval.limit, d.circular);
   }
@@ -50,7 +50,8 @@ std::map<std::string, Baselines> baselines_of(const RunConfig& config, const std
 }  // namespace
 
 std::vector<SetScore> score_split(const Setup& setup, const std::string& split) {
-  const std::vector<data::Dataset> sets = load_sets(setup, split_named(split), setup.config.eval.sets);
+  const std::vector<data::Dataset> sets =
+      load_sets(setup, value_named<Split>("--split", split), setup.config.eval.sets);
   FeatureCache features(setup.model->tower, setup.config.method.full ? "" : setup.config.data.feature_cache,
                         say);
   for (const data::Dataset& set : sets) features.add(set);

@@ -85,13 +85,6 @@ Setup load_run(const std::string& run, Device device) {
   return setup;
 }
 
-Split split_named(const std::string& name) {
-  if (name == "train") return Split::train;
-  if (name == "validation") return Split::validation;
-  if (name == "test") return Split::test;
-  fail("no split '{}': must be train, validation or test", name);
-}
-
 namespace {
 
 std::vector<DataSet> chosen_sets(const DataConfig& c, const std::vector<std::string>& names) {

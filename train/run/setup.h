@@ -26,11 +26,10 @@ Setup make_setup(const RunConfig& config, bool shapes_only = false, Device devic
 // Loads the trained model of a finished run, or that of a folder of `burrow factorize`.
 Setup load_run(const std::string& run, Device device = Device::cpu);
 
-enum class Split { train, validation, test };
+// The splits of a data set, named as --split and eval.split name them.
+BURROW_ENUM(Split, train, validation, test)
 // The file of a set's split; empty if it has none.
 const std::string& file_of(const DataSet& set, Split split);
-// The split of the name "train", "validation" or "test"; throws for any other.
-Split split_named(const std::string& name);
 // Loads the sets of `names` in that order, or if it is empty all that have the split, in the config's order.
 std::vector<data::Dataset> load_sets(const Setup& setup, Split split, const std::vector<std::string>& names);
 

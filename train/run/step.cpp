@@ -51,7 +51,7 @@ StepResult compute_gradients(Learner& learner, const StepTotals& totals, const S
   for (int64_t i = 0; i < totals.micro_batches; ++i) {
     const MicroInputs inputs = micro_batch(i);
     nn::Pass pass = training_pass(learner.model, inputs, options);
-    const Losses losses = losses_of(learner.model, learner.method, inputs, totals, options.datasets, pass);
+    Losses losses = losses_of(learner.model, learner.method, inputs, totals, options.datasets, pass);
     readback.add(losses.task.value(), [&result](double value) { result.loss += value; });
     for (const moe::AuxiliaryTerm& term : losses.terms) {
       readback.add(term.value.value(),
@@ -62,7 +62,9 @@ StepResult compute_gradients(Learner& learner, const StepTotals& totals, const S
     }
     if (options.statistics)
       moe::add_statistics(result.routing, moe::routing_statistics(pass.routings, pass, options.datasets));
-    backward(losses.total);
+    const Var total = losses.total;
+    losses = {};  // the backward needs none of these values
+    backward(total);
   }
   readback.add(learner.optimizer.squared_norm(),
                [&result](double value) { result.gradient_norm = std::sqrt(value); });

@@ -1,6 +1,6 @@
 #pragma once
-// One training step: forward, losses and backward of its micro-batches. The trainer, `burrow bench train`,
-// `burrow plan` and the tests all use it.
+// One training step: forward, losses and backward of its micro-batches. The trainer, `burrow bench train` and
+// the tests use compute_gradients; `burrow plan` runs a pass of it on shapes.
 #include <cmath>
 #include <map>
 
@@ -65,7 +65,8 @@ struct StepResult {
   bool finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
 };
 // Computes the gradients of a step's loss into the arena; `micro_batch` returns the inputs of micro-batch i.
-// Optimizer::step does the update. The host waits for the device once, at the end.
+// Optimizer::step does the update. The host waits for the device once, at the end, and for the routing's sums
+// if statistics are requested.
 StepResult compute_gradients(Learner& learner, const StepTotals& totals, const StepOptions& options,
                              const std::function<MicroInputs(int64_t i)>& micro_batch);
 
