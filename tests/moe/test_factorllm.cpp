@@ -284,6 +284,26 @@ TEST_CASE("a step's Prior-Approximate loss does not depend on its micro-batches"
   CHECK(sum == doctest::Approx(whole.terms.at("prior").value().item()).epsilon(1e-13));
 }
 
+// bench train writes values through the visit; plan and --dry-run count without memory.
+TEST_CASE("the teacher is visited with the model, and neither trained nor counted among its parameters") {
+  moe::MethodConfig without = small_method("factorllm");
+  without.prior.weight = 0;
+  const Mini taught = generated_mini(small_method("factorllm"), DType::f64),
+             alone = generated_mini(without, DType::f64);
+  CHECK(taught.attachment.counts.total == alone.attachment.counts.total);
+  CHECK(taught.attachment.trainable.size() == alone.attachment.trainable.size());
+  const auto teachers = [](const Mini& mini) {
+    int count = 0;
+    mini.model->parameters([&](const nn::Parameter& p) {
+      count += p.role == nn::Role::teacher;
+      CHECK((p.role != nn::Role::teacher || !p.var->needs_grad()));
+    });
+    return count;
+  };
+  CHECK(teachers(taught) == 4 * 3);
+  CHECK(teachers(alone) == 0);
+}
+
 TEST_CASE("errors of attach and check for blocks") {
   CHECK(contains(attach_error(blocks(3, 1)), "method.experts = 3: must divide the 256 inner channels"));
   moe::MethodConfig lora = blocks(4, 1, moe::Split::random);

@@ -1,4 +1,5 @@
 #include "moe/lora.h"
+#include "tensor/rng.h"
 #include "tests/support/mini_llava.h"
 #include "tests/support/numbers.h"
 
@@ -72,5 +73,39 @@ TEST_CASE("experts on one input share its dropout and the product with their A m
   for (size_t i = 0; i < apart.values.size(); ++i) {
     CAPTURE(i);
     CHECK(relative_error(together.values[i], apart.values[i]) < 1e-14);
+  }
+}
+
+// The mask's key is part of what a seed means: another name of an input would change every run with dropout.
+TEST_CASE("dropout is drawn by the input's name, which q, k and v share, and gate and up") {
+  moe::MethodConfig method = small_method("lora_attention");
+  method.dropout = 0.3;
+  const Mini mini = generated_mini(method, DType::f64);
+  const std::string layer = "language_model.model.layers.1.";
+  const nn::DecoderBlock& block = mini.model->decoder.blocks[1];
+  const std::vector<std::pair<const nn::Projections*, std::string>> inputs{
+      {block.qkv.get(), layer + "self_attn.input"},
+      {block.o.get(), layer + "self_attn.o_proj.input"},
+      {block.ffn->gate_up.get(), layer + "mlp.input"},
+      {block.ffn->down.get(), layer + "mlp.down_proj.input"}};
+  nn::Pass pass(batch().segments);
+  pass.training = true;
+  pass.seed = 5;
+  pass.step = 9;
+  for (const auto& [projections, name] : inputs) {
+    CAPTURE(name);
+    const int64_t C = projections->linears[0].in();
+    const Var x(normal("x", {batch().segments.rows(), C}));
+    const Var dropped = dropout(x, pass.ordinal, pass.position, random_key(5, 9, name), 0.3);
+    const std::vector<Var> y = (*projections)(x, nullptr, pass);
+    for (size_t i = 0; i < y.size(); ++i) {
+      const nn::Linear& base = projections->linears[i];
+      const auto value = [&](const char* side) {
+        return Var(mini.arena.value(mini.arena.slot(base.name + side)));
+      };
+      const Var delta = linear(linear(dropped, value(".lora_A.weight")), value(".lora_B.weight"));
+      const Var want = add(base(x), scale(delta, method.alpha / static_cast<double>(method.rank)));
+      CHECK_MESSAGE(relative_error(y[i].value(), want.value()) < 1e-13, base.name);
+    }
   }
 }

@@ -191,6 +191,31 @@ TEST_CASE("a step changes only trainable parameters, and computes no gradient of
   }
 }
 
+// With a rate of 0 for all others: biases, thresholds, networks of lambda and the router of visual experts
+// included.
+TEST_CASE("router_lr is the rate of the routers' parameters alone") {
+  for (const char* method : {"mole", "adamole", "ldmole", "factorllm", "parrot"}) {
+    CAPTURE(method);
+    std::vector<std::string> overrides{fmt::format("method.name={}", method), "train.lr=0",
+                                       "train.router_lr=0.01", "method.router.gate=scaled"};
+    if (std::string(method) == "parrot") overrides.emplace_back("model.vision.class_token=true");
+    Setup setup = setup_of(overrides);
+    Trainer trainer(setup, quiet);
+    std::map<std::string, Tensor> before;
+    for (const nn::Parameter& p : setup.attachment.trainable) before[p.name] = p.var->value().clone();
+    trainer.step(0, trainer.plan().step(0));
+    int routers = 0, others = 0;  // with a gradient: the networks of lambda begin with most units at 0
+    for (const nn::Parameter& p : setup.attachment.trainable) {
+      const bool router = contains(p.name, ".router."), learns = norm(p.var->grad()) > 0;
+      CHECK_MESSAGE(same_bits(p.var->value(), before.at(p.name)) == !(router && learns), p.name);
+      routers += router && learns;
+      others += !router && learns;
+    }
+    CHECK(routers > 0);
+    CHECK(others > 0);
+  }
+}
+
 TEST_CASE("a value that is not finite stops the run; the error names step, tensor, kernel and samples") {
   Setup setup = setup_of({"method.name=mole"});
   Trainer trainer(setup, quiet);
